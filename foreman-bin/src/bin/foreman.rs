@@ -1,0 +1,2 @@
+//! The foreman command.
+fn main() {}
