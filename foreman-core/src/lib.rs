@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Foreman's domain: model, rules and control loops, without I/O.
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
+#[cfg(feature = "memory")]
+pub mod memory;
+pub mod model;
+pub mod ports;
+pub(crate) mod task;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+pub mod timing;
+
+pub use task::authority::{Authority, LastBeat, Permit, Refused};

@@ -1,0 +1,16 @@
+//! Labels and annotations that Foreman gives a meaning.
+
+/// On a task: the workload that owns it.
+pub const LABEL_WORKLOAD: &str = "foreman.llmkube.dev/workload";
+/// On a task: the step it stands for.
+pub const LABEL_STEP: &str = "foreman.llmkube.dev/step";
+/// On a task or workload: where branches are pushed when that is not the repository itself.
+pub const ANNOTATION_PUSH_TO: &str = "foreman.llmkube.dev/push-to";
+/// On a node: a word about a cordon.
+pub const ANNOTATION_NOTE: &str = "foreman.llmkube.dev/note";
+/// On a task: how many strikes it has.
+pub const ANNOTATION_CLAIM_EXPIRIES: &str = "foreman.llmkube.dev/claim-expiries";
+/// On a task: the claim that the last strike was counted for, as `<attempt>/<node>`.
+pub const ANNOTATION_STRUCK: &str = "foreman.llmkube.dev/struck";
+/// On a node: set on nodes whose agent is a pod.
+pub const LABEL_IN_CLUSTER: &str = "foreman.llmkube.dev/in-cluster";

@@ -1,0 +1,4 @@
+//! One task: its states, its claim, its permits.
+
+pub(crate) mod authority;
+pub(crate) mod claim;

@@ -1,0 +1,71 @@
+//! Every duration and limit of the protocol, in one place.
+
+use std::time::Duration;
+
+/// A node's heartbeat interval.
+pub const HEARTBEAT: Duration = Duration::from_secs(30);
+/// The longest and shortest interval that may be configured.
+pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+/// How far a heartbeat may fall before or after its interval, in percent.
+pub const HEARTBEAT_JITTER_PERCENT: u32 = 10;
+/// Silence after which a node is dead.
+pub const NODE_DEAD: Duration = Duration::from_secs(90);
+/// How long after the begin of a good heartbeat an effect may be done.
+pub const PERMIT_WINDOW: Duration = Duration::from_secs(60);
+/// How often a running effect is checked against its permit.
+pub const PERMIT_CHECK: Duration = Duration::from_secs(1);
+/// Growth of `boot - awake` that means the machine slept.
+pub const SLEPT: Duration = Duration::from_secs(5);
+/// A node that is Unknown (recovering) longer than this is not waited for.
+pub const RECOVERY_MAX: Duration = Duration::from_secs(120);
+/// How long an agent watches its `FleetNode` before it takes the name over.
+pub const TWIN_CHECK: Duration = Duration::from_secs(35);
+/// How long a slow probe may delay the first Ready.
+pub const PROBE_FIRST: Duration = Duration::from_secs(5);
+/// Own deadline of the goodbye heartbeat.
+pub const GOODBYE: Duration = Duration::from_millis(1500);
+/// Pauses before a failed heartbeat is tried again; then the interval goes on.
+pub const HEARTBEAT_RETRY: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+/// How long an absent Agent is waited for (manifests may come in any order).
+pub const AGENT_MISSING_MAX: Duration = Duration::from_secs(5);
+/// How long an absent dependency is waited for.
+pub const DEPENDENCY_MISSING_MAX: Duration = Duration::from_secs(3600);
+/// After a refusal: that node is not tried again for this task for so long.
+pub const REFUSED_AVOID: Duration = Duration::from_secs(60);
+/// A control loop's first and longest pause after a store error.
+pub const STORE_RETRY_MIN: Duration = Duration::from_millis(200);
+/// See [`STORE_RETRY_MIN`].
+pub const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long a run may take to hand over when its node drains.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a Workload's step facts are gathered before they are written.
+pub const STEPS_FOLD: Duration = Duration::from_secs(2);
+/// Decided writes that go out at the same time.
+pub const WRITES_AT_ONCE: usize = 64;
+/// Records kept in `status.attempts`.
+pub const ATTEMPTS_KEPT: usize = 10;
+/// The largest `status.result`, in bytes of JSON.
+pub const RESULT_BYTES_MAX: usize = 65_536;
+/// The least free disk for a claim, in GiB.
+pub const CLAIM_DISK_GB_MIN: i32 = 2;
+/// How long an object that is to be finished may be retried before its result is cut down.
+pub const TERMINAL_RETRY_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inequalities_of_the_protocol_hold() {
+        assert!(PERMIT_WINDOW < NODE_DEAD);
+        assert!(HEARTBEAT * 5 / 2 < NODE_DEAD);
+        assert!(HEARTBEAT * 11 / 10 < TWIN_CHECK);
+        assert!(HEARTBEAT_MIN <= HEARTBEAT);
+        assert!(STORE_RETRY_MIN < STORE_RETRY_MAX);
+    }
+}
