@@ -1,7 +1,39 @@
 //! Running a command where it can reach only what it was given.
 //!
 //! [`Sandbox`] is the port the tools and the gate are written against; how a
-//! command is confined is the implementation's business.
+//! command is confined is the implementation's business. [`ProcessSandbox`] is
+//! the one that ships: it starts the program's own helper (`<exe> __sandbox`),
+//! which gives up its rights with safe calls only and then starts the command.
+//!
+//! What a confined command gets:
+//!
+//! * **Write:** the tree, a private home and temporary folder, one cache folder
+//!   per repository. Never a git dir.
+//! * **Read:** system folders, folders on `PATH`, the toolchains of the user's
+//!   home less their credential files, and what the user named.
+//! * **Network:** its own loopback, or none at all where the system gives no
+//!   network namespace. A `setup` command gets the host's network.
+//! * **Environment:** an allow-list ([`Layout`]), built from nothing.
+//!
+//! Layers on Linux, each tried and each reported: user, mount, pid, network
+//! and ipc namespaces with a root that holds only what was granted; Landlock
+//! over the same paths; no capabilities, no new privileges; a seccomp list of
+//! refused calls. Where namespaces are refused, Landlock and seccomp remain and
+//! sockets other than pairs are refused as a whole. The tier that holds is
+//! measured ([`crate::sandbox_probe`]), never assumed.
+
+mod environment;
+mod group;
+#[cfg(target_os = "linux")]
+mod helper;
+#[cfg(target_os = "linux")]
+mod linux;
+mod macos;
+mod output;
+mod plan;
+mod policy;
+mod process;
+mod unconfined;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +43,31 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
+
+pub use environment::Layout;
+pub use macos::seatbelt_profile;
+pub use plan::{SandboxSettings, readable_roots};
+pub use process::{KILL_AFTER, ProcessSandbox};
+pub use unconfined::Unconfined;
+
+/// The first argument by which a program knows that it was started as the
+/// sandbox's helper and must call [`helper_main`].
+pub const HELPER_ARGUMENT: &str = "__sandbox";
+
+/// The helper's whole life: confines itself as its parent asked, runs the
+/// command, reports how that went. A program that wants the sandbox calls this
+/// first thing in `main`, before it starts a thread, when its first argument is
+/// [`HELPER_ARGUMENT`]; `arguments` are those after it.
+#[cfg(target_os = "linux")]
+pub fn helper_main(arguments: &[String]) -> std::process::ExitCode {
+    linux::helper_main(arguments)
+}
+
+/// There is no helper on this system: Seatbelt needs none.
+#[cfg(not(target_os = "linux"))]
+pub fn helper_main(_arguments: &[String]) -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}
 
 /// How much of a command's reach a sandbox takes away; each tier includes the
 /// ones before it.
