@@ -1,6 +1,7 @@
 //! Foreman's domain: model, rules and control loops, without I/O.
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+pub mod fleet;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod model;
@@ -8,6 +9,8 @@ pub mod ports;
 pub(crate) mod task;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod schedule;
 pub mod timing;
+pub mod workload;
 
 pub use task::authority::{Authority, LastBeat, Permit, Refused};

@@ -47,6 +47,8 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 pub const STEPS_FOLD: Duration = Duration::from_secs(2);
 /// Decided writes that go out at the same time.
 pub const WRITES_AT_ONCE: usize = 64;
+/// Hex characters of the hash in a task name that had to be made unique.
+pub const WORKLOAD_HASH_CHARS: usize = 10;
 /// Records kept in `status.attempts`.
 pub const ATTEMPTS_KEPT: usize = 10;
 /// The largest `status.result`, in bytes of JSON.

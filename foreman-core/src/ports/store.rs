@@ -426,6 +426,15 @@ impl<K: Kind> Change<K> {
         Self { part: Part::Spec, patch, kind: PhantomData }
     }
 
+    /// A change of the status by a ready merge patch of it, e.g. a [`difference`].
+    pub(crate) fn status_patch(patch: Option<Value>) -> Self {
+        let patch = match patch {
+            Some(Value::Object(patch)) => patch,
+            _ => Map::new(),
+        };
+        Self { part: Part::Status, patch, kind: PhantomData }
+    }
+
     /// The merge patch of the whole object, with the revision inside where one is expected.
     pub fn to_merge_patch(&self, revision: Option<&Revision>) -> Value {
         let mut patch = Map::new();

@@ -2,3 +2,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod claim;
+pub(crate) mod intake;
+pub(crate) mod lifecycle;
+pub(crate) mod timeout;
+pub(crate) mod writes;

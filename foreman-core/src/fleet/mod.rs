@@ -1,0 +1,12 @@
+//! The fleet: what machines there are, what they can do, who is alive.
+
+pub mod composite_probe;
+pub mod liveness;
+pub mod naming;
+pub mod quantities;
+pub mod registrar;
+
+pub use composite_probe::CompositeProbe;
+pub use naming::{default_node_name, split_list};
+pub use quantities::{bytes_to_gib, clamp_int32, ram};
+pub use registrar::{BeatError, Identity, NodeState, RegisterError, Registrar, RegistrarEnd};

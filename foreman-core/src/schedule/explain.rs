@@ -1,0 +1,222 @@
+//! Words for decisions. Calls the deciding function, never repeats it.
+
+use std::collections::BTreeMap;
+
+use super::fit::{Refusal, Refusals};
+use super::need::Need;
+use super::scheduler::{Placement, decide};
+use super::snapshot::{NodeRow, Snapshot};
+use crate::model::NodeName;
+use crate::model::agentic_task::WaitingReason;
+
+/// Why a task that no node fits is waiting: the reason of the node that came furthest, and a
+/// message that counts. It names no ages, so it stays the same while nothing changes.
+pub fn waiting(refused: &[(NodeName, Refusals)]) -> (WaitingReason, String) {
+    let mut counts: BTreeMap<Refusal, usize> = BTreeMap::new();
+    for refusal in refused.iter().filter_map(|(_, refusals)| refusals.first()) {
+        *counts.entry(refusal).or_default() += 1;
+    }
+    let total = refused.len();
+    if total == 0 {
+        return (WaitingReason::NoNodes, "there are no nodes: start one with foreman up".to_owned());
+    }
+    let furthest = refused.iter().filter_map(|(_, refusals)| refusals.first()).map(reason).max();
+    let parts: Vec<_> = counts.iter().map(|(refusal, n)| format!("{n} {}", short(*refusal))).collect();
+    let reason = furthest.map_or(WaitingReason::NoMatchingNode, Progressed::reason);
+    (reason, format!("0/{total} nodes fit: {}", parts.join(", ")))
+}
+
+/// How near a refused node came, from far to near.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Progressed {
+    NoMatch,
+    Stale,
+    Recovering,
+    Busy,
+}
+
+impl Progressed {
+    const fn reason(self) -> WaitingReason {
+        match self {
+            Self::NoMatch => WaitingReason::NoMatchingNode,
+            Self::Stale => WaitingReason::NodesStale,
+            Self::Recovering => WaitingReason::NodesRecovering,
+            Self::Busy => WaitingReason::NodesBusy,
+        }
+    }
+}
+
+const fn reason(refusal: Refusal) -> Progressed {
+    match refusal {
+        Refusal::Role
+        | Refusal::Label
+        | Refusal::Namespace
+        | Refusal::Accelerator
+        | Refusal::Model
+        | Refusal::Context
+        | Refusal::MemoryTooSmall
+        | Refusal::NoSlots
+        | Refusal::Cordoned
+        | Refusal::Draining => Progressed::NoMatch,
+        Refusal::Stale => Progressed::Stale,
+        Refusal::Recovering => Progressed::Recovering,
+        Refusal::Avoided | Refusal::SlotsFull | Refusal::MemoryInUse => Progressed::Busy,
+    }
+}
+
+const fn short(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Role => "lack the role",
+        Refusal::Label => "lack a label",
+        Refusal::Namespace => "take no tasks of this namespace",
+        Refusal::Accelerator => "lack the accelerator",
+        Refusal::Model => "lack the model",
+        Refusal::Context => "offer too little context",
+        Refusal::MemoryTooSmall => "have too little memory",
+        Refusal::NoSlots => "have no slots",
+        Refusal::Cordoned => "cordoned",
+        Refusal::Draining => "draining",
+        Refusal::Avoided => "refused it just now",
+        Refusal::Stale => "stale",
+        Refusal::Recovering => "starting",
+        Refusal::SlotsFull => "busy",
+        Refusal::MemoryInUse => "short of free memory",
+    }
+}
+
+/// What one node says to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeVerdict {
+    /// The node.
+    pub node: NodeName,
+    /// Every refusal; empty = it fits.
+    pub refusals: Refusals,
+    /// One word: `fits`, `busy`, `too small`, `refused`, `away`.
+    pub word: &'static str,
+    /// Every refusal with its numbers.
+    pub detail: String,
+    /// What would make it fit, where one thing would.
+    pub remedy: Option<String>,
+}
+
+/// A decision, explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The decision.
+    pub placement: Placement,
+    /// What the task needs, in words.
+    pub needs: String,
+    /// What each node says, by name.
+    pub nodes: Vec<NodeVerdict>,
+}
+
+/// Explains the decision for a need on a snapshot.
+pub fn explain(snapshot: &Snapshot, need: &Need) -> Explanation {
+    let nodes = snapshot.nodes().map(|node| verdict(snapshot, node, need)).collect();
+    Explanation { placement: decide(snapshot, need), needs: need.in_words(), nodes }
+}
+
+fn verdict(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> NodeVerdict {
+    let refusals = super::fit::fit(snapshot, node, need);
+    let details: Vec<_> = refusals.iter().map(|one| detail(snapshot, node, need, one)).collect();
+    let mut reasons = refusals.iter();
+    let remedy = match (reasons.next(), reasons.next()) {
+        (Some(only), None) => remedy(node, need, only),
+        _ => None,
+    };
+    let word = match refusals.first() {
+        None => "fits",
+        Some(Refusal::SlotsFull | Refusal::MemoryInUse | Refusal::Avoided) => "busy",
+        Some(Refusal::MemoryTooSmall | Refusal::Context) => "too small",
+        Some(Refusal::Stale | Refusal::Recovering) => "away",
+        Some(_) => "refused",
+    };
+    let detail = if details.is_empty() {
+        let used = snapshot.slots_used(&node.name, &need.uid);
+        format!("{used}/{} slots in use", node.slots)
+    } else {
+        details.join("; ")
+    };
+    NodeVerdict { node: node.name.clone(), refusals, word, detail, remedy }
+}
+
+fn detail(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Role => {
+            let missing: Vec<_> = need.roles.iter().filter(|r| !node.roles.contains(r)).collect();
+            let missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
+            format!("lacks role {} (has {})", missing.join(", "), list(&node.roles))
+        }
+        Refusal::Label => {
+            let missing = need.labels.iter().find(|(name, value)| node.labels.get(*name) != Some(value));
+            missing.map_or_else(String::new, |(name, value)| {
+                let has = node.labels.get(name).map_or("absent", String::as_str);
+                format!("label {name} is {has}, not {value}")
+            })
+        }
+        Refusal::Namespace => format!("takes no tasks of namespace {}", need.namespace),
+        Refusal::Accelerator => format!(
+            "accelerator {}, not {}",
+            node.accelerator.as_deref().unwrap_or("unknown"),
+            need.accelerator.as_deref().unwrap_or("any")
+        ),
+        Refusal::Model => format!(
+            "model {} is not installed",
+            need.model.as_deref().unwrap_or("(the Agent names none)")
+        ),
+        Refusal::Context => {
+            format!("context {} of {} tokens", node.context_tokens, need.context_tokens)
+        }
+        Refusal::MemoryTooSmall => {
+            let has = node.capacity_ram_gb.or(node.available_ram_gb).unwrap_or(0);
+            format!("{has} of {} GB", need.ram_gb)
+        }
+        Refusal::NoSlots => "takes no runs (0 slots)".to_owned(),
+        Refusal::Cordoned => match &node.note {
+            Some(note) => format!("cordoned: {note:?}"),
+            None => "cordoned".to_owned(),
+        },
+        Refusal::Draining => "draining".to_owned(),
+        Refusal::Avoided => "refused this task just now".to_owned(),
+        Refusal::Stale => "no heartbeat".to_owned(),
+        Refusal::Recovering => "its agent is starting".to_owned(),
+        Refusal::SlotsFull => {
+            let held: Vec<_> = snapshot
+                .reservations(&node.name)
+                .filter(|(uid, _)| **uid != need.uid)
+                .map(|(_, reservation)| reservation.task.name.clone())
+                .collect();
+            format!("{}/{} slots: {}", held.len(), node.slots, held.join(", "))
+        }
+        Refusal::MemoryInUse => {
+            format!("{} GB free of {} GB needed", node.available_ram_gb.unwrap_or(0), need.ram_gb)
+        }
+    }
+}
+
+fn list(words: &[String]) -> String {
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+fn remedy(node: &NodeRow, need: &Need, refusal: Refusal) -> Option<String> {
+    match refusal {
+        Refusal::MemoryTooSmall | Refusal::MemoryInUse => {
+            let has = node.available_ram_gb.unwrap_or(0);
+            Some(format!("+{} GB free on {}", (need.ram_gb - has).max(1), node.name))
+        }
+        Refusal::SlotsFull | Refusal::NoSlots => {
+            Some(format!("{} slots {}", node.name, node.slots + 1))
+        }
+        Refusal::Cordoned => Some(format!("{} uncordoned", node.name)),
+        Refusal::Stale => Some(format!("the agent on {} running", node.name)),
+        Refusal::Model => need.model.as_ref().map(|model| format!("{model} on {}", node.name)),
+        Refusal::Role => Some(format!("{} with role {}", node.name, need.roles.join(", "))),
+        Refusal::Label
+        | Refusal::Namespace
+        | Refusal::Accelerator
+        | Refusal::Context
+        | Refusal::Draining
+        | Refusal::Avoided
+        | Refusal::Recovering => None,
+    }
+}

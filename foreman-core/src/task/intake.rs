@@ -1,0 +1,324 @@
+//! Intake: what stands between a task and its placement.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::agent::{Agent, ExecutionMode};
+use crate::model::agentic_task::{AgenticTask, TaskKind, TaskPhase, WaitingReason};
+use crate::model::ids::Key;
+use crate::model::object::Object;
+use crate::model::open::Open;
+use crate::model::outcome::{
+    Decision, FailureReason, Infrastructure, Outcome, OutcomeReason, Verdict, Verification,
+    on_target,
+};
+use crate::model::shared::LocalObjectReference;
+use crate::model::time::WallTime;
+use crate::timing::{AGENT_MISSING_MAX, DEPENDENCY_MISSING_MAX};
+
+use super::writes::OperatorEnd;
+
+/// What the rest of the world says about a task.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    /// All tasks.
+    pub(crate) tasks: &'a BTreeMap<Key, Object<AgenticTask>>,
+    /// All Agents.
+    pub(crate) agents: &'a BTreeMap<Key, Object<Agent>>,
+    /// Now, for records.
+    pub(crate) now: WallTime,
+}
+
+/// What is to be done with a task that no node holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// It ends here.
+    End(OperatorEnd),
+    /// It waits; `until` is when to look again although nothing changed.
+    Wait { reason: WaitingReason, message: String, until: Option<Duration> },
+    /// It may be placed.
+    Place,
+}
+
+/// The Agent that a task names.
+pub(crate) fn agent_of<'a>(
+    task: &Object<AgenticTask>,
+    agents: &'a BTreeMap<Key, Object<Agent>>,
+) -> Option<&'a Object<Agent>> {
+    let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named)?;
+    agents.get(&Key { namespace: task.meta.namespace.clone(), name: name.to_owned() })
+}
+
+/// What is to be done with a task that is new or Pending.
+pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
+    if task.spec.cancel == Some(true) {
+        return Step::End(cancelled("cancelled before it ran"));
+    }
+    if let Some(field) = unsupported(task, agent_of(task, facts.agents)) {
+        return Step::End(not_supported(field));
+    }
+    if let Some(step) = dependencies(task, facts) {
+        return step;
+    }
+    if let Some(step) = agent_missing(task, facts) {
+        return step;
+    }
+    if task.spec.suspend == Some(true) {
+        return wait(WaitingReason::Suspended, "suspended: set spec.suspend to false to go on");
+    }
+    if let Some(message) = budget_spent(task) {
+        return wait(WaitingReason::BudgetExhausted, message);
+    }
+    agent_at_limit(task, facts).unwrap_or(Step::Place)
+}
+
+fn wait(reason: WaitingReason, message: impl Into<String>) -> Step {
+    Step::Wait { reason, message: message.into(), until: None }
+}
+
+/// The first thing that a task asks for and no runner can do yet.
+fn unsupported(task: &Object<AgenticTask>, agent: Option<&Object<Agent>>) -> Option<&'static str> {
+    match &task.spec.kind {
+        Open::Known(TaskKind::Integrate | TaskKind::Reconcile) | Open::Other(_) => {
+            return Some("spec.kind");
+        }
+        Open::Known(
+            TaskKind::IssueFix | TaskKind::Verify | TaskKind::Review | TaskKind::Freeform,
+        ) => {}
+    }
+    let agent = &agent?.spec;
+    let job = agent.execution.as_ref().and_then(|execution| execution.mode.as_ref());
+    if job.is_some_and(|mode| !mode.is(ExecutionMode::InProcess)) {
+        return Some("Agent spec.execution.mode");
+    }
+    let mcp = agent.mcp.as_ref().is_some_and(|mcp| mcp.enabled == Some(true));
+    if mcp && task.spec.mcp_enabled != Some(false) {
+        return Some("Agent spec.mcp.enabled");
+    }
+    let vision = agent.vision.as_ref().is_some_and(|vision| vision.enabled == Some(true));
+    vision.then_some("Agent spec.vision.enabled")
+}
+
+fn not_supported(field: &'static str) -> OperatorEnd {
+    OperatorEnd {
+        phase: TaskPhase::Failed,
+        verdict: Verdict::Incomplete,
+        failure_reason: None,
+        outcome: Outcome {
+            decision: Decision::None,
+            verification: Verification::NotApplicable,
+            infrastructure: Infrastructure::Error,
+            reason: Some(OutcomeReason::Unsupported),
+        },
+        condition: "Failed",
+        reason: "Unsupported",
+        message: format!("{field} asks for something that this version cannot do"),
+    }
+}
+
+/// A task that a person ended.
+pub(crate) fn cancelled(message: &str) -> OperatorEnd {
+    OperatorEnd {
+        phase: TaskPhase::Failed,
+        verdict: Verdict::Incomplete,
+        failure_reason: None,
+        outcome: Outcome {
+            decision: Decision::None,
+            verification: Verification::NotVerified,
+            infrastructure: Infrastructure::Cancelled,
+            reason: None,
+        },
+        condition: "Cancelled",
+        reason: "UserRequest",
+        message: message.to_owned(),
+    }
+}
+
+fn upstream_failed(message: String) -> Step {
+    Step::End(OperatorEnd {
+        phase: TaskPhase::Failed,
+        verdict: Verdict::Incomplete,
+        failure_reason: None,
+        outcome: Outcome {
+            decision: Decision::None,
+            verification: Verification::NotApplicable,
+            infrastructure: Infrastructure::Ok,
+            reason: None,
+        },
+        condition: "Failed",
+        reason: "UpstreamFailed",
+        message,
+    })
+}
+
+/// What the tasks before this one say, or nothing when all ended on target.
+fn dependencies(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
+    if task.spec.depends_on.is_empty() {
+        return None;
+    }
+    if let Some(cycle) = cycle(task, facts.tasks) {
+        return Some(upstream_failed(format!("dependency cycle: {}", cycle.join(" -> "))));
+    }
+    let (mut missing, mut waiting) = (Vec::new(), Vec::new());
+    let mut skip = None;
+    for name in &task.spec.depends_on {
+        let Some(upstream) = facts.tasks.get(&sibling(task, name)) else {
+            missing.push(name.as_str());
+            continue;
+        };
+        let status = &upstream.status;
+        if on_target(status) {
+            continue;
+        }
+        if !status.known_phase().is_some_and(TaskPhase::is_terminal) {
+            waiting.push(name.as_str());
+            continue;
+        }
+        let skipped = status.verdict.as_ref().is_some_and(|verdict| verdict.is(Verdict::Skipped));
+        if skipped || Outcome::of(status).reason == Some(OutcomeReason::AlreadyResolved) {
+            skip = Some(name);
+            continue;
+        }
+        let verdict = status.verdict.as_ref().map_or("no verdict".to_owned(), ToString::to_string);
+        return Some(upstream_failed(format!("{name} ended off target ({verdict})")));
+    }
+    if let Some(name) = skip {
+        return Some(Step::End(skipped(name)));
+    }
+    if !missing.is_empty() {
+        return Some(dependency_missing(task, &missing, facts.now));
+    }
+    let message = || format!("waits for {}", waiting.join(", "));
+    (!waiting.is_empty()).then(|| wait(WaitingReason::Dependency, message()))
+}
+
+fn sibling(task: &Object<AgenticTask>, name: &str) -> Key {
+    Key { namespace: task.meta.namespace.clone(), name: name.to_owned() }
+}
+
+fn skipped(name: &str) -> OperatorEnd {
+    OperatorEnd {
+        phase: TaskPhase::Succeeded,
+        verdict: Verdict::Skipped,
+        failure_reason: None,
+        outcome: Outcome {
+            decision: Decision::None,
+            verification: Verification::NotApplicable,
+            infrastructure: Infrastructure::Ok,
+            reason: Some(OutcomeReason::AlreadyResolved),
+        },
+        condition: "Skipped",
+        reason: "UpstreamAlreadyResolved",
+        message: format!("{name} found nothing left to do"),
+    }
+}
+
+fn dependency_missing(task: &Object<AgenticTask>, missing: &[&str], now: WallTime) -> Step {
+    let waited = waited_for(task, WaitingReason::DependencyMissing, now);
+    if waited >= DEPENDENCY_MISSING_MAX {
+        return upstream_failed(format!("{} never appeared", missing.join(", ")));
+    }
+    Step::Wait {
+        reason: WaitingReason::DependencyMissing,
+        message: format!("there is no task {}", missing.join(", ")),
+        until: Some(DEPENDENCY_MISSING_MAX.saturating_sub(waited)),
+    }
+}
+
+/// How long the task has been waiting for that very reason.
+fn waited_for(task: &Object<AgenticTask>, reason: WaitingReason, now: WallTime) -> Duration {
+    let waiting = task.status.waiting.as_ref();
+    let same = waiting.filter(|w| w.reason.as_ref().is_some_and(|r| r.is(reason)));
+    same.and_then(|waiting| waiting.since).map_or(Duration::ZERO, |since| now.since(since))
+}
+
+/// A cycle through this task, as the names along it.
+fn cycle(
+    task: &Object<AgenticTask>,
+    tasks: &BTreeMap<Key, Object<AgenticTask>>,
+) -> Option<Vec<String>> {
+    let start = task.meta.name.as_str();
+    let mut visited: BTreeSet<&str> = BTreeSet::new();
+    let mut paths: Vec<Vec<&str>> =
+        task.spec.depends_on.iter().map(|name| vec![start, name.as_str()]).collect();
+    while let Some(path) = paths.pop() {
+        let last = *path.last()?;
+        if last == start {
+            return Some(path.into_iter().map(ToOwned::to_owned).collect());
+        }
+        if !visited.insert(last) {
+            continue;
+        }
+        if let Some(upstream) = tasks.get(&sibling(task, last)) {
+            for name in &upstream.spec.depends_on {
+                let mut longer = path.clone();
+                longer.push(name);
+                paths.push(longer);
+            }
+        }
+    }
+    None
+}
+
+fn agent_missing(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
+    let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named)?;
+    if agent_of(task, facts.agents).is_some() {
+        return None;
+    }
+    let waited = waited_for(task, WaitingReason::AgentMissing, facts.now);
+    if waited < AGENT_MISSING_MAX {
+        return Some(Step::Wait {
+            reason: WaitingReason::AgentMissing,
+            message: format!("there is no Agent {name}"),
+            until: Some(AGENT_MISSING_MAX.saturating_sub(waited)),
+        });
+    }
+    Some(Step::End(OperatorEnd {
+        phase: TaskPhase::Failed,
+        verdict: Verdict::Incomplete,
+        failure_reason: Some(FailureReason::AgentNotFound),
+        outcome: Outcome {
+            decision: Decision::None,
+            verification: Verification::NotApplicable,
+            infrastructure: Infrastructure::Error,
+            reason: None,
+        },
+        condition: "Failed",
+        reason: "AgentNotFound",
+        message: format!("there is no Agent {name} in the task's namespace"),
+    }))
+}
+
+/// The budget that is spent, in words; a paused task resumes when the number is raised.
+fn budget_spent(task: &Object<AgenticTask>) -> Option<String> {
+    let budget = task.spec.budget.as_ref()?;
+    let usage = task.status.usage.as_ref()?;
+    let tokens = usage.prompt_tokens.unwrap_or(0).saturating_add(usage.completion_tokens.unwrap_or(0));
+    let limits = [
+        ("tokens", budget.tokens, tokens),
+        ("turns", budget.turns, usage.turns.unwrap_or(0)),
+        ("wallSeconds", budget.wall_seconds, usage.wall_seconds.unwrap_or(0)),
+    ];
+    limits.into_iter().find_map(|(name, limit, used)| {
+        let limit = limit?;
+        (used >= limit).then(|| {
+            format!("{used} of {limit} {name} are spent: raise spec.budget.{name} to go on")
+        })
+    })
+}
+
+fn agent_at_limit(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
+    let agent = agent_of(task, facts.agents)?;
+    let limit = usize::try_from(agent.spec.max_concurrent_tasks?).unwrap_or(0);
+    let name = agent.meta.name.as_str();
+    let holds = |other: &&Object<AgenticTask>| {
+        other.meta.uid != task.meta.uid
+            && other.meta.namespace == task.meta.namespace
+            && other.spec.agent_ref.as_ref().and_then(LocalObjectReference::named) == Some(name)
+            && other.status.known_phase().is_some_and(TaskPhase::is_in_flight)
+    };
+    let running = facts.tasks.values().filter(holds).count();
+    (running >= limit).then(|| {
+        wait(WaitingReason::AgentAtLimit, format!("Agent {name} runs {running} of {limit} tasks"))
+    })
+}

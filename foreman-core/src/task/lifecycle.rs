@@ -1,0 +1,96 @@
+//! The state machine of a task: the only table of legal moves.
+
+use crate::model::agentic_task::{AgenticTaskStatus, TaskPhase};
+use crate::model::outcome::{Infrastructure, Outcome, Verdict, on_target};
+
+/// Who moves a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Actor {
+    /// The control loop.
+    Operator,
+    /// The node's agent.
+    Agent,
+}
+
+/// Whether `actor` may move a task from one phase to another. What is read is never illegal, only
+/// what is written; `Verifying` is read as in flight and never written.
+pub(crate) fn is_legal(actor: Actor, from: Option<TaskPhase>, to: TaskPhase) -> bool {
+    use TaskPhase::{Failed, Pending, Running, Scheduled, Succeeded, Verifying};
+    match (actor, from, to) {
+        (_, _, Verifying) | (_, Some(Succeeded | Failed), _) => false,
+        (Actor::Operator, None, Pending | Scheduled)
+        | (Actor::Operator, Some(Pending), Scheduled | Succeeded)
+        | (Actor::Operator, Some(Scheduled | Running | Verifying), Pending)
+        | (Actor::Operator, None | Some(Pending | Scheduled | Running | Verifying), Failed)
+        | (Actor::Operator, None, Succeeded)
+        | (Actor::Agent, Some(Scheduled), Running | Pending)
+        | (Actor::Agent, Some(Running | Verifying), Running | Pending | Succeeded | Failed) => true,
+        (Actor::Operator | Actor::Agent, _, _) => false,
+    }
+}
+
+/// The reason of the condition `Finished` on a task that ended.
+pub(crate) fn finished_reason(status: &AgenticTaskStatus) -> &'static str {
+    let outcome = Outcome::of(status);
+    let skipped = status.verdict.as_ref().is_some_and(|verdict| verdict.is(Verdict::Skipped));
+    let resolved = outcome.reason == Some(crate::model::outcome::OutcomeReason::AlreadyResolved);
+    match outcome.infrastructure {
+        Infrastructure::Cancelled => "Cancelled",
+        Infrastructure::Ok if on_target(status) || skipped || resolved => "Succeeded",
+        Infrastructure::Ok => "NotOnTarget",
+        Infrastructure::NodeLost
+        | Infrastructure::SandboxUnavailable
+        | Infrastructure::ModelUnavailable
+        | Infrastructure::ModelContextTruncated
+        | Infrastructure::GitUnavailable
+        | Infrastructure::PushRefused
+        | Infrastructure::TimedOut
+        | Infrastructure::Error => "Infrastructure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_is_absorbing_and_verifying_is_never_written() {
+        for actor in [Actor::Operator, Actor::Agent] {
+            for to in TaskPhase::ALL {
+                assert!(!is_legal(actor, Some(TaskPhase::Succeeded), *to));
+                assert!(!is_legal(actor, Some(TaskPhase::Failed), *to));
+                assert!(!is_legal(actor, Some(*to), TaskPhase::Verifying));
+            }
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        use TaskPhase::{Failed, Pending, Running, Scheduled, Succeeded};
+        let legal = [
+            (Actor::Operator, None, Scheduled),
+            (Actor::Operator, None, Pending),
+            (Actor::Operator, Some(Pending), Scheduled),
+            (Actor::Operator, Some(Running), Pending),
+            (Actor::Operator, Some(Scheduled), Failed),
+            (Actor::Agent, Some(Scheduled), Running),
+            (Actor::Agent, Some(Running), Running),
+            (Actor::Agent, Some(Running), Succeeded),
+            (Actor::Agent, Some(Scheduled), Pending),
+        ];
+        for (actor, from, to) in legal {
+            assert!(is_legal(actor, from, to), "{actor:?} {from:?} -> {to:?}");
+        }
+        let illegal = [
+            (Actor::Operator, Some(Pending), Running),
+            (Actor::Operator, Some(Running), Succeeded),
+            (Actor::Agent, None, Running),
+            (Actor::Agent, Some(Pending), Running),
+            (Actor::Agent, Some(Scheduled), Succeeded),
+            (Actor::Agent, Some(Pending), Failed),
+        ];
+        for (actor, from, to) in illegal {
+            assert!(!is_legal(actor, from, to), "{actor:?} {from:?} -> {to:?}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! What each writer writes of a task: one struct a writer, rendered as one change.
+
+use crate::model::agentic_task::{
+    AgenticTask, AgenticTaskStatus, AttemptEnd, AttemptRecord, Checkpoint, TaskPhase, Usage,
+    Waiting, WaitingReason,
+};
+use crate::model::condition::{Condition, ConditionStatus, set_condition};
+use crate::model::ids::{Attempt, NodeName, Session};
+use crate::model::meta::Extra;
+use crate::model::object::Object;
+use crate::model::outcome::{FailureReason, Outcome, Verdict};
+use crate::model::time::WallTime;
+use crate::ports::executor::Finish;
+use crate::ports::store::{Change, Part};
+use crate::timing::{ATTEMPTS_KEPT, RESULT_BYTES_MAX};
+
+use super::lifecycle::finished_reason;
+
+type TaskChange = Change<AgenticTask>;
+
+fn status() -> TaskChange {
+    Change::of(Part::Status)
+}
+
+/// Sets one condition in a copy of the list.
+fn with(
+    mut conditions: Vec<Condition>,
+    kind: &str,
+    value: ConditionStatus,
+    reason: &str,
+    message: &str,
+    now: WallTime,
+) -> Vec<Condition> {
+    set_condition(&mut conditions, kind, value, reason, message, now);
+    conditions
+}
+
+/// The operator places a task on a node.
+pub(crate) fn place(
+    task: &Object<AgenticTask>,
+    node: &NodeName,
+    message: &str,
+    now: WallTime,
+) -> TaskChange {
+    let conditions = with(
+        task.status.conditions.clone(),
+        "Scheduled",
+        ConditionStatus::True,
+        "FleetNodeAssigned",
+        message,
+        now,
+    );
+    status()
+        .set("phase", TaskPhase::Scheduled)
+        .set("assignedNode", node.as_str())
+        .set("observedGeneration", task.meta.generation)
+        .set("conditions", conditions)
+        .clear("waiting")
+}
+
+/// The operator says why a task waits. `since` moves only with the reason.
+pub(crate) fn wait(
+    task: &Object<AgenticTask>,
+    reason: WaitingReason,
+    message: &str,
+    now: WallTime,
+) -> TaskChange {
+    let before = task.status.waiting.as_ref();
+    let same = before.filter(|w| w.reason.as_ref().is_some_and(|r| r.is(reason)));
+    let waiting = Waiting {
+        reason: Some(reason.into()),
+        message: Some(message.to_owned()),
+        since: Some(same.and_then(|waiting| waiting.since).unwrap_or(now)),
+        extra: Extra::new(),
+    };
+    let change = status().set("waiting", waiting).set("observedGeneration", task.meta.generation);
+    if task.status.phase.is_none() { change.set("phase", TaskPhase::Pending) } else { change }
+}
+
+/// How the operator ends a task.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OperatorEnd {
+    pub(crate) phase: TaskPhase,
+    pub(crate) verdict: Verdict,
+    pub(crate) failure_reason: Option<FailureReason>,
+    pub(crate) outcome: Outcome,
+    /// The condition that says why, with status True.
+    pub(crate) condition: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// The operator ends a task; a late result of a holder is refused because the fence is cleared.
+pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) -> TaskChange {
+    let mut next = task.status.clone();
+    next.phase = Some(end.phase.into());
+    next.verdict = Some(end.verdict.into());
+    next.failure_reason = end.failure_reason.map(Into::into);
+    next.outcome = Some(end.outcome.record());
+    let conditions = &mut next.conditions;
+    let yes = ConditionStatus::True;
+    set_condition(conditions, end.condition, yes, end.reason, &end.message, now);
+    finish_condition(&mut next, &end.message, now);
+    close_attempt(&mut next.attempts, AttemptEnd::Cancelled, now);
+    let change = status()
+        .set("phase", end.phase)
+        .set("verdict", end.verdict)
+        .set("outcome", &next.outcome)
+        .set("finishedAt", now)
+        .set("observedGeneration", task.meta.generation)
+        .set("conditions", &next.conditions)
+        .clear("waiting")
+        .clear("session")
+        .clear("claimedAt");
+    let change = match end.failure_reason {
+        Some(reason) => change.set("failureReason", reason),
+        None => change,
+    };
+    if next.attempts == task.status.attempts { change } else { change.set("attempts", &next.attempts) }
+}
+
+fn finish_condition(next: &mut AgenticTaskStatus, message: &str, now: WallTime) {
+    let reason = finished_reason(next);
+    set_condition(&mut next.conditions, "Finished", ConditionStatus::True, reason, message, now);
+}
+
+/// An agent claims a task.
+pub(crate) fn claim(
+    task: &Object<AgenticTask>,
+    attempt: Attempt,
+    session: &Session,
+    node: &NodeName,
+    now: WallTime,
+) -> TaskChange {
+    let mut attempts = task.status.attempts.clone();
+    close_attempt(&mut attempts, AttemptEnd::Adopted, now);
+    attempts.push(AttemptRecord {
+        attempt: Some(attempt),
+        node: Some(node.to_string()),
+        session: Some(session.to_string()),
+        started_at: Some(now),
+        ended_at: None,
+        ended: None,
+        extra: Extra::new(),
+    });
+    keep_last(&mut attempts);
+    let conditions = with(
+        task.status.conditions.clone(),
+        "Running",
+        ConditionStatus::True,
+        "Claimed",
+        &format!("attempt {attempt} on {node}"),
+        now,
+    );
+    status()
+        .set("phase", TaskPhase::Running)
+        .set("attempt", attempt)
+        .set("session", session.as_str())
+        .set("claimedAt", now)
+        .set("startedAt", now)
+        .set("attempts", attempts)
+        .set("conditions", conditions)
+        .clear("waiting")
+}
+
+/// How a claim or placement is given back.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Release {
+    pub(crate) ended: AttemptEnd,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) waiting: Option<WaitingReason>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+/// A task goes back to Pending; the attempt number stays.
+pub(crate) fn release(
+    task: &Object<AgenticTask>,
+    release: &Release,
+    now: WallTime,
+) -> TaskChange {
+    let conditions = with(
+        task.status.conditions.clone(),
+        "Running",
+        ConditionStatus::False,
+        release.reason,
+        &release.message,
+        now,
+    );
+    let mut attempts = task.status.attempts.clone();
+    close_attempt(&mut attempts, release.ended, now);
+    let mut change = status()
+        .set("phase", TaskPhase::Pending)
+        .set("conditions", conditions)
+        .clear("assignedNode")
+        .clear("session")
+        .clear("claimedAt")
+        .clear("startedAt");
+    if attempts != task.status.attempts {
+        change = change.set("attempts", attempts);
+    }
+    if let Some(usage) = &release.usage {
+        change = change.set("usage", add_usage(task.status.usage.as_ref(), usage));
+    }
+    if let Some(checkpoint) = &release.checkpoint {
+        change = change.set("checkpoint", checkpoint);
+    }
+    if let Some(reason) = release.waiting {
+        let waiting = Waiting {
+            reason: Some(reason.into()),
+            message: Some(release.message.clone()),
+            since: Some(now),
+            extra: Extra::new(),
+        };
+        change = change.set("waiting", waiting);
+    }
+    change
+}
+
+/// The holder ends a task. With `cut`, what a server may refuse as too large or invalid (the result
+/// envelope) is left out, so that the task still ends.
+pub(crate) fn finish(
+    task: &Object<AgenticTask>,
+    finish: &Finish,
+    cut: bool,
+    now: WallTime,
+) -> TaskChange {
+    let phase = if finish.succeeded { TaskPhase::Succeeded } else { TaskPhase::Failed };
+    let mut next = task.status.clone();
+    next.phase = Some(phase.into());
+    next.verdict = Some(finish.verdict.into());
+    next.failure_reason = finish.failure_reason.map(Into::into);
+    next.outcome = Some(finish.outcome.record());
+    let (value, reason) = if finish.succeeded {
+        (ConditionStatus::True, "ExecutorSucceeded")
+    } else {
+        (ConditionStatus::False, "ExecutorError")
+    };
+    set_condition(&mut next.conditions, "Completed", value, reason, &finish.message, now);
+    if finish.outcome.infrastructure == crate::model::outcome::Infrastructure::Cancelled {
+        let yes = ConditionStatus::True;
+        set_condition(&mut next.conditions, "Cancelled", yes, "UserRequest", &finish.message, now);
+    }
+    finish_condition(&mut next, &finish.message, now);
+    close_attempt(&mut next.attempts, ended_as(finish), now);
+    let mut change = status()
+        .set("phase", phase)
+        .set("verdict", finish.verdict)
+        .set("outcome", &next.outcome)
+        .set("finishedAt", now)
+        .set("conditions", &next.conditions)
+        .set("attempts", &next.attempts)
+        .set("usage", add_usage(task.status.usage.as_ref(), &finish.usage))
+        .clear("waiting")
+        .clear("session")
+        .clear("claimedAt");
+    if let Some(reason) = finish.failure_reason {
+        change = change.set("failureReason", reason);
+    }
+    if let Some(branch) = &finish.branch {
+        change = change.set("branch", branch);
+    }
+    if let Some(commit) = &finish.commit_sha {
+        change = change.set("commitSHA", commit);
+    }
+    if let Some(checkpoint) = &finish.checkpoint {
+        change = change.set("checkpoint", checkpoint);
+    }
+    let small = serde_json::to_string(&finish.result).is_ok_and(|json| json.len() <= RESULT_BYTES_MAX);
+    if !cut && small { change.set("result", &finish.result) } else { change }
+}
+
+fn ended_as(finish: &Finish) -> AttemptEnd {
+    use crate::model::outcome::Infrastructure as I;
+    match finish.outcome.infrastructure {
+        I::Ok => AttemptEnd::Finished,
+        I::Cancelled => AttemptEnd::Cancelled,
+        I::TimedOut => AttemptEnd::TimedOut,
+        I::NodeLost => AttemptEnd::NodeLost,
+        I::SandboxUnavailable
+        | I::ModelUnavailable
+        | I::ModelContextTruncated
+        | I::GitUnavailable
+        | I::PushRefused
+        | I::Error => AttemptEnd::Infrastructure,
+    }
+}
+
+/// Closes the last claim, if it is still open.
+fn close_attempt(attempts: &mut [AttemptRecord], ended: AttemptEnd, now: WallTime) {
+    if let Some(last) = attempts.last_mut().filter(|last| last.ended_at.is_none()) {
+        last.ended_at = Some(now);
+        last.ended = Some(ended.into());
+    }
+}
+
+fn keep_last(attempts: &mut Vec<AttemptRecord>) {
+    let extra = attempts.len().saturating_sub(ATTEMPTS_KEPT);
+    attempts.drain(..extra);
+}
+
+/// What was spent before and now.
+pub(crate) fn add_usage(before: Option<&Usage>, now: &Usage) -> Usage {
+    let zero = Usage::default();
+    let before = before.unwrap_or(&zero);
+    let sum = |a: Option<i64>, b: Option<i64>| match (a, b) {
+        (None, None) => None,
+        (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
+    };
+    Usage {
+        turns: sum(before.turns, now.turns),
+        prompt_tokens: sum(before.prompt_tokens, now.prompt_tokens),
+        cached_tokens: sum(before.cached_tokens, now.cached_tokens),
+        completion_tokens: sum(before.completion_tokens, now.completion_tokens),
+        tool_calls: sum(before.tool_calls, now.tool_calls),
+        wall_seconds: sum(before.wall_seconds, now.wall_seconds),
+        estimated: before.estimated.or(now.estimated),
+        extra: before.extra.clone(),
+    }
+}

@@ -1,0 +1,141 @@
+//! Roll-up: from what the steps came to, to what the workload came to.
+
+use crate::model::agentic_task::{AgenticTask, TaskPhase};
+use crate::model::object::Object;
+use crate::model::open::Open;
+use crate::model::outcome::{Infrastructure, Outcome, OutcomeReason, Verdict, Verification};
+use crate::model::workload::{StepRecord, WorkloadPhase};
+
+/// The record of a step with what its task shows now folded in. `settled` stays once it is true,
+/// and a settled record never changes again.
+pub(crate) fn fold(record: &StepRecord, child: Option<&Object<AgenticTask>>) -> StepRecord {
+    let Some(child) = child.filter(|_| record.settled != Some(true)) else {
+        return record.clone();
+    };
+    let status = &child.status;
+    let settled = status.known_phase().is_some_and(TaskPhase::is_terminal);
+    let outcome = settled.then(|| Outcome::of(status));
+    StepRecord {
+        name: record.name.clone(),
+        task: record.task.clone(),
+        uid: Some(child.meta.uid.to_string()),
+        phase: status.phase.clone(),
+        verdict: status.verdict.clone(),
+        reason: outcome.and_then(|outcome| outcome.reason).map(Into::into),
+        verification: outcome.map(|outcome| outcome.verification.into()),
+        infrastructure: outcome.map(|outcome| outcome.infrastructure.into()),
+        settled: settled.then_some(true),
+        extra: record.extra.clone(),
+    }
+}
+
+/// What one settled step counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bucket {
+    Succeeded,
+    /// Counted nowhere: nothing was left to do.
+    Resolved,
+    Skipped,
+    Incomplete,
+    Failed,
+    InFlight,
+}
+
+fn bucket(record: &StepRecord) -> Bucket {
+    if record.settled != Some(true) {
+        return Bucket::InFlight;
+    }
+    let verdict = record.verdict.as_ref().and_then(Open::known);
+    let phase = record.phase.as_ref().and_then(Open::known);
+    let resolved = record.reason.as_ref().is_some_and(|r| r.is(OutcomeReason::AlreadyResolved));
+    match (phase, verdict) {
+        (Some(TaskPhase::Succeeded), Some(Verdict::Go | Verdict::GatePass)) => Bucket::Succeeded,
+        (Some(TaskPhase::Succeeded), Some(Verdict::Skipped)) => Bucket::Skipped,
+        (Some(TaskPhase::Succeeded), _) if resolved => Bucket::Resolved,
+        (Some(TaskPhase::Succeeded), _) => Bucket::Incomplete,
+        _ => Bucket::Failed,
+    }
+}
+
+/// What a workload's steps came to so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RollUp {
+    pub(crate) phase: WorkloadPhase,
+    pub(crate) succeeded: i32,
+    pub(crate) failed: i32,
+    pub(crate) incomplete: i32,
+    /// The reason of `Completed`, once all steps are settled.
+    pub(crate) completed: Option<(bool, &'static str)>,
+    /// The reason of `Finished`, once all steps are settled.
+    pub(crate) finished: Option<&'static str>,
+    /// Steps whose work ended on target but was not verified.
+    pub(crate) unverified: Vec<String>,
+}
+
+/// Rolls the steps up. Terminal only when every step that should have run is settled.
+pub(crate) fn roll_up(steps: &[StepRecord]) -> RollUp {
+    let count = |wanted: Bucket| {
+        i32::try_from(steps.iter().filter(|step| bucket(step) == wanted).count()).unwrap_or(i32::MAX)
+    };
+    let (succeeded, failed, incomplete) =
+        (count(Bucket::Succeeded), count(Bucket::Failed), count(Bucket::Incomplete));
+    let in_flight = count(Bucket::InFlight);
+    let completed = (in_flight == 0).then(|| match (failed, incomplete, succeeded) {
+        (0, 0, 0) => (true, "AllAlreadyResolved"),
+        (0, 0, _) => (true, "AllChildrenSucceeded"),
+        (0, _, _) => (false, "ChildrenIncomplete"),
+        _ => (false, "ChildrenFailed"),
+    });
+    let phase = match completed {
+        Some((true, _)) => WorkloadPhase::Completed,
+        Some((false, _)) => WorkloadPhase::Failed,
+        None if steps.iter().any(|step| step.phase.is_some()) => WorkloadPhase::Dispatched,
+        None => WorkloadPhase::Planned,
+    };
+    RollUp {
+        phase,
+        succeeded,
+        failed,
+        incomplete,
+        completed,
+        finished: completed.map(|(good, _)| finished(steps, good)),
+        unverified: unverified(steps),
+    }
+}
+
+fn finished(steps: &[StepRecord], good: bool) -> &'static str {
+    let broken = |wanted: fn(Infrastructure) -> bool| {
+        steps.iter().any(|step| {
+            step.infrastructure.as_ref().is_some_and(|i| {
+                wanted(i.known().unwrap_or(Infrastructure::Error))
+            })
+        })
+    };
+    if good {
+        "Succeeded"
+    } else if broken(|one| one == Infrastructure::Cancelled) {
+        "Cancelled"
+    } else if broken(|one| one != Infrastructure::Ok) {
+        "Infrastructure"
+    } else {
+        "NotOnTarget"
+    }
+}
+
+/// Work that ended GO without a gate that passed, unless a later step verified it.
+fn unverified(steps: &[StepRecord]) -> Vec<String> {
+    let passed = |step: &StepRecord| {
+        step.verification.as_ref().is_some_and(|v| v.is(Verification::Passed))
+    };
+    let verified_later = steps.iter().any(|step| {
+        passed(step) && step.verdict.as_ref().is_some_and(|v| v.is(Verdict::GatePass))
+    });
+    steps
+        .iter()
+        .filter(|step| bucket(step) == Bucket::Succeeded && !verified_later)
+        .filter(|step| {
+            step.verification.as_ref().is_some_and(|v| v.is(Verification::NotVerified))
+        })
+        .map(|step| step.name.clone())
+        .collect()
+}
