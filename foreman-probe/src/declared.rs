@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use foreman_core::fleet::{clamp_int32, ram};
 use foreman_core::model::fleet_node::{Accelerator, Capability};
 use foreman_core::model::open::Open;
 use foreman_core::ports::{CapabilityProbe, ProbeError};
-
-use crate::units::clamp_int32;
 
 /// The flags about this machine. Absent = not given; the layer that reads flags turns the
 /// existing system's "0 means not given" and "empty means not given" into absent.
@@ -32,9 +31,9 @@ impl Declared {
     /// never more than the total.
     #[must_use]
     pub fn apply(&self, mut probed: Capability) -> Capability {
-        let ram_flag = self.total_ram_gb.map(clamp_int32);
-        let ram = merge_ram(ram_flag, probed.total_ram_gb, probed.available_ram_gb);
-        (probed.total_ram_gb, probed.available_ram_gb) = ram;
+        let flag = self.total_ram_gb.map(clamp_int32);
+        let merged = ram(probed.total_ram_gb, probed.available_ram_gb, flag);
+        (probed.total_ram_gb, probed.available_ram_gb) = merged;
         if let Some(accelerator) = &self.accelerator {
             probed.accelerator = Some(accelerator_named(accelerator));
         }
@@ -52,28 +51,6 @@ impl Declared {
         }
         probed
     }
-}
-
-/// Total and available memory, from the flag and what was probed, in GiB.
-///
-/// The flag replaces the total; available is the smaller of flag and probed, and the flag where
-/// nothing is probed. Without a flag, what was probed stands. Available never exceeds the total.
-pub fn merge_ram(
-    flag: Option<i32>,
-    probed_total: Option<i32>,
-    probed_available: Option<i32>,
-) -> (Option<i32>, Option<i32>) {
-    let total = flag.or(probed_total);
-    let available = match (flag, probed_available) {
-        (Some(flag), Some(probed)) => Some(flag.min(probed)),
-        (Some(flag), None) => Some(flag),
-        (None, probed) => probed,
-    };
-    let bounded = match (available, total) {
-        (Some(available), Some(total)) => Some(available.min(total)),
-        (available, _) => available,
-    };
-    (total, bounded)
 }
 
 fn accelerator_named(name: &str) -> Open<Accelerator> {

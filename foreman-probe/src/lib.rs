@@ -21,10 +21,10 @@ pub mod models;
 mod part;
 pub mod sys;
 mod text;
-mod units;
 mod wire;
 
-pub use declared::{Declared, DeclaredProbe, merge_ram};
+pub use accelerator::AcceleratorsProbe;
+pub use declared::{Declared, DeclaredProbe};
 pub use machine::{MachineParts, machine_parts};
 pub use models::{
     Choice, Discoverer, Discovery, DiscoveryConfig, FoundModel, ModelServersPart, NotChosen,

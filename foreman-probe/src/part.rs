@@ -190,12 +190,15 @@ impl<P: Part> Keeping<P> {
             state,
         }
         .to_string();
-        match &*lock(&self.state) {
-            PartState::Kept { .. } | PartState::Missing { .. } => tracing::warn!("probe {line}"),
-            PartState::Fresh { note: Some(_) } => tracing::warn!("probe {line}"),
-            PartState::Fresh { note: None } | PartState::Absent { .. } | PartState::NotAsked => {
-                tracing::debug!("probe {line}");
-            }
+        // A missing part is an error of `probe`, which the caller reports.
+        let worth_a_warning = matches!(
+            *lock(&self.state),
+            PartState::Kept { .. } | PartState::Fresh { note: Some(_) }
+        );
+        if worth_a_warning {
+            tracing::warn!("probe {line}");
+        } else {
+            tracing::debug!("probe {line}");
         }
     }
 }

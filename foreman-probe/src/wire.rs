@@ -1,5 +1,6 @@
 //! What the parts found, in the words of the model: GiB, int32, names.
 
+use foreman_core::fleet::{bytes_to_gib, clamp_int32};
 use foreman_core::model::fleet_node::{
     Accelerator, AcceleratorDevice, Capability, Cpu, Disk, Evidence, ServedModel,
 };
@@ -8,7 +9,6 @@ use foreman_core::model::open::Open;
 use crate::accelerator::{AcceleratorKind, Device};
 use crate::models::{FoundModel, ModelEvidence};
 use crate::sys::RawMemory;
-use crate::units::{bytes_to_gib, clamp_int32};
 
 pub(crate) fn memory(memory: RawMemory) -> Capability {
     Capability {

@@ -11,6 +11,8 @@ mod choose;
 mod discover;
 mod http;
 mod kinds;
+#[cfg(test)]
+mod kinds_tests;
 mod part;
 mod url;
 
