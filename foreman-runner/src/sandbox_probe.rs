@@ -191,23 +191,25 @@ impl Ground {
         let mut findings = Vec::new();
         for (tier, attempt, name, argument) in tries {
             let output = run(name, argument).await?;
-            let held = self.held(name, &output) && !outside.exists();
+            let held = self.held(name, &output, &outside);
             let detail = output.output.trim().to_owned();
             findings.push(Finding { tier, attempt, held, detail });
         }
         Ok(findings)
     }
 
-    /// Whether an attempt failed: by its own word, but for UDP, whose sender
-    /// learns nothing; there and for connections the listener's word counts.
-    fn held(&self, name: &str, output: &CommandOutput) -> bool {
+    /// Whether an attempt failed: by its own word, and where somebody else can
+    /// tell, by his. The sender of a UDP packet learns nothing, and a file
+    /// written to a private `/tmp` is no escape: there only the other's counts.
+    fn held(&self, name: &str, output: &CommandOutput, outside: &Path) -> bool {
         let nothing = |kind: Option<ErrorKind>| kind == Some(ErrorKind::WouldBlock);
         let refused = output.exit == Exit::Code(REFUSED);
+        let ended = matches!(output.exit, Exit::Code(0 | REFUSED));
         match name {
             "tcp" => refused && nothing(self.tcp.accept().err().map(|it| it.kind())),
             "unix" => refused && nothing(self.unix.accept().err().map(|it| it.kind())),
+            "write" => ended && !outside.exists(),
             "udp" => {
-                let ended = matches!(output.exit, Exit::Code(0 | REFUSED));
                 ended && nothing(self.udp.recv(&mut [0_u8; 8]).err().map(|it| it.kind()))
             }
             _ => refused,

@@ -68,7 +68,15 @@ pub(super) async fn run(
     let watched = watch(&mut running, &mut collected, command, cancel).await?;
     drain(&mut running.output, &mut collected).await;
     running.child.wait().await.map_err(|source| io_error("wait for the sandbox", source))?;
-    let exit = watched.exit(policy)?;
+    let said = watched.last.is_none();
+    let exit = match watched.exit(policy) {
+        // What a helper said before it died without a report is the only trace.
+        Err(SandboxError::Setup { step, reason }) if said => {
+            let said = collected.into_text();
+            return Err(SandboxError::Setup { step, reason: format!("{reason} {}", said.trim()) });
+        }
+        other => other?,
+    };
     Ok(CommandOutput {
         exit,
         truncated: collected.truncated(),

@@ -50,11 +50,11 @@ async fn works(world: World) {
 
 async fn write_outside(world: World) {
     for name in ["outside", "private/other", "git/hooks"] {
-        world.refused("write", &world.text(name)).await;
+        // Where `/tmp` is private this may write there; the file is what counts.
+        world.attempt("write", &world.text(name)).await;
         assert!(!world.path(name).exists(), "{name}");
     }
-    let output = world.sh("echo x >> \"$1\"", &[&world.text("secret")]).await;
-    assert_ne!(output.exit, Exit::Code(0));
+    world.sh("echo x >> \"$1\"", &[&world.text("secret")]).await;
     let secret = std::fs::read_to_string(world.path("secret")).expect("secret");
     assert_eq!(secret, "TOPSECRET");
     let output = world.sh("rm -rf \"$1\"", &[&world.text("secret")]).await;
@@ -67,8 +67,8 @@ async fn write_outside(world: World) {
 
 async fn write_by_link(world: World) {
     let outside = world.text("outside");
-    let output = world.sh("ln -s \"$1\" link; echo x > link", &[&outside]).await;
-    assert_ne!(output.exit, Exit::Code(0));
+    world.sh("ln -s \"$1\" link; echo x > link", &[&outside]).await;
+    assert!(world.path("tree/link").is_symlink());
     let folder = world.text("");
     world.sh("ln -s \"$1\" dir; echo x > dir/outside", &[&folder]).await;
     assert!(!world.path("outside").exists());
@@ -281,25 +281,27 @@ async fn self_test(world: World) {
 }
 
 /// The same without root's rights. Needs root to give them up.
-async fn as_nobody(world: World) {
+async fn as_nobody(_: World) {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     if !std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0) {
         return;
     }
-    let folder = world.folder.path();
+    let place = tempfile::tempdir().expect("a folder that nobody can enter");
+    let folder = place.path();
     let open = |path: &std::path::Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
     };
-    let exe = world.path("program");
+    let scratch = folder.join("scratch").to_string_lossy().into_owned();
+    let exe = folder.join("program");
     std::fs::copy(std::env::current_exe().expect("own path"), &exe).expect("copy");
-    std::fs::create_dir(world.path("scratch")).expect("scratch");
+    std::fs::create_dir(folder.join("scratch")).expect("scratch");
     open(folder, 0o755);
     open(&exe, 0o755);
-    open(&world.path("scratch"), 0o777);
+    open(&folder.join("scratch"), 0o777);
     let output = std::process::Command::new(&exe)
-        .args(["role=probe", &world.text("scratch")])
-        .env("HOME", world.text("scratch"))
+        .args(["role=probe", &scratch])
+        .env("HOME", &scratch)
         .env("PATH", "/usr/bin:/bin")
         .uid(65534)
         .gid(65534)
@@ -307,5 +309,5 @@ async fn as_nobody(world: World) {
         .expect("run as nobody");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.starts_with("tier=full None"), "{text} {}", String::from_utf8_lossy(&output.stderr));
-    until("nothing is left", || crate::support::processes_with(&world.text("scratch")).is_empty()).await;
+    until("nothing is left", || crate::support::processes_with(&scratch).is_empty()).await;
 }

@@ -42,7 +42,7 @@ pub struct World {
 
 impl World {
     pub fn new(way: Way) -> Self {
-        let folder = tempfile::Builder::new().prefix("fm-sb-").tempdir().expect("temp folder");
+        let folder = tempfile::Builder::new().prefix("fm-sb-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temp folder");
         let path = folder.path();
         std::fs::write(path.join("secret"), "TOPSECRET").expect("secret");
         std::fs::create_dir(path.join("git")).expect("git dir");

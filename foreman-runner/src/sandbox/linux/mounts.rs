@@ -39,6 +39,9 @@ pub(crate) fn change_root(policy: &Policy) -> Result<Vec<(String, String)>, Fail
     show_links(root)?;
     make_proc(root, &mut missing)?;
     make_dev(root)?;
+    for path in policy.read.iter().chain(&policy.write) {
+        show_granted_link(root, path)?;
+    }
     for shown in shown_in_order(policy) {
         show(root, &shown)?;
     }
@@ -83,21 +86,36 @@ fn show_links(root: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-/// What to mount, parents before what lies beneath them.
+/// What to mount, at real paths, parents before what lies beneath them, and
+/// nothing twice.
 fn shown_in_order(policy: &Policy) -> Vec<Shown> {
-    let read = policy.read.iter().map(|path| (path, false));
-    let write = policy.write.iter().map(|path| (path, true));
-    let mut shown: Vec<Shown> = read
-        .chain(write)
-        .map(|(path, writable)| Shown { source: path.clone(), target: path.clone(), writable })
-        .collect();
-    shown.push(Shown { source: policy.tmp.clone(), target: PathBuf::from("/tmp"), writable: true });
-    shown.push(Shown { source: policy.tmp.clone(), target: PathBuf::from("/var/tmp"), writable: true });
-    shown.sort_by(|left, right| {
-        let depth = |shown: &Shown| shown.target.components().count();
-        // At one place what is writable comes last and lies on top.
+    let real = |path: &Path, writable| {
+        let source = path.canonicalize().ok()?;
+        Some(Shown { target: source.clone(), source, writable })
+    };
+    let read = policy.read.iter().filter_map(|path| real(path, false));
+    let write = policy.write.iter().filter_map(|path| real(path, true));
+    let mut wanted: Vec<Shown> = read.chain(write).collect();
+    for target in ["/tmp", "/var/tmp"] {
+        let (source, target) = (policy.tmp.clone(), PathBuf::from(target));
+        wanted.push(Shown { source, target, writable: true });
+    }
+    let depth = |shown: &Shown| shown.target.components().count();
+    // At one place what is writable comes last and lies on top.
+    wanted.sort_by(|left, right| {
         depth(left).cmp(&depth(right)).then(left.writable.cmp(&right.writable))
     });
+    let mut shown: Vec<Shown> = Vec::new();
+    for wanted in wanted {
+        let around = shown.iter().rfind(|it| is_beneath(&wanted.target, &it.target));
+        // Already there, as readable as it would be made.
+        let there = around.is_some_and(|it| {
+            it.source == it.target && it.writable == wanted.writable && wanted.source == wanted.target
+        });
+        if !there {
+            shown.push(wanted);
+        }
+    }
     shown
 }
 
@@ -106,25 +124,23 @@ fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Mounts one thing at its own path in the new root.
+/// Mounts one thing at its path in the new root.
 fn show(root: &Path, shown: &Shown) -> Result<(), Failed> {
-    // A path through a link would be made outside the new root.
-    let Ok(source) = shown.source.canonicalize() else { return Ok(()) };
-    if fs::symlink_metadata(&shown.target).is_ok_and(|it| it.is_symlink()) {
-        let target = inside(root, &shown.target);
-        if fs::symlink_metadata(&target).is_err()
-            && let (Some(parent), Ok(destination)) = (target.parent(), fs::read_link(&shown.target))
-        {
-            fs::create_dir_all(parent).step("make a folder of the new root")?;
-            symlink(destination, &target).step("make a link of the new root")?;
-        }
-        let real = Shown { target: source.clone(), source, writable: shown.writable };
-        return if is_beneath(&real.target, root) { Ok(()) } else { show(root, &real) };
+    let target = inside(root, &shown.target);
+    make_place(&shown.source, &target)?;
+    bind(&shown.source, &target, shown.writable)
+}
+
+/// A granted path that is a link, as the link it is.
+fn show_granted_link(root: &Path, path: &Path) -> Result<(), Failed> {
+    let target = inside(root, path);
+    if let (Ok(destination), Some(parent)) = (fs::read_link(path), target.parent())
+        && fs::symlink_metadata(&target).is_err()
+    {
+        fs::create_dir_all(parent).step("make a folder of the new root")?;
+        symlink(destination, &target).step("make a link of the new root")?;
     }
-    let real = shown.target.canonicalize().unwrap_or_else(|_| shown.target.clone());
-    let target = inside(root, &real);
-    make_place(&source, &target)?;
-    bind(&source, &target, shown.writable)
+    Ok(())
 }
 
 /// An empty file or folder to mount on, unless there is one.
@@ -151,6 +167,9 @@ fn bind(source: &Path, target: &Path, writable: bool) -> Result<(), Failed> {
         // A mount beneath a writable folder was not granted for itself.
         remount(&place, writable && place == target)?;
     }
+    if !writable && !statvfs(target).step(&step)?.flags().contains(FsFlags::ST_RDONLY) {
+        return Err(Failed::new(step, "it stayed writable"));
+    }
     Ok(())
 }
 
@@ -173,8 +192,11 @@ fn remount(place: &Path, writable: bool) -> Result<(), Failed> {
     if !writable {
         flags |= MsFlags::MS_RDONLY;
     }
-    bare_mount(None, place, None, flags, None)
-        .step(&format!("restrict the mount {}", place.display()))
+    match bare_mount(None, place, None, flags, None) {
+        // Covered by another mount: nobody can get there.
+        Err(nix::Error::EINVAL) => Ok(()),
+        other => other.step(&format!("restrict the mount {}", place.display())),
+    }
 }
 
 /// Mount points at and beneath `target`, from the kernel's own list.

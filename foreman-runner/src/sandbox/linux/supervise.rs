@@ -1,12 +1,12 @@
 //! The process between the agent and the confined command.
 
 use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -35,20 +35,17 @@ fn run(channel: &mut Channel) -> Result<ExitCode, Failed> {
     if life == "exec" {
         prctl::set_child_subreaper(true).step("adopt orphans")?;
     }
-    let (mut inner, child) = start_next_life(life, &policy)?;
+    let (inner, child) = start_next_life(life, &policy)?;
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    // What this process can see is not for the command to read.
     prctl::set_dumpable(false).step("close the supervisor's memory")?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let requests = inner.try_clone().step("watch the agent")?;
-    let watch = Watch { inner: requests, life, pid, ended: Arc::clone(&ended) };
-    thread::spawn(move || watch.serve(lines));
-    let last = relay(channel, &mut inner, life)?;
+    let mut watch = Watch { life, pid, inner, started: false, last: None };
+    watch.serve(channel)?;
     let status = waitpid(pid, None).step("wait for the command")?;
-    ended.store(true, Ordering::SeqCst);
     if life == "exec" {
         sweep();
     }
-    let report = last.unwrap_or_else(|| ended_report(life, status));
+    let report = watch.last.unwrap_or_else(|| ended_report(life, status));
     channel.report(&report);
     Ok(ExitCode::SUCCESS)
 }
@@ -81,31 +78,6 @@ fn start_next_life(life: &str, policy: &Policy) -> Result<(Channel, Child), Fail
     Ok((channel, child))
 }
 
-/// Passes reports on until the inner life has no more. A report that ends the
-/// story is held back until every process is gone.
-fn relay(outer: &mut Channel, inner: &mut Channel, life: &str) -> Result<Option<Report>, Failed> {
-    let mut lines = inner.lines().step("read reports")?;
-    let mut started = false;
-    let mut last = None;
-    while let Ok(Some(report)) = Channel::read::<Report>(&mut lines) {
-        match report {
-            Report::Missing { .. } => outer.report(&report),
-            Report::Started => {
-                started = true;
-                outer.report(&report);
-            }
-            Report::Setup { .. } | Report::Exec { .. } | Report::Exited(_) | Report::Signaled(_) => {
-                last = Some(report);
-            }
-        }
-    }
-    if last.is_none() && !(started && life == "exec") {
-        let reason = "the sandbox ended without a report; was it killed for want of memory?";
-        last = Some(Report::Setup { step: "run the command".to_owned(), reason: reason.to_owned() });
-    }
-    Ok(last)
-}
-
 /// Without namespaces the child was the command itself.
 fn ended_report(life: &str, status: WaitStatus) -> Report {
     match status {
@@ -118,49 +90,184 @@ fn ended_report(life: &str, status: WaitStatus) -> Report {
     }
 }
 
-/// Listens to the agent. Its silence is an order too: the stream's end means that
-/// it is gone, and nothing of its run may stay.
+/// Stands between agent and command, in one thread: a process that entered a
+/// pid namespace for its children can start none.
 struct Watch {
-    inner: Channel,
     life: &'static str,
     pid: Pid,
-    ended: Arc<AtomicBool>,
+    inner: Channel,
+    started: bool,
+    /// The report that ends the story; held back until every process is gone.
+    last: Option<Report>,
 }
 
 impl Watch {
-    fn serve(mut self, mut lines: std::io::BufReader<UnixStream>) {
-        while let Ok(Some(request)) = Channel::read::<Request>(&mut lines) {
-            match request {
-                Request::Terminate => self.terminate(),
-                Request::Kill => break,
+    /// Passes reports and requests on until the command has ended.
+    fn serve(&mut self, outer: &mut Channel) -> Result<(), Failed> {
+        let mut reports = LineReader::new(&self.inner).step("read reports")?;
+        let mut requests = LineReader::new(outer).step("watch the agent")?;
+        let mut listening = true;
+        loop {
+            let ready = wait_for(&reports, &requests, listening).step("watch the command")?;
+            if ready.requests {
+                let open = requests.fill();
+                while let Some(request) = requests.next::<Request>() {
+                    self.obey(request);
+                }
+                if !open {
+                    // The agent is gone; nothing of its run may stay.
+                    listening = false;
+                    self.obey(Request::Kill);
+                }
             }
-        }
-        if !self.ended.load(Ordering::SeqCst) {
-            // The namespace's first process takes all others with it. An error
-            // means that it is gone already.
-            kill(self.pid, Signal::SIGKILL).unwrap_or_default();
-            if self.life == "exec" {
-                sweep();
+            if ready.reports {
+                let open = reports.fill();
+                while let Some(report) = reports.next::<Report>() {
+                    self.note(report, outer);
+                }
+                if !open {
+                    if self.life == "init" || self.last.is_some() {
+                        self.no_report_is_a_failure();
+                        return Ok(());
+                    }
+                    return self.until_the_command_ends(outer, &mut requests, listening);
+                }
             }
         }
     }
 
-    fn terminate(&mut self) {
-        if self.life == "init" {
-            self.inner.report_request(Request::Terminate);
-        } else {
-            killpg(self.pid, Signal::SIGTERM).unwrap_or_default();
+    /// Without namespaces the reports end when the command begins.
+    fn until_the_command_ends(
+        &mut self,
+        outer: &Channel,
+        requests: &mut LineReader,
+        mut listening: bool,
+    ) -> Result<(), Failed> {
+        if !self.started {
+            self.no_report_is_a_failure();
+            return Ok(());
+        }
+        let ended = pidfd_open(self.pid)?;
+        loop {
+            let mut watched = vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+            if listening {
+                watched.push(PollFd::new(outer.stream.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut watched, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(nix::Error::EINTR) => continue,
+                Err(error) => return Err(Failed::new("watch the command", error)),
+            }
+            let fired = |index: usize| watched.get(index).and_then(PollFd::any).unwrap_or(false);
+            if fired(0) {
+                return Ok(());
+            }
+            if fired(1) {
+                let open = requests.fill();
+                while let Some(request) = requests.next::<Request>() {
+                    self.obey(request);
+                }
+                if !open {
+                    listening = false;
+                    self.obey(Request::Kill);
+                }
+            }
+        }
+    }
+
+    fn no_report_is_a_failure(&mut self) {
+        self.last.get_or_insert_with(|| Report::Setup {
+            step: "run the command".to_owned(),
+            reason: "the sandbox ended without a report; was it killed for want of memory?"
+                .to_owned(),
+        });
+    }
+
+    fn note(&mut self, report: Report, outer: &mut Channel) {
+        match report {
+            Report::Missing { .. } => outer.report(&report),
+            Report::Started => {
+                self.started = true;
+                outer.report(&report);
+            }
+            Report::Setup { .. } | Report::Exec { .. } | Report::Exited(_) | Report::Signaled(_) => {
+                self.last = Some(report);
+            }
+        }
+    }
+
+    /// An error of a signal means that its target is gone already.
+    fn obey(&mut self, request: Request) {
+        match (request, self.life) {
+            (Request::Terminate, "init") => {
+                if self.inner.write(&request).is_err() {
+                    tracing::debug!("the sandbox's inner life is gone");
+                }
+            }
+            (Request::Terminate, _) => killpg(self.pid, Signal::SIGTERM).unwrap_or_default(),
+            // The namespace's first process takes all others with it.
+            (Request::Kill, "init") => kill(self.pid, Signal::SIGKILL).unwrap_or_default(),
+            (Request::Kill, _) => kill_tree(self.pid),
         }
     }
 }
 
-impl Channel {
-    /// Passes a request on; an inner life that is gone needs none.
-    fn report_request(&mut self, request: Request) {
-        if self.write(&request).is_err() {
-            tracing::debug!("the sandbox's inner life is gone");
+struct Ready {
+    reports: bool,
+    requests: bool,
+}
+
+fn wait_for(reports: &LineReader, requests: &LineReader, listening: bool) -> nix::Result<Ready> {
+    let mut watched = vec![PollFd::new(reports.stream.as_fd(), PollFlags::POLLIN)];
+    if listening {
+        watched.push(PollFd::new(requests.stream.as_fd(), PollFlags::POLLIN));
+    }
+    match poll(&mut watched, PollTimeout::NONE) {
+        Ok(_) | Err(nix::Error::EINTR) => {}
+        Err(error) => return Err(error),
+    }
+    let fired = |index: usize| watched.get(index).and_then(PollFd::any).unwrap_or(false);
+    Ok(Ready { reports: fired(0), requests: fired(1) })
+}
+
+/// Lines of a stream that is read only when it has something.
+struct LineReader {
+    stream: UnixStream,
+    pending: Vec<u8>,
+}
+
+impl LineReader {
+    fn new(channel: &Channel) -> std::io::Result<Self> {
+        Ok(Self { stream: channel.stream.try_clone()?, pending: Vec::new() })
+    }
+
+    /// Takes what is there; false at the stream's end.
+    fn fill(&mut self) -> bool {
+        let mut piece = [0_u8; 4096];
+        match self.stream.read(&mut piece) {
+            Ok(0) => false,
+            Ok(length) => {
+                self.pending.extend_from_slice(piece.get(..length).unwrap_or_default());
+                true
+            }
+            Err(error) => error.kind() == std::io::ErrorKind::Interrupted,
         }
     }
+
+    /// The next whole line, if it can be read as a `T`.
+    fn next<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
+        let end = self.pending.iter().position(|byte| *byte == b'\n')?;
+        let line: Vec<u8> = self.pending.drain(..=end).collect();
+        serde_json::from_slice(&line).ok()
+    }
+}
+
+/// A descriptor that becomes readable when the process ends.
+fn pidfd_open(pid: Pid) -> Result<OwnedFd, Failed> {
+    let step = "watch the command";
+    let pid = rustix::process::Pid::from_raw(pid.as_raw())
+        .ok_or_else(|| Failed::new(step, "the process has no number"))?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).step(step)
 }
 
 /// Ends and reaps everything beneath this process, orphans of orphans too.
