@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::ServerKind;
 use super::discover::Source;
 use super::http::Fetched;
+use super::url::ModelUrl;
 
 /// What one address answered. `Display` gives the few words of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +139,27 @@ pub struct Tried {
     pub host_and_port: Option<(String, u16)>,
     /// What came back.
     pub answer: TriedAnswer,
+    /// How many of the discovery's models are from here.
+    pub models: usize,
+}
+
+impl Tried {
+    pub(crate) fn new(
+        source: Source,
+        url: Option<&ModelUrl>,
+        answer: TriedAnswer,
+        models: usize,
+    ) -> Self {
+        let host_and_port = url.map(ModelUrl::host_and_port);
+        let url = url.map(ToString::to_string).unwrap_or_default();
+        Self {
+            source,
+            url,
+            host_and_port,
+            answer,
+            models,
+        }
+    }
 }
 
 impl fmt::Display for Tried {

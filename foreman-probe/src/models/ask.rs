@@ -104,7 +104,15 @@ pub(crate) async fn ask(
     } else {
         target.url.v1()
     };
-    let server = Server { kind, url, source };
+    // llama.cpp lists its models to everybody, and guards this page with the key that chats need.
+    // Of other servers such a page says nothing: a gateway may forbid whatever it does not know.
+    let key_refused = kind == ServerKind::LlamaCpp && answers.props.refuses_key();
+    let server = Server {
+        kind,
+        url,
+        source,
+        key_refused,
+    };
     let models = match kind {
         ServerKind::Ollama => {
             let listed = kinds::ollama(&pages, answers.running.json(), &server);
@@ -115,12 +123,11 @@ pub(crate) async fn ask(
             kinds::listed(&pages, &server)
         }
     };
-    let needs_key = answers.all().iter().any(|fetched| fetched.refuses_key());
     Asked {
         answer: TriedAnswer::Models {
             kind,
             count: models.len(),
-            needs_key,
+            needs_key: key_refused,
         },
         models,
     }

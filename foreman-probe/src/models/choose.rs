@@ -63,17 +63,19 @@ pub enum NotChosen {
     /// Servers answered, and list no model.
     #[error("a model server was found, but it has no model; load or pull one")]
     NoModel,
-    /// Nothing that was found may be taken without being named: embedding models cannot chat, and
-    /// remote ones would send the work out of the house.
+    /// Nothing that was found may be taken without being named: embedding models cannot chat,
+    /// remote ones would send the work out of the house, and others want a key.
     #[error(
-        "of {found} models found none can be taken by itself: {remote} are remote and the others \
-         do not chat; name one with --model and its server with --model-url"
+        "of {found} models found none can be taken by itself: {remote} are remote, {locked} need a \
+         key, the others do not chat; name a model with --model and its server with --model-url"
     )]
     NoneUsable {
         /// How many models were found.
         found: usize,
         /// How many of them are remote.
         remote: usize,
+        /// How many of them stand behind a key that was not given, or is wrong.
+        locked: usize,
     },
     /// The model that was asked for is not there.
     #[error("no server has the model {wanted:?}; there is: {}", available.join(", "))]
@@ -101,7 +103,7 @@ pub fn choose(found: &[FoundModel], wanted: Option<&str>) -> Result<Choice, NotC
     let usable: Vec<(usize, &FoundModel)> = found
         .iter()
         .enumerate()
-        .filter(|(_, model)| model.chat && (!model.remote || model.source.is_explicit()))
+        .filter(|(_, model)| is_usable(model))
         .collect();
     let rank = |(at, model): &(usize, &FoundModel)| {
         let place = place(found, model);
@@ -116,9 +118,17 @@ pub fn choose(found: &[FoundModel], wanted: Option<&str>) -> Result<Choice, NotC
     };
     let Some((_, best)) = usable.iter().min_by_key(|candidate| rank(candidate)) else {
         let remote = found.iter().filter(|model| model.remote).count();
+        let locked = found
+            .iter()
+            .filter(|model| model.key_refused && !model.remote)
+            .count();
         return Err(match found.len() {
             0 => NotChosen::NoModel,
-            found => NotChosen::NoneUsable { found, remote },
+            found => NotChosen::NoneUsable {
+                found,
+                remote,
+                locked,
+            },
         });
     };
     let of = usable.len();
@@ -131,6 +141,11 @@ pub fn choose(found: &[FoundModel], wanted: Option<&str>) -> Result<Choice, NotC
         model: (*best).clone(),
         why,
     })
+}
+
+/// Whether a model may be taken without being named.
+fn is_usable(model: &FoundModel) -> bool {
+    model.chat && !model.key_refused && (!model.remote || model.source.is_explicit())
 }
 
 /// Where the model's server stands in the order of places.
@@ -156,6 +171,7 @@ fn choose_named(found: &[FoundModel], wanted: &str) -> Result<Choice, NotChosen>
     let best = found.iter().filter(fits).min_by_key(|model| {
         (
             model.name != wanted,
+            model.key_refused,
             !model.source.is_explicit(),
             load_rank(model),
         )

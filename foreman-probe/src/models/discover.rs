@@ -39,7 +39,7 @@ pub enum Source {
 pub enum KeySource {
     /// None.
     None,
-    /// The one given in [`DiscoveryConfig::key`].
+    /// The one given in [`DiscoveryConfig`].
     Given,
     /// The environment variable `OPENAI_API_KEY`.
     OpenAiApiKey,
@@ -293,16 +293,7 @@ impl Discoverer {
                 let answer = TriedAnswer::InvalidUrl {
                     reason: error.to_string(),
                 };
-                let url = String::new();
-                return (
-                    Tried {
-                        source,
-                        url,
-                        host_and_port: None,
-                        answer,
-                    },
-                    Vec::new(),
-                );
+                return (Tried::new(source, None, answer, 0), Vec::new());
             }
         };
         let (key, limit) = (self.config.key(source), self.config.limit(source));
@@ -315,14 +306,8 @@ impl Discoverer {
         let models = self
             .with_declared(&url, source, &asked)
             .unwrap_or(asked.models);
-        let host_and_port = Some(url.host_and_port());
         (
-            Tried {
-                source,
-                url: url.to_string(),
-                host_and_port,
-                answer: asked.answer,
-            },
+            Tried::new(source, Some(&url), asked.answer, models.len()),
             models,
         )
     }
@@ -352,6 +337,7 @@ impl Discoverer {
             kind: ServerKind::OpenAi,
             url,
             source,
+            key_refused: false,
         };
         let mut declared = model(self.config.model.as_deref(), &server)?;
         declared.evidence = ModelEvidence::Declared;

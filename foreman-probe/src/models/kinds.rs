@@ -81,6 +81,7 @@ pub(crate) struct Server {
     pub(crate) kind: ServerKind,
     pub(crate) url: ModelUrl,
     pub(crate) source: Source,
+    pub(crate) key_refused: bool,
 }
 
 /// A model of which only the name is known. Absent for a name that nobody could type or show.
@@ -95,6 +96,7 @@ pub(crate) fn model(name: Option<&str>, server: &Server) -> Option<FoundModel> {
         name: name.to_owned(),
         server: server.kind,
         remote: server.url.leaves_the_house(),
+        key_refused: server.key_refused,
         url: server.url.clone(),
         source: server.source,
         context_tokens: None,

@@ -15,6 +15,7 @@ fn server(kind: ServerKind) -> Server {
         kind,
         url,
         source: Source::LocalPort,
+        key_refused: false,
     }
 }
 
@@ -33,8 +34,7 @@ fn some_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 64, 6, move |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            proptest::collection::btree_map(word, inner, 0..6)
-                .prop_map(|map| Value::from_iter(map)),
+            proptest::collection::btree_map(word, inner, 0..6).prop_map(Value::from_iter),
         ]
     })
 }
@@ -50,7 +50,7 @@ proptest! {
             props: Some(props.clone()),
             v0_models: Some(v1),
         };
-        let _ = identify(&pages);
+        let _kind = identify(&pages);
         let details = ollama_details(&props);
         let mut all = lm_studio(&pages, &server(ServerKind::LmStudio));
         for kind in [ServerKind::LlamaCpp, ServerKind::Vllm, ServerKind::OpenAi] {

@@ -87,6 +87,8 @@ pub struct FoundModel {
     /// Whether its requests leave the house: the server is on the public internet, or passes them
     /// on to another company's machines.
     pub remote: bool,
+    /// Whether the server refused the key it was shown, or wants one: chats will be refused too.
+    pub key_refused: bool,
     /// How we know.
     pub evidence: ModelEvidence,
 }

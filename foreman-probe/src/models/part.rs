@@ -7,9 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::answer::Tried;
+use super::FoundModel;
 use super::discover::{Discoverer, Discovery, Source};
-use super::{FoundModel, TriedAnswer};
 use crate::limits::{LAST_GOOD_KEPT_MAX, PART_GRACE};
 use crate::part::{Answer, Part};
 use crate::text::lock;
@@ -44,23 +43,31 @@ impl ModelServersPart {
         lock(&self.last).clone()
     }
 
+    /// Whether some server has ever had models.
+    fn has_known_models(&self) -> bool {
+        lock(&self.servers)
+            .values()
+            .any(|server| !server.models.is_empty())
+    }
+
     /// The models now, and a remark for each server whose models are from before.
     fn settle(&self, discovery: &Discovery) -> (Vec<FoundModel>, Option<String>) {
         let mut servers = lock(&self.servers);
+        let mut rest = discovery.found.as_slice();
         let mut models = Vec::new();
         let mut remarks = Vec::new();
         for tried in &discovery.tried {
+            // What was found is in the order of what was tried.
+            let (found, after) = rest.split_at_checked(tried.models).unwrap_or((rest, &[]));
+            rest = after;
             let key = (tried.source, tried.url.clone());
             if !tried.answer.is_uncertain() {
-                let found = models_of(discovery, tried);
-                models.extend(found.clone());
-                servers.insert(
-                    key,
-                    Remembered {
-                        at: Instant::now(),
-                        models: found,
-                    },
-                );
+                models.extend_from_slice(found);
+                let remembered = Remembered {
+                    at: Instant::now(),
+                    models: found.to_vec(),
+                };
+                servers.insert(key, remembered);
                 continue;
             }
             let before = servers.get(&key).filter(|before| !before.models.is_empty());
@@ -74,15 +81,6 @@ impl ModelServersPart {
         let remark = (!remarks.is_empty()).then(|| remarks.join("; "));
         (models, remark)
     }
-}
-
-/// The models of one server in a discovery.
-fn models_of(discovery: &Discovery, tried: &Tried) -> Vec<FoundModel> {
-    let there = |model: &&FoundModel| {
-        let host_and_port = Some(model.url.host_and_port());
-        model.source == tried.source && host_and_port == tried.host_and_port
-    };
-    discovery.found.iter().filter(there).cloned().collect()
 }
 
 #[async_trait]
@@ -105,12 +103,19 @@ impl Part for ModelServersPart {
                 note,
             };
         }
-        let uncertain = |tried: &Tried| tried.answer.is_uncertain();
-        let serves = |tried: &Tried| matches!(tried.answer, TriedAnswer::Models { .. });
         let line = discovery.tried_line();
-        if discovery.tried.iter().any(serves) || !discovery.tried.iter().any(uncertain) {
-            return Answer::absent(format!("no model is served: {line}"));
+        if discovery
+            .tried
+            .iter()
+            .any(|tried| tried.answer.is_uncertain())
+        {
+            // What a server had is kept above for as long as it may be; after that it is void, and
+            // must not be kept once more by whoever keeps this part's values.
+            if self.has_known_models() {
+                return Answer::absent(format!("no model server answers any more: {line}"));
+            }
+            return Answer::unknown(format!("no model server answered: {line}"));
         }
-        Answer::unknown(format!("no model server answered: {line}"))
+        Answer::absent(format!("no model is served: {line}"))
     }
 }

@@ -7,7 +7,9 @@ use foreman_core::model::fleet_node::{Accelerator, Capability, Cpu, Disk};
 use foreman_core::ports::CapabilityProbe;
 use foreman_probe::fake::FakeHardware;
 use foreman_probe::sys::RawMemory;
-use foreman_probe::{Discoverer, MachineParts, Os, PartState, Sys, machine_parts};
+use foreman_probe::{
+    Discoverer, MachineParts, ModelServersPart, Os, PartState, Sys, machine_parts,
+};
 
 use crate::support::{Machine, Server, fixture, recorded};
 
@@ -118,7 +120,7 @@ async fn model_servers_are_a_part_that_can_be_asked_what_it_chose() {
     all(&parts).await;
     let last = parts
         .model_servers()
-        .and_then(|part| part.last())
+        .and_then(ModelServersPart::last)
         .expect("a look");
     assert!(last.chosen.is_ok(), "{last:?}");
 }

@@ -16,17 +16,19 @@ fn model(name: &str, port: u16, source: Source, loaded: Option<bool>) -> FoundMo
         loaded,
         chat: true,
         remote: false,
+        key_refused: false,
         evidence: ModelEvidence::Probed,
     }
 }
 
 /// The name that is taken, and why.
-fn taken(found: &[FoundModel], wanted: Option<&str>) -> Result<(String, Why), NotChosen> {
-    choose(found, wanted).map(|choice| (choice.model.name, choice.why))
-}
-
-fn ok(name: &str, why: Why) -> Result<(String, Why), NotChosen> {
-    Ok((name.to_owned(), why))
+fn taken<'a>(found: &'a [FoundModel], wanted: Option<&str>) -> Result<(&'a str, Why), NotChosen> {
+    let choice = choose(found, wanted)?;
+    let same = found
+        .iter()
+        .find(|model| **model == choice.model)
+        .expect("one of those given");
+    Ok((same.name.as_str(), choice.why))
 }
 
 #[test]
@@ -37,19 +39,19 @@ fn order_of_what_counts() {
     let loaded = model("loaded", 3, LocalPort, Some(true));
     let named = model("named", 4, Config, Some(false));
     let list = |models: &[&FoundModel]| models.iter().copied().cloned().collect::<Vec<_>>();
-    assert_eq!(taken(&list(&[&idle]), None), ok("idle", Why::OnlyOne));
+    assert_eq!(taken(&list(&[&idle]), None), Ok(("idle", Why::OnlyOne)));
     assert_eq!(
         taken(&list(&[&idle, &loaded]), None),
-        ok("loaded", Why::Loaded { of: 2 })
+        Ok(("loaded", Why::Loaded { of: 2 }))
     );
     assert_eq!(
         taken(&list(&[&idle, &silent]), None),
-        ok("silent", Why::FirstFound { of: 2 })
+        Ok(("silent", Why::FirstFound { of: 2 }))
     );
     let all = list(&[&named, &idle, &silent, &loaded]);
     assert_eq!(
         taken(&all, None),
-        ok("named", Why::FirstFound { of: 4 }),
+        Ok(("named", Why::FirstFound { of: 4 })),
         "configured first"
     );
     let mut second = loaded.clone();
@@ -58,14 +60,14 @@ fn order_of_what_counts() {
     let all = list(&[&loaded, &second]);
     assert_eq!(
         taken(&all, None),
-        ok("roomier", Why::Loaded { of: 2 }),
+        Ok(("roomier", Why::Loaded { of: 2 })),
         "same server: more room"
     );
     second.url = ModelUrl::parse("http://127.0.0.1:9").expect("a URL");
     let all = list(&[&loaded, &second]);
     assert_eq!(
         taken(&all, None),
-        ok("loaded", Why::Loaded { of: 2 }),
+        Ok(("loaded", Why::Loaded { of: 2 })),
         "else the earlier place"
     );
 }
@@ -76,28 +78,29 @@ fn embedding_and_remote_models_are_not_taken_by_themselves() {
     embedding.chat = false;
     let mut cloud = model("cloud", 2, Source::OpenAiBaseUrl, None);
     cloud.remote = true;
-    let found = [embedding, cloud.clone()];
-    let error = taken(&found, None).expect_err("neither");
-    assert_eq!(
-        error,
-        NotChosen::NoneUsable {
-            found: 2,
-            remote: 1
-        }
-    );
+    let mut locked = model("locked", 3, Source::LocalPort, Some(true));
+    locked.key_refused = true;
+    let found = [embedding, cloud.clone(), locked];
+    let error = taken(&found, None).expect_err("none of them");
+    let expected = NotChosen::NoneUsable {
+        found: 3,
+        remote: 1,
+        locked: 1,
+    };
+    assert_eq!(error, expected);
     assert!(
-        error.to_string().contains("name one with --model"),
+        error.to_string().contains("name a model with --model"),
         "{error}"
     );
     assert_eq!(
         taken(&found, Some("cloud")),
-        ok("cloud", Why::Named),
+        Ok(("cloud", Why::Named)),
         "a person may"
     );
     cloud.source = Source::Flag;
     assert_eq!(
         taken(&[cloud], None),
-        ok("cloud", Why::OnlyOne),
+        Ok(("cloud", Why::OnlyOne)),
         "a server named for Foreman"
     );
     assert_eq!(taken(&[], None), Err(NotChosen::NoModel));

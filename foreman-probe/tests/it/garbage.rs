@@ -39,11 +39,11 @@ fn every_parser(text: &str) {
                 .all(|device| !device.name.contains(char::is_control))
         );
     }
-    let _ = apple::parse(text);
-    let _ = apple::parse_vram(text);
-    let _ = nvidia::parse_size(text);
-    let _ = parse_memsize(text);
-    let _ = parse_vm_stat(text);
+    let _devices = apple::parse(text);
+    let _vram = apple::parse_vram(text);
+    let _size = nvidia::parse_size(text);
+    let _memsize = parse_memsize(text);
+    let _available = parse_vm_stat(text);
     assert!(parse_cpu_max(text).is_none_or(|cores| cores >= 1));
     for mount in parse_mounts(text) {
         for membership in parse_memberships(text) {

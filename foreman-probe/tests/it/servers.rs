@@ -1,21 +1,9 @@
-//! Model servers that imitate the real ones, and things that are none.
+//! Model servers that imitate the real ones.
 
-use std::time::{Duration, Instant};
+use foreman_probe::models::ModelEvidence;
+use foreman_probe::{Discoverer, FoundModel, NotChosen, ServerKind, TriedAnswer};
 
-use foreman_core::model::fleet_node::{Capability, Evidence, ServedModel};
-use foreman_core::ports::CapabilityProbe;
-use foreman_probe::limits::{LOCAL_PORTS, LOCAL_SERVER_LIMIT};
-use foreman_probe::models::{KeySource, ModelEvidence, Source};
-use foreman_probe::{
-    Discoverer, Discovery, DiscoveryConfig, FoundModel, Keeping, ModelServersPart, NotChosen,
-    PartState, Reported, ServerKind, TriedAnswer, discover,
-};
-
-use crate::support::{GENEROUS, Page, Server, closed_port, local, recorded};
-
-async fn look(config: &DiscoveryConfig) -> Discovery {
-    discover(config).await.expect("a client")
-}
+use crate::support::{Page, Server, llamacpp, local, look, ollama, recorded};
 
 /// Name, served context, trained context, loaded, chats, remote.
 type Row<'a> = (&'a str, Option<u64>, Option<u64>, Option<bool>, bool, bool);
@@ -33,25 +21,6 @@ fn rows(found: &[FoundModel]) -> Vec<Row<'_>> {
         )
     }
     found.iter().map(row).collect()
-}
-
-async fn ollama() -> Server {
-    Server::start(&[
-        recorded("/api/tags", "ollama_tags.json"),
-        recorded("/api/ps", "ollama_ps.json"),
-        recorded("/v1/models", "openai_v1_models.json"),
-        recorded("/api/show qwen3-coder", "ollama_show_qwen.json"),
-        recorded("/api/show nomic", "ollama_show_embed.json"),
-    ])
-    .await
-}
-
-async fn llamacpp() -> Server {
-    Server::start(&[
-        recorded("/props", "llamacpp_props.json"),
-        recorded("/v1/models", "llamacpp_v1_models.json"),
-    ])
-    .await
 }
 
 #[tokio::test]
@@ -176,6 +145,12 @@ async fn a_llamacpp_router_says_itself_what_is_loaded_and_may_want_a_key() {
         discovery.tried[0].answer.to_string(),
         "llama.cpp with 1 model, needs a key"
     );
+    let expected = NotChosen::NoneUsable {
+        found: 1,
+        remote: 0,
+        locked: 1,
+    };
+    assert_eq!(discovery.chosen, Err(expected));
 }
 
 #[tokio::test]
@@ -275,284 +250,4 @@ async fn a_base_with_a_path_of_its_own() {
         discovery.found[0].endpoint(),
         format!("{}/proxy/v1", server.url())
     );
-}
-
-#[tokio::test]
-async fn what_is_no_model_server_is_told_apart() {
-    let elsewhere = llamacpp().await;
-    let to = format!("{}/v1/models", elsewhere.url());
-    let status = |code, text: &str| Page::Status(code, text.to_owned());
-    let cases = [
-        (Page::Html(200), "200 (a web page, not OpenAI-compatible)"),
-        (status(404, "{}"), "404 (not OpenAI-compatible)"),
-        (status(401, "{}"), "401 (needs a valid key)"),
-        (
-            status(500, r#"{"error":"out of\u001b[2J memory"}"#),
-            "500 (out of [2J memory)",
-        ),
-        (status(500, "{}"), "500 (server error)"),
-        (
-            Page::Json("{}".to_owned()),
-            "no list of models (not OpenAI-compatible)",
-        ),
-        (
-            Page::Json("hello".to_owned()),
-            "no list of models (not OpenAI-compatible)",
-        ),
-        (
-            Page::Json(r#"{"data":[]}"#.to_owned()),
-            "openai without any model",
-        ),
-        (Page::Redirect(to), "302 (redirect, not followed)"),
-        (
-            Page::Json(format!(r#"{{"data":[],"x":"{}"}}"#, "y".repeat(1 << 20))),
-            "an answer larger than 1 MiB (not read)",
-        ),
-    ];
-    for (page, expected) in cases {
-        let server = Server::start(&[("/v1/models", page)]).await;
-        let discovery = look(&server.local()).await;
-        let port = server.at.port();
-        assert_eq!(
-            discovery.tried_line(),
-            format!("127.0.0.1:{port} {expected}")
-        );
-        assert_eq!(discovery.found, []);
-    }
-    assert_eq!(elsewhere.seen(), [], "the redirect was not followed");
-}
-
-#[tokio::test]
-async fn refused_and_silent_ports_are_asked_at_once_and_listed_in_order() {
-    let silent = Server::start(&[
-        ("/v1/models", Page::Hang),
-        ("/props", Page::Hang),
-        ("/api/tags", Page::Hang),
-        ("/api/ps", Page::Hang),
-        ("/api/v0/models", Page::Hang),
-    ])
-    .await;
-    let other = Server::start(&[]).await;
-    let closed = closed_port().await;
-    let mut config = local(&[silent.at.port(), closed, other.at.port()]);
-    let limit = Duration::from_millis(400);
-    config.local_limit = limit;
-    let before = Instant::now();
-    let discovery = look(&config).await;
-    assert!(before.elapsed() >= limit, "the silent one had its time");
-    let (silent, other) = (silent.at.port(), other.at.port());
-    let expected = format!(
-        "127.0.0.1:{silent} no answer within 400 ms, :{closed} refused, :{other} 404 (not \
-         OpenAI-compatible)"
-    );
-    assert_eq!(discovery.tried_line(), expected);
-    assert_eq!(discovery.chosen, Err(NotChosen::NoServer));
-    let defaults = DiscoveryConfig::default();
-    assert_eq!(defaults.local_ports, LOCAL_PORTS);
-    assert_eq!(
-        (defaults.local_limit, LOCAL_SERVER_LIMIT.as_millis()),
-        (LOCAL_SERVER_LIMIT, 300)
-    );
-}
-
-#[tokio::test]
-async fn one_silent_page_does_not_cost_the_server() {
-    let server = Server::start(&[
-        recorded("/v1/models", "vllm_v1_models.json"),
-        ("/props", Page::Hang),
-    ])
-    .await;
-    let mut config = server.local();
-    config.local_limit = Duration::from_millis(700);
-    assert_eq!(look(&config).await.found.len(), 1);
-}
-
-#[tokio::test]
-async fn a_flag_is_asked_alone_then_its_variable_then_the_other_places_in_order() {
-    let (flag, variable) = (llamacpp().await, llamacpp().await);
-    let (config_url, ollama_host) = (llamacpp().await, ollama().await);
-    let (openai, port) = (llamacpp().await, llamacpp().await);
-    let mut config = port.local();
-    config.model_url = Some(flag.url());
-    config.config_urls = vec![config_url.url(), "ftp://anna:hunter2@x".to_owned()];
-    config.environment = [
-        ("FOREMAN_MODEL_URL", variable.url()),
-        ("OLLAMA_HOST", ollama_host.at.to_string()),
-        ("OPENAI_BASE_URL", format!("{}/v1", openai.url())),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    let sources = |discovery: &Discovery| -> Vec<(Source, String)> {
-        discovery
-            .tried
-            .iter()
-            .map(|tried| (tried.source, tried.url.clone()))
-            .collect()
-    };
-    assert_eq!(sources(&look(&config).await), [(Source::Flag, flag.url())]);
-    config.model_url = None;
-    assert_eq!(
-        sources(&look(&config).await),
-        [(Source::FlagEnvironment, variable.url())]
-    );
-    config
-        .environment
-        .insert("FOREMAN_MODEL_URL".to_owned(), String::new());
-    // The port of OPENAI_BASE_URL is listed once although it is also a well-known one.
-    config.local_ports.push(openai.at.port());
-    let discovery = look(&config).await;
-    let expected = [
-        (Source::Config, config_url.url()),
-        (Source::Config, String::new()),
-        (Source::OllamaHost, ollama_host.url()),
-        (Source::OpenAiBaseUrl, format!("{}/v1", openai.url())),
-        (Source::LocalPort, port.url()),
-    ];
-    assert_eq!(sources(&discovery), expected);
-    let line = discovery.tried_line();
-    assert!(
-        line.contains("the config file not asked: its scheme is \"ftp\""),
-        "{line}"
-    );
-    assert!(!format!("{discovery:?}").contains("hunter2"));
-    assert!(!format!("{config:?}").contains("hunter2"));
-    let chosen = discovery.chosen.expect("one");
-    assert_eq!(
-        chosen.model.source,
-        Source::Config,
-        "named for Foreman comes first"
-    );
-}
-
-#[tokio::test]
-async fn keys_go_only_where_they_belong_and_credentials_are_not_shown() {
-    let (named, openai, port) = (llamacpp().await, llamacpp().await, llamacpp().await);
-    let mut config = port.local();
-    config.config_urls = vec![format!("http://anna:hunter2@{}", named.at)];
-    config.environment = [
-        ("OPENAI_BASE_URL".to_owned(), openai.url()),
-        ("OPENAI_API_KEY".to_owned(), "sk-open".to_owned()),
-    ]
-    .into();
-    let discovery = look(&config).await;
-    let shown = |server: &Server| server.seen()[0].authorization.clone();
-    assert_eq!(shown(&named).as_deref(), Some("Basic YW5uYTpodW50ZXIy"));
-    assert_eq!(shown(&openai).as_deref(), Some("Bearer sk-open"));
-    assert_eq!(shown(&port), None);
-    let text = format!("{discovery:?} {}", discovery.tried_line());
-    assert!(
-        !text.contains("hunter2") && !text.contains("sk-open"),
-        "{text}"
-    );
-    let first = &discovery.found[0];
-    assert_eq!(first.endpoint(), format!("{}/v1", named.url()));
-    assert_eq!(
-        first.url.expose(),
-        format!("http://anna:hunter2@{}/v1", named.at)
-    );
-    assert_eq!(first.source.key(), KeySource::Given);
-    config.config_urls = vec![named.url()];
-    config.key = Some("given".into());
-    look(&config).await;
-    let last = named.seen().pop().and_then(|seen| seen.authorization);
-    assert_eq!(last.as_deref(), Some("Bearer given"));
-}
-
-#[tokio::test]
-async fn a_gateway_without_a_list_is_believed_when_a_person_names_both() {
-    let server = Server::start(&[]).await;
-    let mut config = local(&[]);
-    config.model_url = Some(server.url());
-    config.model = Some("big".to_owned());
-    let chosen = look(&config).await.chosen.expect("declared");
-    assert_eq!(chosen.model.evidence, ModelEvidence::Declared);
-    assert_eq!(chosen.model.endpoint(), format!("{}/v1", server.url()));
-    server.set("/v1/models", recorded("", "vllm_v1_models.json").1);
-    let error = look(&config)
-        .await
-        .chosen
-        .expect_err("it lists another one");
-    let expected = "no server has the model \"big\"; there is: Qwen/Qwen3-Coder-30B-A3B-Instruct";
-    assert_eq!(error.to_string(), expected);
-}
-
-#[tokio::test]
-async fn an_unusable_proxy_is_an_error_that_names_the_variable() {
-    let mut config = local(&[]);
-    config.environment = [("HTTPS_PROXY".to_owned(), "http://[anna:hunter2".to_owned())].into();
-    let error = Discoverer::new(config).err().expect("refused");
-    assert!(error.to_string().contains("HTTPS_PROXY"), "{error}");
-    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
-}
-
-fn served(name: &str, server: &Server, context: i32, loaded: bool) -> ServedModel {
-    ServedModel {
-        name: Some(name.to_owned()),
-        server: Some("ollama".to_owned()),
-        endpoint: Some(format!("{}/v1", server.url())),
-        context_tokens: Some(context),
-        loaded: Some(loaded),
-        evidence: Some(Evidence::Probed.into()),
-        ..ServedModel::default()
-    }
-}
-
-#[tokio::test]
-async fn the_part_lists_what_stays_in_the_house() {
-    let server = ollama().await;
-    let part = ModelServersPart::new(Discoverer::new(server.local()).expect("a client"));
-    let keeping = Keeping::new(part);
-    let names = [
-        "qwen3-coder:30b",
-        "llama3.2:latest",
-        "nomic-embed-text:latest",
-    ];
-    let expected = Capability {
-        installed_models: names.map(str::to_owned).to_vec(),
-        models: vec![
-            served(names[0], &server, 65536, false),
-            served(names[1], &server, 4096, true),
-            served(names[2], &server, 2048, false),
-        ],
-        max_context_tokens: Some(4096),
-        ..Capability::default()
-    };
-    assert_eq!(keeping.probe().await, Ok(expected));
-    let chosen = keeping.part().last().map(|last| last.chosen.clone());
-    assert!(matches!(chosen, Some(Ok(choice)) if choice.model.name == names[1]));
-}
-
-#[tokio::test]
-async fn a_busy_server_keeps_its_models_and_a_stopped_one_does_not() {
-    let (steady, busy) = (llamacpp().await, ollama().await);
-    let mut config = local(&[steady.at.port(), busy.at.port()]);
-    config.local_limit = GENEROUS;
-    let keeping = Keeping::new(ModelServersPart::new(
-        Discoverer::new(config).expect("a client"),
-    ));
-    let count = async || keeping.probe().await.map(|found| found.models.len());
-    assert_eq!(count().await, Ok(4));
-    for path in ["/api/tags", "/v1/models", "/api/ps"] {
-        busy.set(path, Page::Status(500, "{}".to_owned()));
-    }
-    assert_eq!(
-        count().await,
-        Ok(4),
-        "an error of the server says nothing about its models"
-    );
-    let PartState::Fresh { note: Some(note) } = keeping.report().state else {
-        panic!("{:?}", keeping.report());
-    };
-    let port = busy.at.port();
-    let expected =
-        format!("127.0.0.1:{port} 500 (server error), so its models are those from before");
-    assert_eq!(note, expected);
-    for path in ["/api/tags", "/v1/models", "/api/ps"] {
-        busy.set(path, Page::Status(404, "{}".to_owned()));
-    }
-    assert_eq!(count().await, Ok(1), "it is no model server any more");
-    steady.set("/v1/models", Page::Html(200));
-    steady.set("/props", Page::Html(200));
-    assert_eq!(count().await, Ok(0));
-    assert!(matches!(keeping.report().state, PartState::Absent { .. }));
 }

@@ -13,7 +13,9 @@ use axum::http::{Response, StatusCode, header};
 use foreman_core::model::fleet_node::Capability;
 use foreman_core::ports::CapabilityProbe;
 use foreman_probe::fake::{FakeCommands, FakeHardware, machine};
-use foreman_probe::{DiscoveryConfig, Keeping, Os, Part, PartState, Reported, Sys};
+use foreman_probe::{
+    Discovery, DiscoveryConfig, Keeping, Os, Part, PartState, Reported, Sys, discover,
+};
 use tempfile::TempDir;
 
 /// Far more than any answer in these tests takes: only a test that hangs reaches it.
@@ -203,10 +205,36 @@ pub(crate) fn recorded(path: &'static str, name: &str) -> (&'static str, Page) {
     (path, Page::Json(fixture(name)))
 }
 
-/// A port where nobody listens: one that was just given back.
-pub(crate) async fn closed_port() -> u16 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
+/// One look with this configuration.
+pub(crate) async fn look(config: &DiscoveryConfig) -> Discovery {
+    discover(config).await.expect("a client")
+}
+
+pub(crate) async fn ollama() -> Server {
+    Server::start(&[
+        recorded("/api/tags", "ollama_tags.json"),
+        recorded("/api/ps", "ollama_ps.json"),
+        recorded("/v1/models", "openai_v1_models.json"),
+        recorded("/api/show qwen3-coder", "ollama_show_qwen.json"),
+        recorded("/api/show nomic", "ollama_show_embed.json"),
+    ])
+    .await
+}
+
+pub(crate) async fn llamacpp() -> Server {
+    Server::start(&[
+        recorded("/props", "llamacpp_props.json"),
+        recorded("/v1/models", "llamacpp_v1_models.json"),
+    ])
+    .await
+}
+
+/// A port where nobody listens, and where nobody else can begin to while the socket lives.
+pub(crate) fn closed_port() -> (tokio::net::TcpSocket, u16) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
         .expect("a port");
-    listener.local_addr().expect("an address").port()
+    let port = socket.local_addr().expect("an address").port();
+    (socket, port)
 }
