@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The foreman command, as a library: what its programs are made of.
+#![warn(missing_docs)]
+
+pub mod manifest_file;
