@@ -1,6 +1,7 @@
 //! Foreman's domain: model, rules and control loops, without I/O.
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+pub mod control;
 pub mod fleet;
 #[cfg(feature = "memory")]
 pub mod memory;

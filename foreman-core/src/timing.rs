@@ -20,6 +20,8 @@ pub const SLEPT: Duration = Duration::from_secs(5);
 pub const RECOVERY_MAX: Duration = Duration::from_secs(120);
 /// How long an agent watches its `FleetNode` before it takes the name over.
 pub const TWIN_CHECK: Duration = Duration::from_secs(35);
+/// How often an agent looks at it meanwhile.
+pub const TWIN_POLL: Duration = Duration::from_secs(1);
 /// How long a slow probe may delay the first Ready.
 pub const PROBE_FIRST: Duration = Duration::from_secs(5);
 /// Own deadline of the goodbye heartbeat.
@@ -45,6 +47,12 @@ pub const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a Workload's step facts are gathered before they are written.
 pub const STEPS_FOLD: Duration = Duration::from_secs(2);
+/// How often the counts in a waiting message are refreshed.
+pub const WAITING_REFRESH: Duration = Duration::from_secs(30);
+/// Store events that are taken in one pass.
+pub const EVENTS_AT_ONCE: usize = 1024;
+/// Passes after which a reconciliation that never settles gives up.
+pub const RECONCILE_PASSES_MAX: usize = 64;
 /// Decided writes that go out at the same time.
 pub const WRITES_AT_ONCE: usize = 64;
 /// Hex characters of the hash in a task name that had to be made unique.

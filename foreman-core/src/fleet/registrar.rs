@@ -190,6 +190,22 @@ impl Registrar {
         self.state.send_modify(change);
     }
 
+    /// Runs that this node may hold at the same time, as its object last said.
+    pub(crate) fn slots(&self) -> usize {
+        let declared = match &*self.answered() {
+            Some(node) => node.spec.slots,
+            None => self.identity.slots,
+        };
+        usize::try_from(declared.unwrap_or(1)).unwrap_or(0)
+    }
+
+    /// Free disk in GiB, as last probed.
+    pub(crate) fn free_disk_gb(&self) -> Option<i32> {
+        let answered = self.answered();
+        let capability = answered.as_ref()?.status.capability.as_ref()?;
+        capability.disk.as_ref()?.free_gb
+    }
+
     fn key(&self) -> Key {
         Key::cluster(self.identity.name.as_str())
     }

@@ -29,6 +29,25 @@ pub(crate) fn is_legal(actor: Actor, from: Option<TaskPhase>, to: TaskPhase) -> 
     }
 }
 
+/// A move that is not in the table: a fault of ours, so nothing is written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{actor:?} may not move a task from {from:?} to {to}")]
+pub(crate) struct IllegalMove {
+    actor: Actor,
+    from: Option<TaskPhase>,
+    to: TaskPhase,
+}
+
+/// Checks a move against the table.
+pub(crate) fn check(
+    actor: Actor,
+    status: &AgenticTaskStatus,
+    to: TaskPhase,
+) -> Result<TaskPhase, IllegalMove> {
+    let from = status.known_phase();
+    if is_legal(actor, from, to) { Ok(to) } else { Err(IllegalMove { actor, from, to }) }
+}
+
 /// The reason of the condition `Finished` on a task that ended.
 pub(crate) fn finished_reason(status: &AgenticTaskStatus) -> &'static str {
     let outcome = Outcome::of(status);

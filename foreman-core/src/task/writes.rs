@@ -14,11 +14,11 @@ use crate::ports::executor::Finish;
 use crate::ports::store::{Change, Part};
 use crate::timing::{ATTEMPTS_KEPT, RESULT_BYTES_MAX};
 
-use super::lifecycle::finished_reason;
+use super::lifecycle::{Actor, IllegalMove, check, finished_reason};
 
-type TaskChange = Change<AgenticTask>;
+type TaskChange = Result<Change<AgenticTask>, IllegalMove>;
 
-fn status() -> TaskChange {
+fn status() -> Change<AgenticTask> {
     Change::of(Part::Status)
 }
 
@@ -50,12 +50,12 @@ pub(crate) fn place(
         message,
         now,
     );
-    status()
-        .set("phase", TaskPhase::Scheduled)
+    Ok(status()
+        .set("phase", check(Actor::Operator, &task.status, TaskPhase::Scheduled)?)
         .set("assignedNode", node.as_str())
         .set("observedGeneration", task.meta.generation)
         .set("conditions", conditions)
-        .clear("waiting")
+        .clear("waiting"))
 }
 
 /// The operator says why a task waits. `since` moves only with the reason.
@@ -74,7 +74,10 @@ pub(crate) fn wait(
         extra: Extra::new(),
     };
     let change = status().set("waiting", waiting).set("observedGeneration", task.meta.generation);
-    if task.status.phase.is_none() { change.set("phase", TaskPhase::Pending) } else { change }
+    if task.status.phase.is_some() {
+        return Ok(change);
+    }
+    Ok(change.set("phase", check(Actor::Operator, &task.status, TaskPhase::Pending)?))
 }
 
 /// How the operator ends a task.
@@ -103,7 +106,7 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
     finish_condition(&mut next, &end.message, now);
     close_attempt(&mut next.attempts, AttemptEnd::Cancelled, now);
     let change = status()
-        .set("phase", end.phase)
+        .set("phase", check(Actor::Operator, &task.status, end.phase)?)
         .set("verdict", end.verdict)
         .set("outcome", &next.outcome)
         .set("finishedAt", now)
@@ -116,7 +119,10 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
         Some(reason) => change.set("failureReason", reason),
         None => change,
     };
-    if next.attempts == task.status.attempts { change } else { change.set("attempts", &next.attempts) }
+    if next.attempts == task.status.attempts {
+        return Ok(change);
+    }
+    Ok(change.set("attempts", &next.attempts))
 }
 
 fn finish_condition(next: &mut AgenticTaskStatus, message: &str, now: WallTime) {
@@ -152,15 +158,15 @@ pub(crate) fn claim(
         &format!("attempt {attempt} on {node}"),
         now,
     );
-    status()
-        .set("phase", TaskPhase::Running)
+    Ok(status()
+        .set("phase", check(Actor::Agent, &task.status, TaskPhase::Running)?)
         .set("attempt", attempt)
         .set("session", session.as_str())
         .set("claimedAt", now)
         .set("startedAt", now)
         .set("attempts", attempts)
         .set("conditions", conditions)
-        .clear("waiting")
+        .clear("waiting"))
 }
 
 /// How a claim or placement is given back.
@@ -174,7 +180,7 @@ pub(crate) struct Release {
     pub(crate) checkpoint: Option<Checkpoint>,
 }
 
-/// A task goes back to Pending; the attempt number stays.
+/// The holder gives a task back to Pending; the attempt number stays.
 pub(crate) fn release(
     task: &Object<AgenticTask>,
     release: &Release,
@@ -191,7 +197,7 @@ pub(crate) fn release(
     let mut attempts = task.status.attempts.clone();
     close_attempt(&mut attempts, release.ended, now);
     let mut change = status()
-        .set("phase", TaskPhase::Pending)
+        .set("phase", check(Actor::Agent, &task.status, TaskPhase::Pending)?)
         .set("conditions", conditions)
         .clear("assignedNode")
         .clear("session")
@@ -215,7 +221,7 @@ pub(crate) fn release(
         };
         change = change.set("waiting", waiting);
     }
-    change
+    Ok(change)
 }
 
 /// The holder ends a task. With `cut`, what a server may refuse as too large or invalid (the result
@@ -245,7 +251,7 @@ pub(crate) fn finish(
     finish_condition(&mut next, &finish.message, now);
     close_attempt(&mut next.attempts, ended_as(finish), now);
     let mut change = status()
-        .set("phase", phase)
+        .set("phase", check(Actor::Agent, &task.status, phase)?)
         .set("verdict", finish.verdict)
         .set("outcome", &next.outcome)
         .set("finishedAt", now)
@@ -268,7 +274,7 @@ pub(crate) fn finish(
         change = change.set("checkpoint", checkpoint);
     }
     let small = serde_json::to_string(&finish.result).is_ok_and(|json| json.len() <= RESULT_BYTES_MAX);
-    if !cut && small { change.set("result", &finish.result) } else { change }
+    Ok(if !cut && small { change.set("result", &finish.result) } else { change })
 }
 
 fn ended_as(finish: &Finish) -> AttemptEnd {

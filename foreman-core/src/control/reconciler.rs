@@ -1,0 +1,389 @@
+//! The reconciler: wakes, takes every event, plans on the whole view, then acts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
+use tokio::sync::watch;
+
+use super::feed::feed;
+use super::mirror::Mirror;
+use super::{plan_tasks, plan_workloads};
+use crate::fleet::liveness::Seen;
+use crate::model::agent::Agent;
+use crate::model::agentic_task::AgenticTask;
+use crate::model::fleet_node::FleetNode;
+use crate::model::ids::{Key, Revision};
+use crate::model::object::{Kind, NewObject, Object};
+use crate::model::time::AwakeTime;
+use crate::model::workload::Workload;
+use crate::model::{NodeName, Uid};
+use crate::ports::clock::Clock;
+use crate::ports::recorder::{Event, Recorder};
+use crate::ports::store::{Change, Expect, Query, Store, StoreError, StoreEvent, Stores};
+use crate::schedule::snapshot::Reservation;
+use crate::timing::{EVENTS_AT_ONCE, RECONCILE_PASSES_MAX, STORE_RETRY_MIN, WRITES_AT_ONCE};
+
+/// What the reconciler knows of the store.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) nodes: Mirror<FleetNode>,
+    pub(super) tasks: Mirror<AgenticTask>,
+    pub(super) workloads: Mirror<Workload>,
+    pub(super) agents: Mirror<Agent>,
+}
+
+/// What the reconciler remembers beside the store; all of it can be lost.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// What was seen of each node's heartbeat.
+    pub(super) seen: BTreeMap<Key, Seen>,
+    /// Placements whose write is under way.
+    pub(super) placing: BTreeMap<Uid, (NodeName, Reservation)>,
+    /// Nodes that a task is kept away from, and until when.
+    pub(super) avoided: BTreeMap<(Uid, NodeName), AwakeTime>,
+    /// When each waiting task was last told why.
+    pub(super) told: BTreeMap<Uid, AwakeTime>,
+    /// When each workload's facts were last folded.
+    pub(super) folded: BTreeMap<Uid, AwakeTime>,
+}
+
+/// A write that was decided.
+#[derive(Debug)]
+pub(super) enum Write {
+    Task { key: Key, revision: Revision, change: Change<AgenticTask>, event: Option<Event> },
+    Workload { key: Key, revision: Revision, change: Change<Workload>, event: Option<Event> },
+    Create { new: Box<NewObject<AgenticTask>> },
+}
+
+/// What became of a write.
+enum Done {
+    Task(Key, Answer<AgenticTask>),
+    Workload(Key, Answer<Workload>),
+}
+
+enum Answer<K: Kind> {
+    /// The object as it is now.
+    Written(Box<Object<K>>),
+    /// Somebody was faster, or nobody knows: what a fresh read shows.
+    Lost(Option<Box<Object<K>>>),
+    /// The store will never take it.
+    Refused,
+    /// Try again later.
+    Later,
+}
+
+/// Why [`Reconciler::reconcile_once`] gave up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReconcileError {
+    /// The store could not be read.
+    #[error("the store could not be read")]
+    Read(#[source] StoreError),
+    /// A write could not be done now.
+    #[error("the store did not take a write")]
+    Write,
+    /// Every pass found more to do.
+    #[error("still not settled after {RECONCILE_PASSES_MAX} passes")]
+    Unsettled,
+}
+
+/// Places tasks, expands workloads and rolls them up.
+#[derive(Clone)]
+pub struct Reconciler {
+    stores: Stores,
+    clock: Arc<dyn Clock>,
+    recorder: Arc<dyn Recorder>,
+}
+
+impl std::fmt::Debug for Reconciler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reconciler").finish_non_exhaustive()
+    }
+}
+
+enum Fed {
+    Node(StoreEvent<FleetNode>),
+    Task(StoreEvent<AgenticTask>),
+    Workload(StoreEvent<Workload>),
+    Agent(StoreEvent<Agent>),
+}
+
+impl Reconciler {
+    /// A reconciler of these stores.
+    pub fn new(stores: Stores, clock: Arc<dyn Clock>, recorder: Arc<dyn Recorder>) -> Self {
+        Self { stores, clock, recorder }
+    }
+
+    /// Runs until `stop` turns true. Writes that are under way are awaited, so that nothing is left
+    /// half known.
+    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        let mut world = World::default();
+        let mut memory = Memory::default();
+        let mut events = self.events().ready_chunks(EVENTS_AT_ONCE).fuse();
+        let mut writes: FuturesUnordered<BoxFuture<'_, Done>> = FuturesUnordered::new();
+        let mut look_again: Option<AwakeTime> = None;
+        loop {
+            let clock = self.clock.clone();
+            let alarm = async move {
+                match look_again {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            futures::select_biased! {
+                _ = stop.wait_for(|stop| *stop).fuse() => break,
+                done = writes.select_next_some() => {
+                    self.take(&mut world, &mut memory, done);
+                    while let Some(Some(done)) = writes.next().now_or_never() {
+                        self.take(&mut world, &mut memory, done);
+                    }
+                }
+                chunk = events.select_next_some() => {
+                    for event in chunk {
+                        self.apply(&mut world, &mut memory, event);
+                    }
+                }
+                () = alarm.fuse() => {}
+            }
+            if !world.is_synced() {
+                continue;
+            }
+            let (planned, at) = self.plan(&world, &mut memory);
+            look_again = at;
+            let room = WRITES_AT_ONCE.saturating_sub(writes.len());
+            if planned.len() > room {
+                look_again = Some(self.clock.awake() + STORE_RETRY_MIN);
+            }
+            for write in planned.into_iter().take(room) {
+                world.begins(&write);
+                writes.push(self.carry_out(write).boxed());
+            }
+            memory.forget_placements_without_write(&world);
+        }
+        while let Some(done) = writes.next().await {
+            self.take(&mut world, &mut memory, done);
+        }
+    }
+
+    /// Reads everything, decides and writes until nothing is left to do, and says how many writes
+    /// that took. A store in which all is as it should be is not written to.
+    pub async fn reconcile_once(&self) -> Result<usize, ReconcileError> {
+        let query = Query::all();
+        let read = ReconcileError::Read;
+        let mut world = World {
+            nodes: Mirror::of(self.stores.nodes.list(&query).await.map_err(read)?),
+            tasks: Mirror::of(self.stores.tasks.list(&query).await.map_err(read)?),
+            workloads: Mirror::of(self.stores.workloads.list(&query).await.map_err(read)?),
+            agents: Mirror::of(self.stores.agents.list(&query).await.map_err(read)?),
+        };
+        let mut memory = Memory::default();
+        let mut count = 0;
+        for _ in 0..RECONCILE_PASSES_MAX {
+            let (planned, _) = self.plan(&world, &mut memory);
+            if planned.is_empty() {
+                return Ok(count);
+            }
+            for write in planned {
+                world.begins(&write);
+                count += 1;
+                let done = self.carry_out(write).await;
+                if matches!(
+                    done,
+                    Done::Task(_, Answer::Later) | Done::Workload(_, Answer::Later)
+                ) {
+                    return Err(ReconcileError::Write);
+                }
+                self.take(&mut world, &mut memory, done);
+            }
+            memory.forget_placements_without_write(&world);
+        }
+        Err(ReconcileError::Unsettled)
+    }
+
+    fn events(&self) -> BoxStream<'static, Fed> {
+        let (stores, all) = (&self.stores, Query::all);
+        let clock = || self.clock.clone();
+        stream::select_all([
+            feed(stores.nodes.clone(), clock(), all()).map(Fed::Node).boxed(),
+            feed(stores.tasks.clone(), clock(), all()).map(Fed::Task).boxed(),
+            feed(stores.workloads.clone(), clock(), all()).map(Fed::Workload).boxed(),
+            feed(stores.agents.clone(), clock(), all()).map(Fed::Agent).boxed(),
+        ])
+        .boxed()
+    }
+
+    fn apply(&self, world: &mut World, memory: &mut Memory, event: Fed) {
+        match event {
+            Fed::Node(event) => world.nodes.apply(event),
+            Fed::Task(event) => {
+                if let StoreEvent::Upsert(after) = &event {
+                    let before = world.tasks.objects.get(&after.key());
+                    plan_tasks::note_refusal(memory, before, after, self.clock.awake());
+                }
+                world.tasks.apply(event);
+            }
+            Fed::Workload(event) => world.workloads.apply(event),
+            Fed::Agent(event) => world.agents.apply(event),
+        }
+    }
+
+    fn plan(&self, world: &World, memory: &mut Memory) -> (Vec<Write>, Option<AwakeTime>) {
+        let (wall, awake) = (self.clock.wall(), self.clock.awake());
+        memory.refresh(world, awake);
+        let (mut writes, first) = plan_workloads::plan(world, memory, wall, awake);
+        let (more, second) = plan_tasks::plan(world, memory, wall, awake);
+        writes.extend(more);
+        (writes, [first, second].into_iter().flatten().min())
+    }
+
+    async fn carry_out(&self, write: Write) -> Done {
+        match write {
+            Write::Task { key, revision, change, event } => {
+                let store = &*self.stores.tasks;
+                let answer = self.patch(store, &key, revision, change, event).await;
+                Done::Task(key, answer)
+            }
+            Write::Workload { key, revision, change, event } => {
+                let store = &*self.stores.workloads;
+                let answer = self.patch(store, &key, revision, change, event).await;
+                Done::Workload(key, answer)
+            }
+            Write::Create { new } => {
+                let key = new.key.clone();
+                let answer = self.stores.tasks.create(*new).await;
+                let answer = self.answer(&*self.stores.tasks, &key, answer).await;
+                Done::Task(key, answer)
+            }
+        }
+    }
+
+    async fn patch<K: Kind, S: Store<K> + ?Sized>(
+        &self,
+        store: &S,
+        key: &Key,
+        revision: Revision,
+        change: Change<K>,
+        event: Option<Event>,
+    ) -> Answer<K> {
+        let answer = store.patch(key, change, Expect::At(revision)).await;
+        let answer = self.answer(store, key, answer).await;
+        if let (Answer::Written(_), Some(event)) = (&answer, event) {
+            self.recorder.record(event);
+        }
+        answer
+    }
+
+    /// What an answer means for us. After a lost race or an unknown end, a fresh read decides.
+    async fn answer<K: Kind, S: Store<K> + ?Sized>(
+        &self,
+        store: &S,
+        key: &Key,
+        answer: Result<Object<K>, StoreError>,
+    ) -> Answer<K> {
+        match answer {
+            Ok(object) => Answer::Written(Box::new(object)),
+            Err(
+                StoreError::Conflict
+                | StoreError::NotFound
+                | StoreError::AlreadyExists { .. }
+                | StoreError::Uncertain { .. },
+            ) => match store.get(key).await {
+                Ok(found) => Answer::Lost(found.map(Box::new)),
+                Err(error) => self.later(key, &error).await,
+            },
+            Err(
+                error @ (StoreError::Invalid { .. }
+                | StoreError::TooLarge { .. }
+                | StoreError::Denied { .. }
+                | StoreError::Unreadable { .. }),
+            ) => {
+                tracing::error!(kind = K::NAMES.kind, %key, %error, "a write was refused");
+                Answer::Refused
+            }
+            Err(error @ StoreError::Unavailable { .. }) => self.later(key, &error).await,
+        }
+    }
+
+    async fn later<K: Kind>(&self, key: &Key, error: &StoreError) -> Answer<K> {
+        tracing::warn!(kind = K::NAMES.kind, %key, %error, "a write must wait");
+        let asked = match error {
+            StoreError::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        self.clock.sleep(asked.unwrap_or(STORE_RETRY_MIN)).await;
+        Answer::Later
+    }
+
+    #[expect(clippy::unused_self, reason = "the loop's methods stand together")]
+    fn take(&self, world: &mut World, memory: &mut Memory, done: Done) {
+        match done {
+            Done::Task(key, answer) => {
+                if let Some(task) = world.tasks.objects.get(&key) {
+                    memory.placing.remove(&task.meta.uid);
+                }
+                settle(&mut world.tasks, &key, answer);
+            }
+            Done::Workload(key, answer) => settle(&mut world.workloads, &key, answer),
+        }
+    }
+}
+
+fn settle<K: Kind>(mirror: &mut Mirror<K>, key: &Key, answer: Answer<K>) {
+    match answer {
+        Answer::Written(object) => mirror.write_done(*object),
+        Answer::Lost(found) => mirror.write_failed(key, Some(found.map(|object| *object))),
+        Answer::Refused => mirror.write_refused(key),
+        Answer::Later => mirror.write_failed(key, None),
+    }
+}
+
+impl World {
+    fn is_synced(&self) -> bool {
+        self.nodes.is_synced()
+            && self.tasks.is_synced()
+            && self.workloads.is_synced()
+            && self.agents.is_synced()
+    }
+
+    fn begins(&mut self, write: &Write) {
+        match write {
+            Write::Task { key, .. } => self.tasks.write_begins(key.clone()),
+            Write::Workload { key, .. } => self.workloads.write_begins(key.clone()),
+            Write::Create { new } => self.tasks.write_begins(new.key.clone()),
+        }
+    }
+}
+
+impl Memory {
+    fn refresh(&mut self, world: &World, now: AwakeTime) {
+        self.seen.retain(|key, _| world.nodes.objects.contains_key(key));
+        for (key, node) in &world.nodes.objects {
+            let heartbeat = node.status.last_heartbeat_time;
+            self.seen
+                .entry(key.clone())
+                .and_modify(|seen| seen.observe(heartbeat, now))
+                .or_insert_with(|| Seen::first(heartbeat, now));
+        }
+        self.avoided.retain(|_, until| *until > now);
+        if self.told.len() > world.tasks.objects.len() + FORGET_SLACK {
+            let alive: std::collections::BTreeSet<_> =
+                world.tasks.objects.values().map(|task| task.meta.uid.clone()).collect();
+            self.told.retain(|uid, _| alive.contains(uid));
+        }
+        if self.folded.len() > world.workloads.objects.len() + FORGET_SLACK {
+            let alive: std::collections::BTreeSet<_> =
+                world.workloads.objects.values().map(|w| w.meta.uid.clone()).collect();
+            self.folded.retain(|uid, _| alive.contains(uid));
+        }
+    }
+
+    /// A placement that found no room among the concurrent writes is decided again.
+    fn forget_placements_without_write(&mut self, world: &World) {
+        self.placing.retain(|_, (_, reservation)| !world.tasks.is_free(&reservation.task));
+    }
+}
+
+/// Entries of dead objects that are tolerated before a sweep.
+const FORGET_SLACK: usize = 1024;
