@@ -93,8 +93,8 @@ fn has_word(line: &str, mark: &str) -> bool {
     line.match_indices(mark).any(|(start, found)| {
         let before = line.get(..start).unwrap_or_default();
         let after = line.get(start + found.len()..).unwrap_or_default();
-        !before.ends_with(part_of_word)
-            && !(mark.ends_with(part_of_word) && after.starts_with(part_of_word))
+        !(before.ends_with(part_of_word)
+            || (mark.ends_with(part_of_word) && after.starts_with(part_of_word)))
     })
 }
 
