@@ -15,7 +15,7 @@ use super::shared::{
 };
 
 /// The kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agent;
 
 impl Kind for Agent {

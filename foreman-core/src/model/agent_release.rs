@@ -12,7 +12,7 @@ use super::shared::LabelSelector;
 use super::time::WallTime;
 
 /// The kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgentRelease;
 
 impl Kind for AgentRelease {

@@ -15,7 +15,7 @@ use super::shared::{
 use super::time::WallTime;
 
 /// The kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgenticTask;
 
 impl Kind for AgenticTask {

@@ -25,7 +25,7 @@ pub fn create<K: Kind>(new: &NewObject<K>, uid: &Uid, now: WallTime) -> Result<V
         meta.insert("generation".to_owned(), json!(1));
         meta.insert("creationTimestamp".to_owned(), json!(now));
     }
-    accept::<K>(object)
+    accept::<K>(object, None)
 }
 
 /// What a patch makes of an object.
@@ -37,11 +37,13 @@ pub enum Patched {
     Changed(Value),
 }
 
-/// Applies a change to an object.
+/// Applies a change to an object. What was wrong with the object before and is the same now does not
+/// refuse the change (an API server calls it ratcheting): else nobody could write beside a value that
+/// a newer version allows, or mend one of two faults.
 pub fn patch<K: Kind>(current: &Value, change: &Change<K>) -> Result<Patched, StoreError> {
     let mut next = current.clone();
     merge(&mut next, &change.to_merge_patch(None));
-    let mut next = accept::<K>(next)?;
+    let mut next = accept::<K>(next, Some(current))?;
     if next == *current {
         return Ok(Patched::Same);
     }
@@ -97,8 +99,15 @@ pub fn owners_of(object: &Value) -> Vec<Uid> {
         .collect()
 }
 
-fn accept<K: Kind>(mut object: Value) -> Result<Value, StoreError> {
-    let admitted = admit::<K>(&mut object);
+fn accept<K: Kind>(mut object: Value, before: Option<&Value>) -> Result<Value, StoreError> {
+    drop_empty(&mut object);
+    let mut admitted = admit::<K>(&mut object);
+    if let Some(before) = before.filter(|_| !admitted.violations.is_empty()) {
+        let old = admit::<K>(&mut before.clone()).violations;
+        admitted
+            .violations
+            .retain(|violation| !old.contains(violation));
+    }
     if let Some(first) = admitted.violations.first() {
         let more = match admitted.violations.len() - 1 {
             0 => String::new(),
@@ -117,6 +126,29 @@ fn accept<K: Kind>(mut object: Value) -> Result<Value, StoreError> {
         });
     }
     Ok(object)
+}
+
+/// Drops what a merge may leave behind and what means the same as absence, so that a patch which
+/// removes what is not there changes nothing.
+fn drop_empty(object: &mut Value) {
+    let empty = |value: &Value| match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    };
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
+    if object.get("status").is_some_and(empty) {
+        object.remove("status");
+    }
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["labels", "annotations", "ownerReferences"] {
+            if meta.get(field).is_some_and(empty) {
+                meta.remove(field);
+            }
+        }
+    }
 }
 
 /// RFC 7396.

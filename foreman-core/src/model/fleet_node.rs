@@ -10,7 +10,7 @@ use super::open::{Open, wire_enum};
 use super::time::WallTime;
 
 /// The kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FleetNode;
 
 impl Kind for FleetNode {

@@ -9,7 +9,7 @@ use super::object::{Column, Kind, Names, Scope};
 use super::shared::StuckLoopDetectionSpec;
 
 /// The kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelProfile;
 
 impl Kind for ModelProfile {

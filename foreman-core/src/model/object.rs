@@ -74,7 +74,7 @@ pub struct Names {
 }
 
 /// One kind of object.
-pub trait Kind: Sized + Debug + Clone + Copy + Send + Sync + 'static {
+pub trait Kind: Sized + Debug + Clone + Copy + PartialEq + Eq + Send + Sync + 'static {
     /// What people ask for.
     type Spec: Debug
         + Clone

@@ -14,7 +14,7 @@ use super::shared::{
 };
 
 /// The kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workload;
 
 impl Kind for Workload {

@@ -20,7 +20,10 @@ pub struct View {
 impl View {
     /// A view that has seen nothing.
     pub fn new(query: Query) -> Self {
-        Self { query, visible: BTreeMap::new() }
+        Self {
+            query,
+            visible: BTreeMap::new(),
+        }
     }
 
     /// The query.
@@ -28,17 +31,19 @@ impl View {
         &self.query
     }
 
-    /// The events of a full reading: `objects` is everything of the kind.
+    /// The events of a full reading: `objects` is everything of the kind, under the keys by which
+    /// the store knows it (an unreadable object may not tell its own).
     pub fn sync<'a, K: Kind>(
         &mut self,
-        objects: impl IntoIterator<Item = &'a Value>,
+        objects: impl IntoIterator<Item = (&'a Key, &'a Value)>,
     ) -> Vec<StoreEvent<K>> {
         let mut events = vec![StoreEvent::SyncStart];
         self.visible.clear();
-        for object in objects.into_iter().filter(|object| self.query.matches(object)) {
-            let Some(key) = apiserver::key_of(object) else { continue };
-            self.visible.insert(key.clone(), apiserver::uid_of(object));
-            events.push(read(key, object));
+        for (key, object) in objects {
+            if self.query.matches(object) {
+                self.visible.insert(key.clone(), apiserver::uid_of(object));
+                events.push(read(key.clone(), object));
+            }
         }
         events.push(StoreEvent::SyncEnd);
         events
@@ -52,7 +57,10 @@ impl View {
         if let Some(old) = self.visible.get(key)
             && uid.as_ref() != Some(old)
         {
-            events.push(StoreEvent::Gone { key: key.clone(), uid: old.clone() });
+            events.push(StoreEvent::Gone {
+                key: key.clone(),
+                uid: old.clone(),
+            });
             self.visible.remove(key);
         }
         if let (Some(object), Some(uid)) = (now, uid) {
@@ -66,6 +74,9 @@ impl View {
 fn read<K: Kind>(key: Key, object: &Value) -> StoreEvent<K> {
     match Object::from_json(object) {
         Ok(object) => StoreEvent::Upsert(Box::new(object)),
-        Err(error) => StoreEvent::Unreadable { key, reason: error.to_string() },
+        Err(error) => StoreEvent::Unreadable {
+            key,
+            reason: error.to_string(),
+        },
     }
 }
