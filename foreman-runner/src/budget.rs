@@ -120,7 +120,7 @@ mod tests {
         let spent = Spent {
             tokens: 90,
             turns: 3,
-            wall: Duration::from_secs(60),
+            wall: Duration::from_mins(1),
         };
         assert_eq!(Budget::default().check(&spent, u64::MAX), Ok(()));
         let budget = Budget {
@@ -145,7 +145,7 @@ mod tests {
             Err(Exhausted::Turns { used: 3, max: 3 })
         );
         let budget = Budget {
-            wall_max: Some(Duration::from_secs(60)),
+            wall_max: Some(Duration::from_mins(1)),
             ..Budget::default()
         };
         let end = budget.check(&spent, 0).expect_err("spent");

@@ -11,20 +11,24 @@
 //! A journal holds no credential: known secret values are replaced before a record is written.
 
 mod codec;
+mod reap;
 mod record;
 mod replay;
 mod store;
 mod writer;
 
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod tests;
 
 pub use codec::{Decoded, decode, encode};
+pub use reap::Reaped;
 pub use record::{CheckpointMark, Entry, Header, JOURNAL_SCHEMA, JournalFence, ParentRef, Record};
 pub use replay::{
     EffectState, INTERRUPTED, NOT_RUN, PastTurn, Pending, Repaired, Replay, repair, replay,
 };
-pub use store::{JournalKey, JournalStore, JournalSummary, OpenedJournal, Reaped};
+pub use store::{JournalKey, JournalStore, JournalSummary, OpenedJournal};
 pub use writer::{Journal, WallClock};
 
 use std::path::PathBuf;

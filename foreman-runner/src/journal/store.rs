@@ -1,21 +1,18 @@
 //! The journals of a state directory: make, read with parents, list, reap.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::JournalError;
 use super::codec::decode;
 use super::record::{Entry, Header, JOURNAL_SCHEMA, ParentRef, Record};
 use super::replay::{Replay, replay};
 use super::writer::{Journal, WallClock};
-use crate::limits::{
-    JOURNAL_CHAIN_BYTES_MAX, JOURNAL_CHAIN_MAX, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_SECONDS,
-    JOURNAL_RECORD_BYTES_MAX,
-};
+use crate::limits::{JOURNAL_CHAIN_BYTES_MAX, JOURNAL_CHAIN_MAX};
 use crate::redact::Redactor;
 
 /// What names one journal.
@@ -75,20 +72,11 @@ pub struct JournalSummary {
     pub modified: SystemTime,
 }
 
-/// What a reap removed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reaped {
-    /// Uids whose journals are gone.
-    pub uids: Vec<String>,
-    /// Bytes given back.
-    pub bytes: u64,
-}
-
 /// The journals under `<state>/journals`. Cheap to clone. Every method does its work on a blocking
 /// thread of the runtime.
 #[derive(Clone)]
 pub struct JournalStore {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     wall: WallClock,
 }
 
@@ -208,30 +196,7 @@ impl JournalStore {
         blocking(move || this.list_now()).await
     }
 
-    /// Removes the journals of tasks that are not in `live` and were not written for 7 days; then the
-    /// oldest of the others, until all that are not live take at most 5 GiB. A journal that a live one
-    /// goes on with counts as live.
-    ///
-    /// # Errors
-    /// The disk.
-    pub async fn reap(
-        &self,
-        live: BTreeSet<String>,
-        now: SystemTime,
-    ) -> Result<Reaped, JournalError> {
-        let this = self.clone();
-        blocking(move || {
-            this.reap_now(
-                live,
-                now,
-                Duration::from_secs(JOURNAL_KEEP_SECONDS),
-                JOURNAL_KEEP_BYTES,
-            )
-        })
-        .await
-    }
-
-    fn path(&self, key: &JournalKey) -> PathBuf {
+    pub(super) fn path(&self, key: &JournalKey) -> PathBuf {
         self.dir
             .join(&key.uid)
             .join(format!("{}.journal", key.attempt))
@@ -315,7 +280,7 @@ impl JournalStore {
     }
 
     /// The good records of one file, at most its first `bytes_max` bytes, and how many bytes they take.
-    fn read_file(
+    pub(super) fn read_file(
         &self,
         key: &JournalKey,
         bytes_max: u64,
@@ -399,7 +364,7 @@ impl JournalStore {
         Ok(attempts)
     }
 
-    fn list_now(&self) -> Result<Vec<JournalSummary>, JournalError> {
+    pub(super) fn list_now(&self) -> Result<Vec<JournalSummary>, JournalError> {
         let dirs = match fs::read_dir(&self.dir) {
             Ok(dirs) => dirs,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -431,74 +396,16 @@ impl JournalStore {
         out.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(out)
     }
-
-    pub(super) fn reap_now(
-        &self,
-        mut live: BTreeSet<String>,
-        now: SystemTime,
-        keep: Duration,
-        bytes_max: u64,
-    ) -> Result<Reaped, JournalError> {
-        let all = self.list_now()?;
-        self.protect_parents(&all, &mut live);
-        let mut tasks: BTreeMap<&str, (SystemTime, u64)> = BTreeMap::new();
-        for one in all.iter().filter(|one| !live.contains(one.key.uid())) {
-            let task = tasks.entry(one.key.uid()).or_insert((one.modified, 0));
-            task.0 = task.0.max(one.modified);
-            task.1 += one.bytes;
-        }
-        let mut by_age: Vec<(&str, SystemTime, u64)> = tasks
-            .into_iter()
-            .map(|(uid, (at, bytes))| (uid, at, bytes))
-            .collect();
-        by_age.sort_by_key(|(uid, at, _)| (*at, *uid));
-        let mut total: u64 = by_age.iter().map(|(_, _, bytes)| bytes).sum();
-        let mut reaped = Reaped::default();
-        for (uid, modified, bytes) in by_age {
-            let old = now.duration_since(modified).is_ok_and(|age| age > keep);
-            if !old && total <= bytes_max {
-                break;
-            }
-            let dir = self.dir.join(uid);
-            fs::remove_dir_all(&dir).map_err(|e| io("remove", &dir, &e))?;
-            total -= bytes;
-            reaped.bytes += bytes;
-            reaped.uids.push(uid.to_owned());
-        }
-        Ok(reaped)
-    }
-
-    fn protect_parents(&self, all: &[JournalSummary], live: &mut BTreeSet<String>) {
-        loop {
-            let parents: Vec<String> = all
-                .iter()
-                .filter(|one| live.contains(one.key.uid()))
-                .filter_map(|one| self.parent_uid(&one.key))
-                .filter(|uid| !live.contains(uid))
-                .collect();
-            if parents.is_empty() {
-                return;
-            }
-            live.extend(parents);
-        }
-    }
-
-    fn parent_uid(&self, key: &JournalKey) -> Option<String> {
-        let (records, _) = self
-            .read_file(key, JOURNAL_RECORD_BYTES_MAX as u64 + 8)
-            .ok()?;
-        parent_in(&records).map(|parent| parent.uid.clone())
-    }
 }
 
-fn parent_in(records: &[Record]) -> Option<&ParentRef> {
+pub(super) fn parent_in(records: &[Record]) -> Option<&ParentRef> {
     match records.first().map(|record| &record.entry) {
         Some(Entry::Header(header)) => header.parent.as_ref(),
         _ => None,
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
 ) -> Result<T, JournalError> {
     match tokio::task::spawn_blocking(work).await {
@@ -514,7 +421,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-fn io(action: &'static str, path: &Path, error: &std::io::Error) -> JournalError {
+pub(super) fn io(action: &'static str, path: &Path, error: &std::io::Error) -> JournalError {
     JournalError::Io {
         action,
         path: path.to_owned(),

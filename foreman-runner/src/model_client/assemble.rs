@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::faults::{ServerFault, plain, server_fault};
 use super::message::ToolCall;
 use super::{CallUsage, Delta, FinishReason};
 use crate::limits::CALLS_PER_MESSAGE_MAX;
@@ -16,13 +17,6 @@ pub(super) struct Assembly {
     pub(super) saw_choice: bool,
     pub(super) saw_usage: bool,
     calls: Vec<Partial>,
-}
-
-/// An error that a server sent as an event.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct ServerFault {
-    pub(super) status: Option<u16>,
-    pub(super) message: String,
 }
 
 /// Why a chunk cannot be used.
@@ -158,7 +152,7 @@ impl Assembly {
             return Ok(());
         };
         if call.id.is_empty() {
-            call.id = id.clone();
+            call.id.clone_from(&id);
         }
         if call.name.is_empty() && !name.is_empty() {
             name.clone_into(&mut call.name);
@@ -172,7 +166,7 @@ impl Assembly {
         match function.get("arguments") {
             Some(Value::String(piece)) => call.arguments.push_str(piece),
             Some(whole @ (Value::Object(_) | Value::Array(_))) => {
-                call.arguments = whole.to_string()
+                call.arguments = whole.to_string();
             }
             _ => {}
         }
@@ -241,48 +235,6 @@ impl Assembly {
             // This server counts only what it computed.
             self.usage.prompt_tokens += self.usage.cached_tokens;
         }
-    }
-}
-
-/// The `error` of an answer or event, in any of the usual forms.
-pub(super) fn server_fault(value: &Value) -> Option<ServerFault> {
-    let error = match value.get("error") {
-        Some(error) if !error.is_null() => error,
-        // vLLM: {"object":"error","message":…,"code":400}
-        _ if value.get("object").and_then(Value::as_str) == Some("error") => value,
-        _ => return None,
-    };
-    let message = match error {
-        Value::String(text) => text.clone(),
-        _ => {
-            let words = [error.get("type"), error.get("code"), error.get("message")];
-            let words: Vec<String> = words
-                .into_iter()
-                .flatten()
-                .map(plain)
-                .filter(|w| !w.is_empty())
-                .collect();
-            if words.is_empty() {
-                error.to_string()
-            } else {
-                words.join(": ")
-            }
-        }
-    };
-    let status = [error.get("code"), error.get("status"), value.get("code")]
-        .into_iter()
-        .flatten()
-        .find_map(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()))
-        .and_then(|code| u16::try_from(code).ok())
-        .filter(|code| (400..600).contains(code));
-    Some(ServerFault { status, message })
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
     }
 }
 
@@ -461,20 +413,5 @@ mod tests {
                 estimated: false
             }
         );
-    }
-
-    #[test]
-    fn errors_in_their_usual_forms() {
-        let fault = |value: Value| server_fault(&value).map(|f| (f.status, f.message));
-        assert_eq!(fault(json!({"error": "boom"})), Some((None, "boom".into())));
-        assert_eq!(
-            fault(json!({"error": {"code": 500, "message": "broke", "type": "server_error"}})),
-            Some((Some(500), "server_error: 500: broke".into()))
-        );
-        assert_eq!(
-            fault(json!({"object": "error", "message": "bad", "code": 400})),
-            Some((Some(400), "400: bad".into()))
-        );
-        assert_eq!(fault(json!({"error": null, "choices": []})), None);
     }
 }

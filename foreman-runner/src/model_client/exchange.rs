@@ -1,22 +1,21 @@
 //! One exchange with a server: send, read, judge. No repetitions here.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::assemble::{Assembly, ChunkFault, ServerFault, server_fault};
+use super::assemble::{Assembly, ChunkFault};
 use super::error::ModelError;
-use super::pace;
+use super::faults::{ServerFault, server_fault};
 use super::sse::SseSplitter;
 use super::{BaseUrl, Delta};
 use crate::limits::{
     ERROR_BODY_BYTES_MAX, ERROR_TEXT_BYTES_MAX, FINISH_GRACE_MS, RESPONSE_BYTES_MAX,
 };
 use crate::redact::Redactor;
-use crate::text::clip;
 
 /// Why an exchange gave no answer.
 #[derive(Debug)]
@@ -307,119 +306,6 @@ impl Exchange<'_> {
         body.truncate(ERROR_BODY_BYTES_MAX);
         String::from_utf8_lossy(&body).into_owned()
     }
-
-    fn refused(&self, status: u16, headers: &HeaderMap, body: &str) -> Fault {
-        if (300..400).contains(&status) {
-            let target = headers
-                .get("location")
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or("elsewhere");
-            let message = self.words(&format!(
-                "it redirects to {target}; name that address as the base URL"
-            ));
-            return Fault::Final(ModelError::Rejected {
-                server: self.server.to_string(),
-                status,
-                message,
-            });
-        }
-        let message = serde_json::from_str::<Value>(body)
-            .ok()
-            .and_then(|value| {
-                server_fault(&value)
-                    .map(|f| f.message)
-                    .or_else(|| Some(value.get("detail")?.to_string()))
-            })
-            .unwrap_or_else(|| body.to_owned());
-        self.judge(
-            status,
-            &message,
-            pace::retry_after(headers, SystemTime::now()),
-        )
-    }
-
-    /// What a status and the server's words mean for us.
-    fn judge(&self, status: u16, message: &str, after: Option<Duration>) -> Fault {
-        let server = self.server.to_string();
-        let lower = message.to_ascii_lowercase();
-        if says_context_too_long(&lower) {
-            let context_tokens = context_in(&lower);
-            return Fault::Final(ModelError::ContextTooLong {
-                server,
-                message: self.words(message),
-                context_tokens,
-            });
-        }
-        let message = self.words(message);
-        match status {
-            401 | 403 => Fault::Final(ModelError::Unauthorized {
-                server,
-                status,
-                message,
-            }),
-            400 | 422 if lower.contains("stream_options") => {
-                Fault::Unknown(UnknownField::StreamOptions)
-            }
-            400 | 422 if lower.contains("temperature") => Fault::Unknown(UnknownField::Temperature),
-            _ if pace::status_may_pass(status) => Fault::Passing {
-                why: format!("HTTP {status}: {message}"),
-                after,
-            },
-            _ => Fault::Final(ModelError::Rejected {
-                server,
-                status,
-                message,
-            }),
-        }
-    }
-
-    fn not_chat(&self, what: String) -> ModelError {
-        ModelError::NotChat {
-            server: self.server.to_string(),
-            what,
-        }
-    }
-
-    /// A server's words as we repeat them: one line, cut, without secrets.
-    pub(super) fn words(&self, text: &str) -> String {
-        let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let clean: String = line.chars().filter(|c| !c.is_control()).collect();
-        clip(&self.redactor.text(&clean), ERROR_TEXT_BYTES_MAX)
-    }
-}
-
-fn says_context_too_long(lower: &str) -> bool {
-    [
-        "context_length_exceeded",
-        "exceed_context_size",
-        "maximum context length",
-        "context length exceeded",
-        "exceeds the available context size",
-        "context window",
-        "prompt is too long",
-        "input is too long",
-        "too many tokens",
-        "requested tokens",
-    ]
-    .iter()
-    .any(|phrase| lower.contains(phrase))
-}
-
-/// The size of the context in the usual sentences ("maximum context length is 8192 tokens", "context
-/// size (4096 tokens)").
-fn context_in(lower: &str) -> Option<u64> {
-    let after = lower.split("context").skip(1);
-    after
-        .filter_map(|part| {
-            let digits: String = part
-                .chars()
-                .take(60)
-                .skip_while(|c| !c.is_ascii_digit())
-                .take_while(char::is_ascii_digit)
-                .collect();
-            digits.parse().ok()
-        })
-        .find(|tokens| *tokens >= 256)
 }
 
 /// An error with its causes, for people.
@@ -435,28 +321,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_context_is_read_from_a_refusal() {
-        for (words, tokens) in [
-            (
-                "this model's maximum context length is 8192 tokens. however, you requested 9000 tokens",
-                Some(8192),
-            ),
-            (
-                "the request exceeds the available context size (4096 tokens), try increasing it",
-                Some(4096),
-            ),
-            ("context length exceeded", None),
-        ] {
-            assert!(says_context_too_long(words));
-            assert_eq!(context_in(words), tokens, "{words}");
-        }
-        assert!(!says_context_too_long("invalid value for temperature"));
-    }
 }

@@ -9,14 +9,21 @@ mod base_url;
 mod error;
 mod estimate;
 mod exchange;
+mod faults;
+mod judge;
 mod message;
 mod openai;
 mod pace;
 mod render;
+mod reply;
 mod schema_mode;
 mod sse;
 mod text_calls;
 
+#[cfg(test)]
+mod malformed_tests;
+#[cfg(test)]
+mod scripted;
 #[cfg(test)]
 mod server_tests;
 

@@ -64,7 +64,9 @@ fn messages(request: &ChatRequest<'_>) -> Vec<Value> {
         match request.mode {
             CallMode::Native => match message {
                 Message::User { content } => push_merged(&mut out, ("user", content.clone())),
-                _ => out.push(native(message)),
+                Message::System { .. } | Message::Assistant { .. } | Message::Tool { .. } => {
+                    out.push(native(message));
+                }
             },
             CallMode::Schema => push_merged(&mut out, schema(message, request)),
         }

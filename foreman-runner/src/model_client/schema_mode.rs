@@ -38,10 +38,11 @@ pub(super) fn instructions(tools: &[ToolSpec]) -> String {
          It calls one tool; you get its result in the next message. The tools:\n",
     );
     for tool in tools {
-        text.push_str(&format!(
+        let line = format!(
             "- {}: {} Arguments (JSON schema): {}\n",
             tool.name, tool.description, tool.parameters
-        ));
+        );
+        text.push_str(&line);
     }
     text
 }

@@ -92,7 +92,11 @@ struct Marks {
 fn marked(text: &str, marks: Marks) -> TextCalls {
     let mut found = TextCalls::default();
     let mut parts = text.split(marks.open);
-    found.rest = parts.next().unwrap_or("").trim().to_owned();
+    parts
+        .next()
+        .unwrap_or("")
+        .trim()
+        .clone_into(&mut found.rest);
     for part in parts {
         let inside = part.split(marks.close).next().unwrap_or(part).trim();
         let calls = if marks.open == "<function=" {
@@ -137,7 +141,7 @@ fn fenced(text: &str, known: &[&str]) -> TextCalls {
         }
         found.calls.extend(calls);
     }
-    found.rest = rest.trim().to_owned();
+    rest.trim().clone_into(&mut found.rest);
     found
 }
 
@@ -163,7 +167,12 @@ fn calls_in(text: &str, accept: impl Fn(&Map<String, Value>) -> bool) -> Vec<Too
         })
         .filter_map(|value| match value {
             Value::Object(map) if accept(&map) => call_of(&map),
-            _ => None,
+            Value::Object(_)
+            | Value::Array(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_) => None,
         })
         .collect()
 }

@@ -90,10 +90,10 @@ fn replace(
     }
     let place = root
         .place(Path::new(path), false)
-        .map_err(|fault| missing(fault, path))?;
+        .map_err(|fault| missing(&fault, path))?;
     let bytes = place
         .read(EDIT_FILE_BYTES_MAX)
-        .map_err(|fault| missing(fault, path))?
+        .map_err(|fault| missing(&fault, path))?
         .ok_or_else(|| format!("{path} has more than {EDIT_FILE_BYTES_MAX} bytes; use bash with sed for a file of this size"))?;
     if bytes.contains(&0) {
         return Err(format!(
@@ -186,11 +186,10 @@ fn describe_miss(path: &str, text: &str, expected: usize, fault: NotFound) -> St
     }
 }
 
-fn missing(fault: PathFault, path: &str) -> String {
-    match fault {
-        PathFault::Missing { .. } => {
-            format!("there is no file {path:?}; create it with write_file")
-        }
-        other => other.to_string(),
+fn missing(fault: &PathFault, path: &str) -> String {
+    if matches!(fault, PathFault::Missing { .. }) {
+        format!("there is no file {path:?}; create it with write_file")
+    } else {
+        fault.to_string()
     }
 }

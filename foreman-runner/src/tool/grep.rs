@@ -165,27 +165,20 @@ fn search(root: &Root, query: &Query, stop: &AtomicBool) -> Result<String, Strin
         .heap_limit(usize::try_from(GREP_FILE_BYTES_MAX).ok())
         .build();
     let deadline = Instant::now() + Duration::from_secs(GREP_SECONDS_MAX);
-    let mut matches = Matches::default();
+    let mut found = Matches::default();
     for entry in walk.build().filter_map(Result::ok) {
-        if stop.load(Ordering::Relaxed) || matches.full {
+        if stop.load(Ordering::Relaxed) || found.full {
             break;
         }
         if Instant::now() > deadline {
-            matches.out_of_time = true;
+            found.out_of_time = true;
             break;
         }
         if entry.file_type().is_some_and(|kind| kind.is_file()) {
-            search_file(
-                root,
-                &entry,
-                &matcher,
-                &mut searcher,
-                query.max,
-                &mut matches,
-            );
+            search_file(root, &entry, &matcher, &mut searcher, query.max, &mut found);
         }
     }
-    Ok(describe(query, &matches))
+    Ok(describe(query, &found))
 }
 
 fn search_file(
@@ -194,7 +187,7 @@ fn search_file(
     matcher: &RegexMatcher,
     searcher: &mut Searcher,
     max: usize,
-    matches: &mut Matches,
+    found: &mut Matches,
 ) {
     let Ok(below) = entry.path().strip_prefix(root.path()).map(PathBuf::from) else {
         return;
@@ -203,7 +196,7 @@ fn search_file(
         .metadata()
         .is_ok_and(|meta| meta.len() > GREP_FILE_BYTES_MAX)
     {
-        matches.skipped_large += 1;
+        found.skipped_large += 1;
         return;
     }
     // Opened through the root, so that a link that took the file's place leads nowhere.
@@ -212,15 +205,16 @@ fn search_file(
     };
     let shown = below.display().to_string();
     let sink = Lossy(|line, text| {
-        if matches.count >= max {
-            matches.full = true;
+        if found.count >= max {
+            found.full = true;
             return Ok(false);
         }
-        matches.count += 1;
-        matches.text.push_str(&format!(
+        found.count += 1;
+        let line = format!(
             "{shown}:{line}:{}\n",
             clip_chars(text.trim_end_matches(['\n', '\r']), GREP_LINE_CHARS_MAX)
-        ));
+        );
+        found.text.push_str(&line);
         Ok(true)
     });
     if let Err(error) = searcher.search_reader(matcher, file, sink) {
@@ -235,21 +229,24 @@ fn describe(query: &Query, matches: &Matches) -> String {
         matches.text.clone()
     };
     if matches.full {
-        out.push_str(&format!(
+        let line = format!(
             "[there are more matches; shown are the first {}. Narrow the search]\n",
             matches.count
-        ));
+        );
+        out.push_str(&line);
     }
     if matches.out_of_time {
-        out.push_str(&format!(
+        let line = format!(
             "[stopped after {GREP_SECONDS_MAX} s; not everything was searched. Name a path]\n"
-        ));
+        );
+        out.push_str(&line);
     }
     if matches.skipped_large > 0 {
-        out.push_str(&format!(
+        let line = format!(
             "[{} files above {GREP_FILE_BYTES_MAX} bytes were not searched]\n",
             matches.skipped_large
-        ));
+        );
+        out.push_str(&line);
     }
     out
 }

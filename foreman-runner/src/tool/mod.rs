@@ -9,12 +9,16 @@ mod edit;
 mod git_view;
 mod grep;
 mod locate;
+mod nearest;
+mod place;
 mod read_file;
 mod root;
 mod schema;
 mod submit;
 mod write_file;
 
+#[cfg(test)]
+mod confinement_tests;
 #[cfg(test)]
 mod tests;
 

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::root::{PathFault, Place, Root};
+use super::place::Place;
+use super::root::{PathFault, Root};
 use super::{
     Tool, ToolFault, ToolOutput, ToolSpec, TreeChange, blocking, count_argument, text_argument,
 };
@@ -189,10 +190,8 @@ impl TextPage {
             self.lines, self.text
         );
         if last < self.lines {
-            out.push_str(&format!(
-                "[more lines follow: go on with offset={}]\n",
-                last + 1
-            ));
+            let line = format!("[more lines follow: go on with offset={}]\n", last + 1);
+            out.push_str(&line);
         }
         out
     }
@@ -229,11 +228,12 @@ impl<R: std::io::Read> Lines<R> {
                 };
                 let text = String::from_utf8_lossy(line);
                 page.lossy |= matches!(text, std::borrow::Cow::Owned(_));
-                page.text.push_str(&format!(
+                let line = format!(
                     "{:>6}\t{}\n",
                     page.lines,
                     clip_chars(&text, READ_LINE_CHARS_MAX)
-                ));
+                );
+                page.text.push_str(&line);
                 page.shown += 1;
             }
             if self.scanned >= READ_SCAN_BYTES_MAX {

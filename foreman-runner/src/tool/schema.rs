@@ -85,16 +85,14 @@ fn check(schema: &Value, value: &mut Value, at: &str) -> Result<(), String> {
             (Some(choice), Some(given)) => normal(choice) == normal(given),
             _ => *choice == value,
         };
-        match choices.iter().find(same) {
-            Some(choice) => *value = choice.clone(),
-            None => {
-                let words: Vec<String> = choices.iter().map(Value::to_string).collect();
-                return Err(format!(
-                    "the argument {at} must be one of {}",
-                    words.join(", ")
-                ));
-            }
-        }
+        let Some(choice) = choices.iter().find(same) else {
+            let words: Vec<String> = choices.iter().map(Value::to_string).collect();
+            return Err(format!(
+                "the argument {at} must be one of {}",
+                words.join(", ")
+            ));
+        };
+        *value = choice.clone();
     }
     bounds(schema, value, at)?;
     match value {
@@ -201,7 +199,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn run(arguments: Value) -> Result<Value, String> {
+    fn run(arguments: &Value) -> Result<Value, String> {
         let schema = json!({
             "type": "object",
             "properties": {
@@ -221,16 +219,16 @@ mod tests {
     fn what_is_meant_well_is_converted() {
         assert_eq!(
             run(
-                json!({"path": "a", "limit": "3", "on": "true", "verdict": "no_go", "extra": 1, "list": null})
+                &json!({"path": "a", "limit": "3", "on": "true", "verdict": "no_go", "extra": 1, "list": null})
             ),
             Ok(json!({"path": "a", "limit": 3, "on": true, "verdict": "NO-GO"}))
         );
         assert_eq!(
-            run(json!({"path": 7, "limit": 2.0})),
+            run(&json!({"path": 7, "limit": 2.0})),
             Ok(json!({"path": "7", "limit": 2}))
         );
         assert_eq!(
-            run(json!({"path": "a", "list": "[{\"n\": 1}]"})),
+            run(&json!({"path": "a", "list": "[{\"n\": 1}]"})),
             Ok(json!({"path": "a", "list": [{"n": 1}]}))
         );
     }
@@ -284,7 +282,7 @@ mod tests {
                 "the argument list must have at most 2 entries",
             ),
         ] {
-            assert_eq!(run(arguments.clone()), Err(why.to_owned()), "{arguments}");
+            assert_eq!(run(&arguments), Err(why.to_owned()), "{arguments}");
         }
     }
 }

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::tool::check_arguments;
 
-    fn submit(role: SubmitRole, arguments: Value) -> Result<Submission, String> {
+    fn submit(role: SubmitRole, arguments: &Value) -> Result<Submission, String> {
         let mut map = arguments.as_object().cloned().expect("an object");
         check_arguments(&submit_spec(role).parameters, &mut map)?;
         parse_submission(role, &map)
@@ -254,7 +254,7 @@ mod tests {
     fn a_coder_submits() {
         let got = submit(
             SubmitRole::Coder,
-            json!({"verdict": "go", "summary": "done", "commit_message": " Fix it ", "extra": {"outcome": "X"}}),
+            &json!({"verdict": "go", "summary": "done", "commit_message": " Fix it ", "extra": {"outcome": "X"}}),
         );
         let got = got.expect("accepted");
         assert_eq!(
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(got.extra.get("outcome"), Some(&json!("X")));
         let declined = submit(
             SubmitRole::Coder,
-            json!({"verdict": "NO-GO", "summary": "already there", "commit_message": ""}),
+            &json!({"verdict": "NO-GO", "summary": "already there", "commit_message": ""}),
         );
         assert_eq!(declined.expect("accepted").commit_message, None);
     }
@@ -274,7 +274,7 @@ mod tests {
         let finding = |severity: &str| json!([{"severity": severity, "message": "m", "file": "a.rs", "line": "3"}]);
         let got = submit(
             SubmitRole::Reviewer,
-            json!({"verdict": "NO-GO", "summary": "s", "findings": finding("Critical")}),
+            &json!({"verdict": "NO-GO", "summary": "s", "findings": finding("Critical")}),
         )
         .expect("accepted");
         assert_eq!(
@@ -301,7 +301,7 @@ mod tests {
             (json!({"verdict": "LGTM", "summary": "s"}), "must be one of"),
             (json!({"verdict": "GO"}), "summary is missing"),
         ] {
-            let got = submit(SubmitRole::Reviewer, arguments.clone()).expect_err("refused");
+            let got = submit(SubmitRole::Reviewer, &arguments).expect_err("refused");
             assert!(got.contains(why), "{arguments}: {got}");
         }
     }

@@ -5,12 +5,15 @@
 //! is nothing but the replay of what was written. So a run that was killed anywhere goes on as if it
 //! had only paused. The loop makes no effect in the world outside.
 
+mod calls;
 mod run;
 mod stuck;
 mod words;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world;
 
 use std::time::Duration;
 

@@ -11,19 +11,14 @@ use super::words;
 use super::{LoopEnd, LoopFault, LoopSettings, Opening, ProgressEvent, RunHooks, SubmitAnswer};
 use crate::budget::Spent;
 use crate::journal::{Entry, Journal, JournalError, Pending, Replay};
-use crate::limits::{CALL_ID_BYTES_MAX, CALLS_RUN_PER_MESSAGE_MAX};
 use crate::model_client::{
     CallUsage, ChatReply, ChatRequest, FinishReason, Message, ModelClient, ModelError, ToolCall,
     estimate_messages, estimate_text,
 };
-use crate::text::{clip, clip_chars};
-use crate::tool::{SUBMIT_RESULT, ToolBox, ToolFault, ToolOutput, TreeChange, parse_submission};
-
-/// Characters of a call or result that progress shows.
-const SUMMARY_CHARS_MAX: usize = 120;
+use crate::tool::{ToolBox, TreeChange, parse_submission};
 
 /// Why the loop left its course.
-enum Leave {
+pub(super) enum Leave {
     /// The token fired.
     Cancelled,
     /// An end.
@@ -72,12 +67,11 @@ impl TurnLoop<'_> {
                 }
             }
         };
-        match (left, told) {
-            // Written down and judged in spite of the stop: the caller looks at the stop itself.
-            (Leave::End(end @ LoopEnd::Submitted(_)), _) => end,
-            (_, Some(reason)) => LoopEnd::Stopped(reason),
-            (Leave::End(end), None) => end,
-            (Leave::Cancelled, None) => LoopEnd::Stopped(Stop::Cancel),
+        match left {
+            // Judged in spite of the stop: the caller looks at the stop itself.
+            Leave::End(end @ LoopEnd::Submitted(_)) => end,
+            Leave::End(end) => told.map_or(end, LoopEnd::Stopped),
+            Leave::Cancelled => LoopEnd::Stopped(told.unwrap_or(Stop::Cancel)),
         }
     }
 
@@ -100,20 +94,20 @@ impl TurnLoop<'_> {
             if *stop.borrow() == Stop::Suspend {
                 return Leave::End(LoopEnd::Stopped(Stop::Suspend));
             }
-            let step = match self.state.pending() {
+            let outcome = match self.state.pending() {
                 Pending::Opening => self.open(opening).await,
                 Pending::Answer => self.answer().await,
                 Pending::Judgement { call } => self.judge(&call, cancel).await,
                 Pending::Model => self.turn(started, &mut detector, cancel).await,
             };
-            if let Err(leave) = step {
+            if let Err(leave) = outcome {
                 return leave;
             }
         }
     }
 
     /// Writes an entry and takes it into the state, in the form that was written.
-    fn write(&mut self, entry: Entry) -> Result<(), Leave> {
+    pub(super) fn write(&mut self, entry: Entry) -> Result<(), Leave> {
         let written = self.journal.append(entry)?;
         self.state.apply(&written);
         Ok(())
@@ -273,149 +267,6 @@ impl TurnLoop<'_> {
         }
     }
 
-    /// Calls with ids that are unique in the conversation: servers send empty and doubled ones, and
-    /// refuse them the next time.
-    fn unique(&self, mut calls: Vec<ToolCall>) -> Vec<ToolCall> {
-        let mut used: std::collections::BTreeSet<String> = self
-            .state
-            .conversation
-            .iter()
-            .flat_map(Message::tool_calls)
-            .map(|call| call.id.clone())
-            .collect();
-        let turn = self.state.conversation.len();
-        for (at, call) in calls.iter_mut().enumerate() {
-            let usable = !call.id.is_empty()
-                && call.id.len() <= CALL_ID_BYTES_MAX
-                && call.id.bytes().all(|b| b.is_ascii_graphic());
-            if !usable || used.contains(&call.id) {
-                call.id = (0_u32..)
-                    .map(|n| {
-                        if n == 0 {
-                            format!("call_{turn}_{at}")
-                        } else {
-                            format!("call_{turn}_{at}_{n}")
-                        }
-                    })
-                    .find(|id| !used.contains(id))
-                    .unwrap_or_default();
-            }
-            used.insert(call.id.clone());
-        }
-        calls
-    }
-
-    /// Runs the calls of one message, left to right, and answers each.
-    async fn run_calls(
-        &mut self,
-        turn: u32,
-        calls: &[ToolCall],
-        cut: bool,
-        cancel: &CancellationToken,
-    ) -> Result<TreeChange, Leave> {
-        let mut change = TreeChange::None;
-        let mut failed = false;
-        let mut submitted = false;
-        for (at, call) in calls.iter().enumerate() {
-            let is_last = at + 1 == calls.len();
-            let output = if submitted {
-                ToolOutput::malformed(
-                    "not run: submit_result ends the work, nothing may follow it in the same message",
-                )
-            } else if at >= CALLS_RUN_PER_MESSAGE_MAX {
-                ToolOutput::malformed(format!(
-                    "not run: at most {CALLS_RUN_PER_MESSAGE_MAX} calls are run a message; call it again"
-                ))
-            } else {
-                match self.tools.check(call, cut && is_last) {
-                    Err(why) => ToolOutput::malformed(why),
-                    Ok(arguments) if call.name == SUBMIT_RESULT => {
-                        let output = self.receive(&arguments, failed);
-                        submitted = !output.is_error;
-                        output
-                    }
-                    Ok(arguments) => self.run_call(turn, call, &arguments, cancel).await?,
-                }
-            };
-            failed |= output.is_error;
-            change = change.max(output.change);
-            self.write(Entry::ToolResult {
-                call: call.id.clone(),
-                name: call.name.clone(),
-                content: output.content,
-                error: output.is_error,
-                malformed: output.is_malformed,
-            })?;
-        }
-        Ok(change)
-    }
-
-    fn receive(
-        &self,
-        arguments: &serde_json::Map<String, serde_json::Value>,
-        failed: bool,
-    ) -> ToolOutput {
-        if failed {
-            return ToolOutput::error(
-                "submit_result was not taken: a call before it in the same message failed. Look at its result, then submit again",
-            );
-        }
-        match parse_submission(self.tools.role(), arguments) {
-            Ok(_) => ToolOutput::ok(r#"{"received":true}"#, TreeChange::None),
-            Err(why) => ToolOutput::malformed(why),
-        }
-    }
-
-    async fn run_call(
-        &mut self,
-        turn: u32,
-        call: &ToolCall,
-        arguments: &serde_json::Map<String, serde_json::Value>,
-        cancel: &CancellationToken,
-    ) -> Result<ToolOutput, Leave> {
-        self.write(Entry::ToolStarted {
-            call: call.id.clone(),
-            name: call.name.clone(),
-        })?;
-        let name = call.name.clone();
-        self.hooks.progress(ProgressEvent::ToolStarted {
-            turn,
-            name: name.clone(),
-            summary: summary_of(arguments),
-        });
-        let began = Instant::now();
-        match self.tools.call(&call.name, arguments, cancel).await {
-            Ok(output) => {
-                let summary = clip_chars(
-                    output.content.lines().next().unwrap_or(""),
-                    SUMMARY_CHARS_MAX,
-                );
-                let error = output.is_error;
-                self.hooks.progress(ProgressEvent::ToolEnded {
-                    turn,
-                    name,
-                    error,
-                    duration: began.elapsed(),
-                    summary,
-                });
-                Ok(output)
-            }
-            Err(fault) => {
-                // The rest of the message will not be run: say so now, so that the journal is whole.
-                for entry in self.state.missing() {
-                    self.write(entry)?;
-                }
-                self.journal.sync().await?;
-                Err(match fault {
-                    ToolFault::Cancelled => Leave::Cancelled,
-                    ToolFault::Sandbox { why } => {
-                        Leave::End(LoopEnd::Infrastructure(LoopFault::Sandbox { why }))
-                    }
-                })
-            }
-        }
-    }
-
     async fn checkpoint(&mut self, turn: u32, change: TreeChange) -> Result<bool, Leave> {
         if change == TreeChange::None {
             return Ok(false);
@@ -485,15 +336,6 @@ fn reply_entry(reply: ChatReply, tool_calls: Vec<ToolCall>) -> Entry {
         finish: Some(reply.finish),
         problem: reply.problem,
     }
-}
-
-/// The telling argument of a call, in one line.
-fn summary_of(arguments: &serde_json::Map<String, serde_json::Value>) -> String {
-    let telling = ["command", "path", "pattern"]
-        .into_iter()
-        .find_map(|key| arguments.get(key)?.as_str());
-    let line = telling.unwrap_or("").lines().next().unwrap_or("");
-    clip_chars(&clip(line, 4 * SUMMARY_CHARS_MAX), SUMMARY_CHARS_MAX)
 }
 
 /// Resolves when the run must stop at once, with the reason.

@@ -220,7 +220,9 @@ fn sorted(value: &Value) -> String {
                 map.iter().map(|(key, item)| (key, sorted(item))).collect();
             format!("{keys:?}")
         }
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            value.to_string()
+        }
     }
 }
 

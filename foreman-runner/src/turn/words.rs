@@ -160,7 +160,7 @@ mod tests {
             ..turn(true, FinishReason::Stop)
         };
         assert!(
-            answer(&[problem.clone()], Some("it ends early"))
+            answer(std::slice::from_ref(&problem), Some("it ends early"))
                 .is_ok_and(|t| t.contains("it ends early"))
         );
         assert!(answer(&[called(true), called(true), problem], None).is_err());
