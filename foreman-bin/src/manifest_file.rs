@@ -289,7 +289,7 @@ impl Found {
         let broken = read
             .violations
             .iter()
-            .map(|one| (&one.field, one.rule.clone()));
+            .map(|one| (&one.field, hint::broken(&one.rule)));
         let mut problems: Vec<_> = unknown
             .chain(broken)
             .map(|(path, rule)| Problem {

@@ -19,6 +19,18 @@ pub(super) fn unknown(schema: &Value, path: &str) -> String {
     }
 }
 
+/// A broken rule, with what to do where YAML itself misled: `no`, `n`, `1.0` are no texts.
+pub(super) fn broken(rule: &str) -> String {
+    let misled = ["boolean", "number"]
+        .iter()
+        .any(|found| rule.starts_with(&format!("must be of type string, got {found} ")));
+    if misled {
+        format!("{rule}: put it in quotes")
+    } else {
+        rule.to_owned()
+    }
+}
+
 /// The fields that stand where the path ends, and the part of the path that none of them is.
 fn siblings<'a>(schema: &'a Value, path: &'a str) -> (Vec<&'a str>, &'a str) {
     let properties = schema.get("properties").and_then(Value::as_object);

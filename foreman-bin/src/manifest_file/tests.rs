@@ -63,7 +63,7 @@ fn numbers_and_booleans_are_read_as_kubectl_reads_them() {
     assert_eq!(spec["vision"]["enabled"], true);
     assert_eq!(
         bad(&format!("{AGENT}  maxTurns: 3.5\n")),
-        ["m.yaml:8: document 1: spec.maxTurns: must be of type integer, got number"]
+        ["m.yaml:8: document 1: spec.maxTurns: must be of type integer, got number 3.5"]
     );
 }
 

@@ -14,6 +14,9 @@ const NODES_MAX: usize = 200_000;
 const ALIASES_MAX: usize = 1000;
 /// Aliases that grow to more parser events than this are refused: small texts stay small.
 const ALIAS_EVENTS_MAX: usize = 100_000;
+/// The parser calls itself for every level, and takes up to 40 KB each in a debug build; a thread of
+/// tokio has 2 MiB in all. So it gets a thread of its own, with room for twice the depth.
+const PARSER_STACK_BYTES: usize = 8 * 1024 * 1024;
 /// Whole floats up to this size have an exact integer.
 const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -44,6 +47,24 @@ pub(super) struct NotYaml {
 impl Tree {
     /// Parses one document that begins after `lines_before` lines; absent when it is empty.
     pub(super) fn parse(text: &str, lines_before: usize) -> Result<Option<Self>, NotYaml> {
+        std::thread::scope(|scope| {
+            let parser = std::thread::Builder::new()
+                .stack_size(PARSER_STACK_BYTES)
+                .spawn_scoped(scope, || Self::parse_here(text, lines_before));
+            let broken = |rule: &str| NotYaml {
+                line: lines_before + 1,
+                rule: rule.to_owned(),
+            };
+            match parser {
+                Ok(parser) => parser
+                    .join()
+                    .unwrap_or_else(|_| Err(broken("broke the parser"))),
+                Err(error) => Err(broken(&format!("cannot be parsed, no thread: {error}"))),
+            }
+        })
+    }
+
+    fn parse_here(text: &str, lines_before: usize) -> Result<Option<Self>, NotYaml> {
         let parsed: Result<Option<Spanned<Raw>>, Error> =
             serde_saphyr::from_str_with_options(text, options());
         match parsed {
@@ -187,6 +208,16 @@ fn words(error: &Error) -> String {
     }
     if said.starts_with("alias replay limit") {
         return "aliases grow the document beyond all measure: write it without".to_owned();
+    }
+    if said.starts_with("cannot deserialize null into string") {
+        return "is not valid YAML: a key must be a text, not null".to_owned();
+    }
+    if said.starts_with("recursive references") {
+        return "is not valid YAML: an alias refers to the value that it stands in".to_owned();
+    }
+    if let Some(rest) = said.strip_prefix("non-finite float ") {
+        let number = rest.split(" rejected").next().unwrap_or(rest);
+        return format!("is not valid YAML: {number} is no number that an object can hold");
     }
     match said.strip_prefix("budget breached: ") {
         Some(what) if what.starts_with("Depth") => {

@@ -31,6 +31,9 @@ pub enum InvalidName {
         /// The first such character.
         found: char,
     },
+    /// A dot where only one part is allowed.
+    #[error("name has '.', only a-z, 0-9 and inner '-' are allowed")]
+    Dot,
     /// A part (between dots) is empty, or begins or ends with '-'.
     #[error("name part {part:?} must begin and end with a letter or digit")]
     BadPart {
@@ -54,17 +57,25 @@ fn check_name(text: &str, max: usize, dots: bool) -> Result<(), InvalidName> {
         return Err(InvalidName::Empty);
     }
     if text.len() > max {
-        return Err(InvalidName::TooLong { len: text.len(), max });
+        return Err(InvalidName::TooLong {
+            len: text.len(),
+            max,
+        });
     }
     let allowed =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (dots && c == '.');
-    if let Some(found) = text.chars().find(|c| !allowed(*c)) {
-        return Err(InvalidName::BadChar { found });
+    match text.chars().find(|c| !allowed(*c)) {
+        Some('.') => return Err(InvalidName::Dot),
+        Some(found) => return Err(InvalidName::BadChar { found }),
+        None => {}
     }
-    match text.split('.').find(|part| {
-        part.is_empty() || part.starts_with('-') || part.ends_with('-')
-    }) {
-        Some(part) => Err(InvalidName::BadPart { part: part.to_owned() }),
+    match text
+        .split('.')
+        .find(|part| part.is_empty() || part.starts_with('-') || part.ends_with('-'))
+    {
+        Some(part) => Err(InvalidName::BadPart {
+            part: part.to_owned(),
+        }),
         None => Ok(()),
     }
 }
@@ -145,12 +156,18 @@ pub struct Key {
 impl Key {
     /// The key of a namespaced object.
     pub fn namespaced(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: Some(namespace.into()), name: name.into() }
+        Self {
+            namespace: Some(namespace.into()),
+            name: name.into(),
+        }
     }
 
     /// The key of a cluster-scoped object.
     pub fn cluster(name: impl Into<String>) -> Self {
-        Self { namespace: None, name: name.into() }
+        Self {
+            namespace: None,
+            name: name.into(),
+        }
     }
 }
 
@@ -189,16 +206,24 @@ mod tests {
             assert_eq!(check_object_name(good), Ok(()), "{good}");
         }
         assert_eq!(check_object_name(""), Err(InvalidName::Empty));
-        assert_eq!(check_object_name("A"), Err(InvalidName::BadChar { found: 'A' }));
+        assert_eq!(
+            check_object_name("A"),
+            Err(InvalidName::BadChar { found: 'A' })
+        );
         assert_eq!(
             check_object_name("a..b"),
-            Err(InvalidName::BadPart { part: String::new() })
+            Err(InvalidName::BadPart {
+                part: String::new()
+            })
         );
-        assert_eq!(check_object_name("a.-b"), Err(InvalidName::BadPart { part: "-b".into() }));
+        assert_eq!(
+            check_object_name("a.-b"),
+            Err(InvalidName::BadPart { part: "-b".into() })
+        );
         assert_eq!(
             check_object_name(&"x".repeat(254)),
             Err(InvalidName::TooLong { len: 254, max: 253 })
         );
-        assert!(check_label_name("a.b").is_err());
+        assert_eq!(check_label_name("a.b"), Err(InvalidName::Dot));
     }
 }

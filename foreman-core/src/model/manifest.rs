@@ -137,7 +137,10 @@ pub fn read(mut object: Value, namespace: &str) -> Result<Manifest, NotAManifest
     if kind.names().scope == Scope::Namespaced
         && let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut)
     {
-        meta.entry("namespace").or_insert_with(|| Value::String(namespace.to_owned()));
+        // A template leaves it empty: null is absent, as everywhere.
+        if meta.get("namespace").is_none_or(Value::is_null) {
+            meta.insert("namespace".to_owned(), Value::String(namespace.to_owned()));
+        }
     }
     let Admitted { pruned, violations } = kind.admit(&mut object);
     Ok(Manifest { kind, object, unknown: pruned, violations })

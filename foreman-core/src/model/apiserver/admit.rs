@@ -172,7 +172,7 @@ fn validate(value: &Value, schema: &Value, path: &str, depth: usize, out: &mut V
             .unwrap_or("integer or string");
         out.push(Violation::new(
             path,
-            format!("must be of type {wanted}, got {}", type_of(value)),
+            format!("must be of type {wanted}, got {}", shown(value)),
         ));
         return;
     }
@@ -267,7 +267,7 @@ fn has_type(value: &Value, schema: &Value) -> bool {
     }
 }
 
-pub(super) fn type_of(value: &Value) -> &'static str {
+fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -275,6 +275,16 @@ pub(super) fn type_of(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
+    }
+}
+
+/// The value's type, and where it is short the value: `string "50"`, `array`.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Array(_) | Value::Object(_) => type_of(value).to_owned(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            format!("{} {}", type_of(value), short(value))
+        }
     }
 }
 
@@ -455,9 +465,9 @@ mod tests {
             said,
             [
                 "apiVersion: must be foreman.llmkube.dev/v1alpha1, got \"v1\"",
-                "metadata.name: must be of type string, got number",
+                "metadata.name: must be of type string, got number 7",
                 "metadata.namespace: is required",
-                "metadata.labels[a]: must be of type string, got number",
+                "metadata.labels[a]: must be of type string, got number 1",
                 "metadata.labels[b c]: must consist of letters, digits, '-', '_' or '.', with a letter or digit at both ends, got \"b c\"",
                 "metadata.annotations: must be of type object, got array",
             ]

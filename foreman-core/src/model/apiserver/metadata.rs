@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::admit::{Violation, short, type_of};
+use super::admit::{Violation, short, shown};
 use crate::model::ids;
 use crate::model::object::{API_VERSION, Kind, Scope};
 
@@ -63,7 +63,7 @@ pub(super) fn validate<K: Kind>(object: &Value, out: &mut Vec<Violation>) {
         return;
     };
     let Some(meta) = meta.as_object() else {
-        let rule = format!("must be of type object, got {}", type_of(meta));
+        let rule = format!("must be of type object, got {}", shown(meta));
         out.push(Violation::new("metadata", rule));
         return;
     };
@@ -107,7 +107,7 @@ fn check_labels(meta: &Map<String, Value>, out: &mut Vec<Violation>) {
             out.push(Violation::new(&path, rule));
         }
         let Some(value) = value.as_str() else {
-            let rule = format!("must be of type string, got {}", type_of(value));
+            let rule = format!("must be of type string, got {}", shown(value));
             out.push(Violation::new(path, rule));
             continue;
         };
@@ -130,7 +130,7 @@ fn check_annotations(meta: &Map<String, Value>, out: &mut Vec<Violation>) {
         match value.as_str() {
             Some(value) => bytes += name.len() + value.len(),
             None => {
-                let rule = format!("must be of type string, got {}", type_of(value));
+                let rule = format!("must be of type string, got {}", shown(value));
                 out.push(Violation::new(path, rule));
             }
         }
@@ -150,7 +150,7 @@ fn text_of<'a>(
 ) -> Option<&'a str> {
     let value = meta.get(field)?;
     if !value.is_string() {
-        let rule = format!("must be of type string, got {}", type_of(value));
+        let rule = format!("must be of type string, got {}", shown(value));
         out.push(Violation::new(format!("metadata.{field}"), rule));
     }
     value.as_str()
@@ -163,7 +163,7 @@ fn text_map<'a>(
 ) -> Option<&'a Map<String, Value>> {
     let value = meta.get(field)?;
     if !value.is_object() {
-        let rule = format!("must be of type object, got {}", type_of(value));
+        let rule = format!("must be of type object, got {}", shown(value));
         out.push(Violation::new(format!("metadata.{field}"), rule));
     }
     value.as_object()
