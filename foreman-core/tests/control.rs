@@ -321,7 +321,7 @@ async fn cancel_reaches_a_waiting_and_a_running_task() {
         Box::pin(async move {
             let mut stop = run.stop.clone();
             let told = stop.wait_for(|stop| *stop != Stop::Continue).await.map(|stop| *stop);
-            assert_eq!(told, Ok(Stop::Cancel));
+            assert_eq!(told.ok(), Some(Stop::Cancel));
             let RunEnd::Finished(mut finish) = on_target(&run.job) else { return RunEnd::Lost };
             finish.succeeded = false;
             finish.verdict = Verdict::Incomplete;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::feed::feed;
 use super::run::{Run, RunContext};
 use crate::fleet::registrar::{RegisterError, Registrar, error_chain};
-use crate::model::Uid;
+use crate::model::{Revision, Uid};
 use crate::model::agentic_task::{AgenticTask, TaskPhase};
 use crate::model::fleet_node::{FleetNode, NodePhase};
 use crate::model::object::Object;
@@ -207,6 +207,7 @@ impl NodeAgent {
             shutdown,
             tasks: Mirror::default(),
             runs: BTreeMap::new(),
+            handled: BTreeMap::new(),
             futures: FuturesUnordered::new(),
         };
         let (mut draining, mut orphaned) = (false, false);
@@ -220,7 +221,7 @@ impl NodeAgent {
                     // Nobody is left who could say anything: leave in good order.
                     orphaned = changed.is_err();
                 }
-                done = serving.futures.select_next_some() => { serving.runs.remove(&done); }
+                done = serving.futures.select_next_some() => serving.ended(done),
                 chunk = events.select_next_some() => {
                     for event in chunk {
                         serving.take(event);
@@ -280,7 +281,17 @@ struct Serving<'a> {
     shutdown: watch::Receiver<Shutdown>,
     tasks: Mirror<AgenticTask>,
     runs: BTreeMap<Uid, Handle>,
-    futures: FuturesUnordered<BoxFuture<'a, Uid>>,
+    /// The version of each task on which a claim was tried: the mirror may show it still after the
+    /// run has ended.
+    handled: BTreeMap<Uid, Revision>,
+    futures: FuturesUnordered<BoxFuture<'a, Ended>>,
+}
+
+/// A run's future is over.
+struct Ended {
+    uid: Uid,
+    /// Whether to try the same version of the task again.
+    again: bool,
 }
 
 impl Serving<'_> {
@@ -292,6 +303,7 @@ impl Serving<'_> {
                 }
             }
             StoreEvent::Gone { uid, .. } => {
+                self.handled.remove(uid);
                 if let Some(handle) = self.runs.get(uid) {
                     handle.view.send_replace(None);
                 }
@@ -302,6 +314,13 @@ impl Serving<'_> {
         self.tasks.apply(event);
         if resynced {
             self.forget_unseen();
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.runs.remove(&ended.uid);
+        if ended.again {
+            self.handled.remove(&ended.uid);
         }
     }
 
@@ -329,6 +348,7 @@ impl Serving<'_> {
             .objects
             .values()
             .filter(|task| !self.runs.contains_key(&task.meta.uid) && to_be_run(task, session))
+            .filter(|task| self.handled.get(&task.meta.uid) != Some(task.revision()))
             .collect();
         waiting.sort_by_key(|task| {
             let adopted = task.status.known_phase() != Some(TaskPhase::Scheduled);
@@ -365,6 +385,7 @@ impl Serving<'_> {
         let uid = task.meta.uid.clone();
         let (view, seen) = watch::channel(Some(Arc::new(task.clone())));
         self.runs.insert(uid.clone(), Handle { view });
+        self.handled.insert(uid.clone(), task.revision().clone());
         let run = Run {
             context: self.agent.context.clone(),
             task,
@@ -372,11 +393,11 @@ impl Serving<'_> {
             shutdown: self.shutdown.clone(),
         };
         let future = async move {
-            match refusal {
+            let again = match refusal {
                 Some(why) => run.refuse(&why).await,
                 None => run.run().await,
-            }
-            uid
+            };
+            Ended { uid, again }
         };
         self.futures.push(future.boxed());
     }

@@ -52,8 +52,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Gives the placement back unclaimed.
-    pub(super) async fn refuse(self, why: &str) {
+    /// Gives the placement back unclaimed; true = it must be tried again.
+    pub(super) async fn refuse(self, why: &str) -> bool {
         let release = Release {
             ended: AttemptEnd::Refused,
             reason: REFUSED_REASON,
@@ -62,23 +62,23 @@ impl Run {
             usage: None,
             checkpoint: None,
         };
-        self.give_back(&release).await;
+        self.give_back(&release).await
     }
 
     /// Claims the task and runs it to its end. A claim that somebody else was faster with is left.
-    pub(super) async fn run(mut self) {
+    /// True = the store was away, so it must be tried again.
+    pub(super) async fn run(mut self) -> bool {
         let key = self.task.key();
         let adopting = self.task.status.known_phase() != Some(TaskPhase::Scheduled);
         let known = self.context.executor.highest_attempt(&self.task.meta.uid).await;
         if adopting && known == 0 {
-            self.hand_back().await;
-            return;
+            return self.hand_back().await;
         }
         let (task, fence) = match self.claim(known).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::info!(task = %key, %error, "the task was not claimed");
-                return;
+                return self.again_after(&error).await;
             }
         };
         tracing::info!(task = %key, attempt = fence.attempt, adopting, "claimed");
@@ -93,10 +93,20 @@ impl Run {
             state.runs.retain(|run| run.uid.as_deref() != Some(fence.uid.as_str()));
         });
         self.deliver(&key, &fence, end).await;
+        false
+    }
+
+    /// Whether a write may be tried again, after a pause.
+    async fn again_after(&self, error: &StoreError) -> bool {
+        let away = matches!(error, StoreError::Unavailable { .. } | StoreError::Uncertain { .. });
+        if away {
+            self.context.clock.sleep(STORE_RETRY_MIN).await;
+        }
+        away
     }
 
     /// A task that ran here in an earlier life and left nothing behind goes back.
-    async fn hand_back(&self) {
+    async fn hand_back(&self) -> bool {
         let release = Release {
             ended: AttemptEnd::HandedBack,
             reason: "AgentRestartRecovery",
@@ -105,22 +115,26 @@ impl Run {
             usage: None,
             checkpoint: None,
         };
-        self.give_back(&release).await;
+        self.give_back(&release).await
     }
 
     /// Writes a release of a task that this life never claimed; whoever was faster is left alone.
-    async fn give_back(&self, release: &Release) {
+    async fn give_back(&self, release: &Release) -> bool {
         let key = self.task.key();
         let change = match writes::release(&self.task, release, self.context.clock.wall()) {
             Ok(change) => change,
             Err(error) => {
                 tracing::error!(task = %key, %error, "nothing is written");
-                return;
+                return false;
             }
         };
         let expect = Expect::At(self.task.revision().clone());
-        if let Err(error) = self.context.stores.tasks.patch(&key, change, expect).await {
-            tracing::warn!(task = %key, %error, "the task was not handed back");
+        match self.context.stores.tasks.patch(&key, change, expect).await {
+            Ok(_) => false,
+            Err(error) => {
+                tracing::warn!(task = %key, %error, "the task was not handed back");
+                self.again_after(&error).await
+            }
         }
     }
 
