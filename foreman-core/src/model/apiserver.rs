@@ -118,7 +118,7 @@ fn accept<K: Kind>(mut object: Value, before: Option<&Value>) -> Result<Value, S
             rule: format!("{}{more}", first.rule),
         });
     }
-    let bytes = object.to_string().len();
+    let bytes = json_bytes(&object);
     if bytes > OBJECT_BYTES_MAX {
         return Err(StoreError::TooLarge {
             bytes,
@@ -126,6 +126,26 @@ fn accept<K: Kind>(mut object: Value, before: Option<&Value>) -> Result<Value, S
         });
     }
     Ok(object)
+}
+
+/// How long an object's JSON is, without making it.
+fn json_bytes(object: &Value) -> usize {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    match serde_json::to_writer(&mut counter, object) {
+        Ok(()) => counter.0,
+        // A `Value` is always JSON, and the counter takes everything.
+        Err(_) => usize::MAX,
+    }
 }
 
 /// Drops what a merge may leave behind and what means the same as absence, so that a patch which

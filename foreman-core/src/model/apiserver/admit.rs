@@ -2,7 +2,8 @@
 //! validate.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::fmt;
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use regex_lite::Regex;
 use serde_json::{Value, json};
@@ -48,11 +49,43 @@ pub fn admit<K: Kind>(object: &mut Value) -> Admitted {
     let root = schema::of::<K>();
     drop_nulls(object, root);
     default(object, root);
-    prune(object, root, "", &mut admitted.pruned);
+    prune(object, root, Path::Root, &mut admitted.pruned);
     metadata::prune(object, &mut admitted.pruned);
-    validate(object, root, "", 0, &mut admitted.violations);
+    validate(object, root, Path::Root, 0, &mut admitted.violations);
     metadata::validate::<K>(object, &mut admitted.violations);
     admitted
+}
+
+/// Where in an object we are. It becomes text only for what is wrong: an admission is on the way of
+/// every write, and most have nothing to say.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Field(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, usize),
+}
+
+impl Path<'_> {
+    fn is_root(self) -> bool {
+        matches!(self, Path::Root)
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Field(Path::Root, name) => f.write_str(name),
+            Path::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Path::Item(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+impl From<Path<'_>> for String {
+    fn from(path: Path<'_>) -> Self {
+        path.to_string()
+    }
 }
 
 fn is_preserving(schema: &Value) -> bool {
@@ -111,13 +144,13 @@ fn default(value: &mut Value, schema: &Value) {
 /// Fields of the root that every object has, whatever its schema says.
 const ROOT_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
-fn prune(value: &mut Value, schema: &Value, path: &str, pruned: &mut Vec<String>) {
+fn prune(value: &mut Value, schema: &Value, path: Path<'_>, pruned: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             let properties = schema.get("properties").and_then(Value::as_object);
             if let Some(below) = schema.get("additionalProperties") {
                 for (name, child) in map.iter_mut() {
-                    prune(child, below, &format!("{path}.{name}"), pruned);
+                    prune(child, below, Path::Field(&path, name), pruned);
                 }
                 return;
             }
@@ -125,23 +158,23 @@ fn prune(value: &mut Value, schema: &Value, path: &str, pruned: &mut Vec<String>
             map.retain(|name, _| {
                 let known = properties.is_some_and(|all| all.contains_key(name));
                 if !known && !keep_unknown {
-                    pruned.push(join(path, name));
+                    pruned.push(Path::Field(&path, name).to_string());
                 }
                 known || keep_unknown
             });
             for (name, child) in map.iter_mut() {
-                if path.is_empty() && ROOT_FIELDS.contains(&name.as_str()) {
+                if path.is_root() && ROOT_FIELDS.contains(&name.as_str()) {
                     continue;
                 }
                 if let Some(below) = properties.and_then(|all| all.get(name)) {
-                    prune(child, below, &join(path, name), pruned);
+                    prune(child, below, Path::Field(&path, name), pruned);
                 }
             }
         }
         Value::Array(list) => {
             if let Some(below) = schema.get("items") {
                 for (index, child) in list.iter_mut().enumerate() {
-                    prune(child, below, &format!("{path}[{index}]"), pruned);
+                    prune(child, below, Path::Item(&path, index), pruned);
                 }
             }
         }
@@ -149,15 +182,7 @@ fn prune(value: &mut Value, schema: &Value, path: &str, pruned: &mut Vec<String>
     }
 }
 
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
-}
-
-fn validate(value: &Value, schema: &Value, path: &str, depth: usize, out: &mut Vec<Violation>) {
+fn validate(value: &Value, schema: &Value, path: Path<'_>, depth: usize, out: &mut Vec<Violation>) {
     if depth > DEPTH_MAX {
         out.push(Violation::new(
             path,
@@ -201,17 +226,17 @@ fn validate(value: &Value, schema: &Value, path: &str, depth: usize, out: &mut V
                 .flatten()
             {
                 if let Some(name) = name.as_str().filter(|name| !map.contains_key(*name)) {
-                    out.push(Violation::new(join(path, name), "is required"));
+                    out.push(Violation::new(Path::Field(&path, name), "is required"));
                 }
             }
             let properties = schema.get("properties").and_then(Value::as_object);
             for (name, child) in map {
-                if path.is_empty() && ROOT_FIELDS.contains(&name.as_str()) {
+                if path.is_root() && ROOT_FIELDS.contains(&name.as_str()) {
                     continue;
                 }
                 let below = properties.and_then(|all| all.get(name));
                 if let Some(below) = below.or_else(|| schema.get("additionalProperties")) {
-                    validate(child, below, &join(path, name), depth + 1, out);
+                    validate(child, below, Path::Field(&path, name), depth + 1, out);
                 }
             }
         }
@@ -219,7 +244,13 @@ fn validate(value: &Value, schema: &Value, path: &str, depth: usize, out: &mut V
     }
 }
 
-fn check_list(list: &[Value], schema: &Value, path: &str, depth: usize, out: &mut Vec<Violation>) {
+fn check_list(
+    list: &[Value],
+    schema: &Value,
+    path: Path<'_>,
+    depth: usize,
+    out: &mut Vec<Violation>,
+) {
     if let Some(min) = schema.get("minItems").and_then(Value::as_u64)
         && (list.len() as u64) < min
     {
@@ -230,7 +261,7 @@ fn check_list(list: &[Value], schema: &Value, path: &str, depth: usize, out: &mu
     }
     if let Some(below) = schema.get("items") {
         for (index, child) in list.iter().enumerate() {
-            validate(child, below, &format!("{path}[{index}]"), depth + 1, out);
+            validate(child, below, Path::Item(&path, index), depth + 1, out);
         }
     }
     let keys = schema
@@ -297,7 +328,7 @@ pub(super) fn short(value: &Value) -> String {
     text.chars().take(57).chain("...".chars()).collect()
 }
 
-fn check_number(value: &Value, schema: &Value, path: &str, out: &mut Vec<Violation>) {
+fn check_number(value: &Value, schema: &Value, path: Path<'_>, out: &mut Vec<Violation>) {
     let (low, high) = match schema.get("format").and_then(Value::as_str) {
         Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
         _ => (i64::MIN, i64::MAX),
@@ -333,10 +364,10 @@ fn check_number(value: &Value, schema: &Value, path: &str, out: &mut Vec<Violati
     }
 }
 
-fn check_text(text: &str, schema: &Value, path: &str, out: &mut Vec<Violation>) {
-    let length = text.chars().count() as u64;
+fn check_text(text: &str, schema: &Value, path: Path<'_>, out: &mut Vec<Violation>) {
+    let length = || text.chars().count() as u64;
     if let Some(min) = schema.get("minLength").and_then(Value::as_u64)
-        && length < min
+        && length() < min
     {
         out.push(Violation::new(
             path,
@@ -344,22 +375,21 @@ fn check_text(text: &str, schema: &Value, path: &str, out: &mut Vec<Violation>) 
         ));
     }
     if let Some(max) = schema.get("maxLength").and_then(Value::as_u64)
-        && length > max
+        && length() > max
     {
         out.push(Violation::new(
             path,
-            format!("must have at most {max} characters, got {length}"),
+            format!("must have at most {max} characters, got {}", length()),
         ));
     }
-    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
-        let fits = Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
-        if !fits {
-            let shown = short(&json!(text));
-            out.push(Violation::new(
-                path,
-                format!("must match {pattern}, got {shown}"),
-            ));
-        }
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        && !matches_pattern(pattern, text)
+    {
+        let shown = short(&json!(text));
+        out.push(Violation::new(
+            path,
+            format!("must match {pattern}, got {shown}"),
+        ));
     }
     if schema.get("format").and_then(Value::as_str) == Some("date-time") && !is_date_time(text) {
         let shown = short(&json!(text));
@@ -368,6 +398,24 @@ fn check_text(text: &str, schema: &Value, path: &str, out: &mut Vec<Violation>) 
             format!("must be an RFC 3339 time such as 2026-11-24T10:00:00Z, got {shown}"),
         ));
     }
+}
+
+/// The patterns of our schemas, compiled once each; one that does not compile matches nothing.
+static PATTERNS: LazyLock<RwLock<BTreeMap<String, Option<Regex>>>> = LazyLock::new(RwLock::default);
+
+fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let fits = |regex: &Option<Regex>| regex.as_ref().is_some_and(|regex| regex.is_match(text));
+    let known = PATTERNS.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = known.get(pattern) {
+        return fits(regex);
+    }
+    drop(known);
+    let mut known = PATTERNS.write().unwrap_or_else(PoisonError::into_inner);
+    fits(
+        known
+            .entry(pattern.to_owned())
+            .or_insert_with(|| Regex::new(pattern).ok()),
+    )
 }
 
 /// RFC 3339 to the letter. [`WallTime`] reads more than an API server lets in: no seconds, a space
