@@ -100,6 +100,37 @@ async fn a_task_that_continues_another_keeps_its_words_and_has_its_own_account()
 }
 
 #[tokio::test]
+async fn an_outcome_that_was_not_told_survives_a_new_claim() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store(dir.path());
+    let mut first = store
+        .create(header("u", 1, None), Redactor::default())
+        .await
+        .expect("created");
+    first
+        .journal
+        .append(Entry::Outcome {
+            outcome: json!("GO"),
+        })
+        .expect("appended");
+    first.journal.sync().await.expect("synced");
+    let parent = store.parent("u").await.expect("read");
+    let second = store
+        .create(header("u", 2, parent.clone()), Redactor::default())
+        .await
+        .expect("created");
+    assert_eq!(second.replay.outcome, Some(json!("GO")));
+    let other = store
+        .create(header("v", 1, parent), Redactor::default())
+        .await
+        .expect("created");
+    assert_eq!(
+        other.replay.outcome, None,
+        "a task that continues it has its own end"
+    );
+}
+
+#[tokio::test]
 async fn secrets_do_not_reach_the_file_and_memory_sees_what_was_written() {
     let dir = tempfile::tempdir().expect("a directory");
     let secret = SecretString::from("ghp_topsecret123".to_owned());

@@ -1,7 +1,7 @@
 //! From records to a conversation that can go on. Pure: the same records give the same result, and
 //! records that never should stand so (damage, a hostile file) give a valid conversation too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -83,10 +83,13 @@ pub struct Replay {
     pub effects: BTreeMap<String, EffectState>,
     /// The last checkpoint.
     pub checkpoint: Option<CheckpointMark>,
-    /// How the task ended, if it did.
+    /// How the task ended, if it did. It survives a new claim: a run that ended and whose terminal
+    /// write did not arrive is to be told again, not to be run again.
     pub outcome: Option<Value>,
     /// The calls of the last message of the model that have no answer yet.
     open: Vec<Open>,
+    /// The ids of all calls so far.
+    ids: BTreeSet<String>,
     /// The submission that was received last, while nothing was said since.
     submitted: Option<ToolCall>,
 }
@@ -126,6 +129,11 @@ pub fn replay(records: &[Record]) -> Replay {
 }
 
 impl Replay {
+    /// Whether a call of the conversation has this id.
+    pub fn has_call(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
     /// Where the conversation stands.
     pub fn pending(&self) -> Pending {
         match (self.conversation.last(), &self.submitted) {
@@ -219,9 +227,8 @@ impl Replay {
             self.tool_calls = 0;
             self.effects.clear();
             self.checkpoint = None;
+            self.outcome = None;
         }
-        // A new claim goes on: an outcome of before was not the last word.
-        self.outcome = None;
         self.header = Some(header.clone());
     }
 
@@ -249,66 +256,46 @@ impl Replay {
             Message::System { .. } | Message::User { .. } | Message::Assistant { .. } => {}
         }
         self.submitted = None;
-        if let Message::Assistant {
-            content,
-            tool_calls,
-            ..
-        } = message
-        {
-            let message = self.unique_ids(message);
-            self.open = message
-                .tool_calls()
-                .iter()
-                .map(|call| Open {
-                    call: call.clone(),
-                    started: false,
-                })
-                .collect();
-            self.account(self.conversation.len(), usage.unwrap_or_default());
-            self.turns.push(PastTurn {
-                calls: tool_calls.clone(),
-                malformed: Vec::new(),
-                changed: false,
-                has_text: !content.trim().is_empty(),
-                problem,
-                finish: finish.unwrap_or(FinishReason::Stop),
-            });
-            self.conversation.push(message);
-        } else {
-            self.conversation.push(message.clone());
-        }
-    }
-
-    /// The writer makes ids unique; a damaged journal gets the second of two equal ones dropped.
-    fn unique_ids(&self, message: &Message) -> Message {
         let Message::Assistant {
             content,
             reasoning,
             tool_calls,
         } = message
         else {
-            return message.clone();
+            self.conversation.push(message.clone());
+            return;
         };
-        let used = |id: &str| {
-            self.conversation
-                .iter()
-                .flat_map(Message::tool_calls)
-                .any(|call| call.id == id)
-        };
-        let mut kept: Vec<ToolCall> = Vec::with_capacity(tool_calls.len());
-        for call in tool_calls {
-            if !call.id.is_empty()
-                && !used(&call.id)
-                && kept.iter().all(|other| other.id != call.id)
-            {
-                kept.push(call.clone());
-            }
-        }
-        Message::Assistant {
+        let calls = self.unique_ids(tool_calls);
+        self.open = calls
+            .iter()
+            .map(|call| Open {
+                call: call.clone(),
+                started: false,
+            })
+            .collect();
+        self.account(self.conversation.len(), usage.unwrap_or_default());
+        self.turns.push(PastTurn {
+            calls: calls.clone(),
+            malformed: Vec::new(),
+            changed: false,
+            has_text: !content.trim().is_empty(),
+            problem,
+            finish: finish.unwrap_or(FinishReason::Stop),
+        });
+        self.conversation.push(Message::Assistant {
             content: content.clone(),
             reasoning: reasoning.clone(),
-            tool_calls: kept,
-        }
+            tool_calls: calls,
+        });
+    }
+
+    /// The writer makes ids unique; a damaged journal gets the second of two equal ones dropped.
+    fn unique_ids(&mut self, calls: &[ToolCall]) -> Vec<ToolCall> {
+        calls
+            .iter()
+            .filter(|call| !call.id.is_empty() && self.ids.insert(call.id.clone()))
+            .cloned()
+            .collect()
     }
 
     fn account(&mut self, messages: usize, usage: CallUsage) {

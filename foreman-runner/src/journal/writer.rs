@@ -81,6 +81,11 @@ impl Journal {
         &self.path
     }
 
+    /// What it hides.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
     /// How long it is, in bytes, with everything that was handed over.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -25,8 +25,12 @@ pub(super) enum Fault {
         why: String,
         after: Option<Duration>,
     },
-    /// The server does not know the field `temperature` or `stream_options`.
-    Unknown(UnknownField),
+    /// The server does not know a field of the request.
+    Unknown {
+        field: UnknownField,
+        status: u16,
+        message: String,
+    },
     /// It will not.
     Final(ModelError),
 }
@@ -36,6 +40,8 @@ pub(super) enum Fault {
 pub(super) enum UnknownField {
     Temperature,
     StreamOptions,
+    /// `max_tokens`; it wants `max_completion_tokens`.
+    MaxTokens,
 }
 
 impl Fault {

@@ -56,16 +56,19 @@ impl Exchange<'_> {
             });
         }
         let message = self.words(message);
+        if let Some(field) = unknown_field(&lower).filter(|_| matches!(status, 400 | 422)) {
+            return Fault::Unknown {
+                field,
+                status,
+                message,
+            };
+        }
         match status {
             401 | 403 => Fault::Final(ModelError::Unauthorized {
                 server,
                 status,
                 message,
             }),
-            400 | 422 if lower.contains("stream_options") => {
-                Fault::Unknown(UnknownField::StreamOptions)
-            }
-            400 | 422 if lower.contains("temperature") => Fault::Unknown(UnknownField::Temperature),
             _ if pace::status_may_pass(status) => Fault::Passing {
                 why: format!("HTTP {status}: {message}"),
                 after,
@@ -90,6 +93,22 @@ impl Exchange<'_> {
         let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let clean: String = line.chars().filter(|c| !c.is_control()).collect();
         clip(&self.redactor.text(&clean), ERROR_TEXT_BYTES_MAX)
+    }
+}
+
+/// Which field of ours a refusal is about.
+fn unknown_field(lower: &str) -> Option<UnknownField> {
+    if lower.contains("max_tokens")
+        && lower.contains("max_completion_tokens")
+        && lower.contains("instead")
+    {
+        Some(UnknownField::MaxTokens)
+    } else if lower.contains("stream_options") {
+        Some(UnknownField::StreamOptions)
+    } else if lower.contains("temperature") {
+        Some(UnknownField::Temperature)
+    } else {
+        None
     }
 }
 

@@ -227,6 +227,7 @@ impl OpenAiClient {
         let known = match field {
             UnknownField::Temperature => &mut without.temperature,
             UnknownField::StreamOptions => &mut without.stream_options,
+            UnknownField::MaxTokens => &mut without.max_tokens,
         };
         !std::mem::replace(known, true)
     }
@@ -262,13 +263,14 @@ impl OpenAiClient {
             let (why, after) = match exchange.run(sent, on_delta).await {
                 Ok(assembly) => return Ok(assembly),
                 Err(Fault::Final(error)) => return Err(error),
-                Err(Fault::Unknown(field)) if self.learn(field) => continue,
-                Err(Fault::Unknown(field)) => {
-                    let message =
-                        format!("it refuses the field {field:?} although it was left out");
+                Err(Fault::Unknown { field, .. }) if self.learn(field) => continue,
+                Err(Fault::Unknown {
+                    status, message, ..
+                }) => {
+                    let server = self.settings.base_url.to_string();
                     return Err(ModelError::Rejected {
-                        server: self.settings.base_url.to_string(),
-                        status: 400,
+                        server,
+                        status,
                         message,
                     });
                 }

@@ -15,6 +15,7 @@ const EMPTY_REPLY: &str = "(no answer)";
 pub(super) struct Without {
     pub(super) temperature: bool,
     pub(super) stream_options: bool,
+    pub(super) max_tokens: bool,
 }
 
 pub(super) fn body(request: &ChatRequest<'_>, without: Without) -> Value {
@@ -41,7 +42,12 @@ pub(super) fn body(request: &ChatRequest<'_>, without: Without) -> Value {
             body.insert("response_format".into(), format);
         }
     }
-    body.insert("max_tokens".into(), json!(request.output_tokens_max));
+    let limit = if without.max_tokens {
+        "max_completion_tokens"
+    } else {
+        "max_tokens"
+    };
+    body.insert(limit.into(), json!(request.output_tokens_max));
     if let Some(temperature) = request.temperature.filter(|_| !without.temperature) {
         body.insert("temperature".into(), json!(temperature));
     }
@@ -320,6 +326,7 @@ mod tests {
             Without {
                 temperature: true,
                 stream_options: true,
+                max_tokens: true,
             },
         );
         assert!(

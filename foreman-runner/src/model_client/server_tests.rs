@@ -239,29 +239,51 @@ async fn a_context_that_is_too_small_is_recognised_loud_or_silent() {
 
 #[tokio::test]
 async fn fields_that_a_server_refuses_are_left_out_from_then_on() {
+    let wants = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.";
     let server = Server::new(vec![
         refusal(400, "temperature is not supported with this model"),
         refusal(400, "unknown field stream_options"),
+        refusal(400, wants),
         good(),
         good(),
+        refusal(400, "temperature is still not supported"),
     ])
     .await;
     let client = server.client();
     assert_eq!(content(ask(&client).await), "hello");
     assert_eq!(content(ask(&client).await), "hello");
-    let with: Vec<(bool, bool)> = server
+    let fields = [
+        "temperature",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+    ];
+    let sent: Vec<Vec<&str>> = server
         .bodies()
         .iter()
         .map(|body| {
-            (
-                body.get("temperature").is_some(),
-                body.get("stream_options").is_some(),
-            )
+            fields
+                .into_iter()
+                .filter(|field| body.get(*field).is_some())
+                .collect()
         })
         .collect();
+    let last = vec!["max_completion_tokens"];
     assert_eq!(
-        with,
-        [(true, true), (false, true), (false, false), (false, false)]
+        sent,
+        [
+            vec!["temperature", "stream_options", "max_tokens"],
+            vec!["stream_options", "max_tokens"],
+            vec!["max_tokens"],
+            last.clone(),
+            last,
+        ]
+    );
+    // What it refuses although it was left out is its last word.
+    let error = ask(&client).await.result.expect_err("refused");
+    assert!(
+        matches!(&error, ModelError::Rejected { message, .. } if message.contains("still")),
+        "{error}"
     );
 }
 

@@ -123,14 +123,11 @@ async fn links_within_the_tree_work() {
 async fn pipes_devices_and_directories_do_not_hang() {
     let tree = Tree::new();
     let pipe = tree.dir.path().join("pipe");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &pipe,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .expect("made");
+    let made = std::process::Command::new("mkfifo")
+        .arg(&pipe)
+        .status()
+        .expect("mkfifo runs");
+    assert!(made.success());
     tree.put("dir/x", "");
     tree.fails("read_file", json!({"path": "pipe"}), "not a regular file")
         .await;
@@ -167,5 +164,65 @@ async fn pipes_devices_and_directories_do_not_hang() {
         tree.ok("grep", json!({"pattern": "x"}))
             .await
             .starts_with("no match")
+    );
+}
+
+/// Renames; a directory that `write_file` made at the target in between gives way.
+fn put(from: &Path, to: &Path) {
+    while let Err(error) = std::fs::rename(from, to) {
+        let gone = std::fs::remove_dir_all(to);
+        assert!(
+            gone.is_ok() || from.symlink_metadata().is_ok(),
+            "{error}, {gone:?}"
+        );
+    }
+}
+
+/// While a write goes on, its directory is again and again replaced by a link that leads outside.
+#[tokio::test]
+async fn a_directory_that_becomes_a_link_in_the_middle_leads_nowhere() {
+    let tree = Tree::new();
+    let here = tree.dir.path().to_owned();
+    std::fs::create_dir(here.join("d")).expect("made");
+    symlink(tree.outside.path(), here.join("link")).expect("linked");
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let swapping = std::sync::Arc::clone(&done);
+    let swapper = std::thread::spawn(move || {
+        let (d, link, aside) = (here.join("d"), here.join("link"), here.join("aside"));
+        let mut swaps = 0_u32;
+        while !swapping.load(std::sync::atomic::Ordering::Relaxed) {
+            put(&d, &aside);
+            put(&link, &d);
+            put(&d, &link);
+            put(&aside, &d);
+            swaps += 1;
+        }
+        swaps
+    });
+    let (mut written, mut refused) = (0, 0);
+    for n in 0..3_000 {
+        let output = tree
+            .call(
+                "write_file",
+                json!({"path": "d/planted", "content": n.to_string()}),
+            )
+            .await;
+        if output.is_error {
+            refused += 1;
+        } else {
+            written += 1;
+        }
+        let read = tree.call("read_file", json!({"path": "d/secret"})).await;
+        assert!(!read.content.contains("the secret"), "{}", read.content);
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    let swaps = swapper.join().expect("the swapper ends");
+    assert!(
+        !tree.outside.path().join("planted").exists(),
+        "{written} written, {refused} refused, {swaps} swaps"
+    );
+    assert!(
+        written > 0 && swaps > 0,
+        "{written} written, {refused} refused, {swaps} swaps"
     );
 }

@@ -10,7 +10,7 @@ use super::run::{Leave, TurnLoop};
 use super::{LoopEnd, LoopFault, ProgressEvent};
 use crate::journal::Entry;
 use crate::limits::{CALL_ID_BYTES_MAX, CALLS_RUN_PER_MESSAGE_MAX};
-use crate::model_client::{Message, ToolCall};
+use crate::model_client::ToolCall;
 use crate::text::{clip, clip_chars};
 use crate::tool::{SUBMIT_RESULT, ToolFault, ToolOutput, TreeChange, parse_submission};
 
@@ -21,22 +21,16 @@ impl TurnLoop<'_> {
     /// Calls with ids that are unique in the conversation: servers send empty and doubled ones, and
     /// refuse them the next time.
     pub(super) fn unique(&self, mut calls: Vec<ToolCall>) -> Vec<ToolCall> {
-        let mut used: BTreeSet<String> = self
-            .state
-            .conversation
-            .iter()
-            .flat_map(Message::tool_calls)
-            .map(|call| call.id.clone())
-            .collect();
-        let turn = self.state.conversation.len();
+        let place = self.state.conversation.len();
+        let mut new = BTreeSet::new();
         for (at, call) in calls.iter_mut().enumerate() {
-            let usable = !call.id.is_empty()
-                && call.id.len() <= CALL_ID_BYTES_MAX
+            let usable = (1..=CALL_ID_BYTES_MAX).contains(&call.id.len())
                 && call.id.bytes().all(|b| b.is_ascii_graphic());
-            if !usable || used.contains(&call.id) {
-                call.id = fresh(&format!("call_{turn}_{at}"), &used);
+            let taken = |id: &str| new.contains(id) || self.state.has_call(id);
+            if !usable || taken(&call.id) {
+                call.id = fresh(&format!("call_{place}_{at}"), taken);
             }
-            used.insert(call.id.clone());
+            new.insert(call.id.clone());
         }
         calls
     }
@@ -113,11 +107,12 @@ impl TurnLoop<'_> {
         self.hooks.progress(ProgressEvent::ToolStarted {
             turn,
             name: name.clone(),
-            summary: summary_of(arguments),
+            summary: self.journal.redactor().string(summary_of(arguments)),
         });
         let began = Instant::now();
         match self.tools.call(&call.name, arguments, cancel).await {
-            Ok(output) => {
+            Ok(mut output) => {
+                output.content = self.journal.redactor().string(output.content);
                 let summary = clip_chars(
                     output.content.lines().next().unwrap_or(""),
                     SUMMARY_CHARS_MAX,
@@ -159,10 +154,10 @@ fn summary_of(arguments: &Map<String, Value>) -> String {
 }
 
 /// `stem`, with a number behind it if it is taken.
-fn fresh(stem: &str, used: &BTreeSet<String>) -> String {
+fn fresh(stem: &str, taken: impl Fn(&str) -> bool) -> String {
     let mut id = stem.to_owned();
     let mut n = 0_u32;
-    while used.contains(&id) {
+    while taken(&id) {
         n += 1;
         id = format!("{stem}_{n}");
     }

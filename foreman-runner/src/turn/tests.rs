@@ -3,7 +3,7 @@
 use foreman_core::ports::executor::Stop;
 use serde_json::json;
 
-use super::world::{Act, Script, When, World, call, go, reply};
+use super::world::{Act, SECRET, Script, When, World, call, go, reply};
 use super::*;
 use crate::journal::{Entry, INTERRUPTED, NOT_RUN};
 use crate::model_client::Message;
@@ -427,4 +427,18 @@ async fn a_crash_anywhere_runs_no_started_call_again() {
     let script = Script::of(vec![go()]);
     assert!(matches!(world.run(&script).await, LoopEnd::Submitted(_)));
     assert_eq!(script.requests().first().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn a_secret_in_a_result_reaches_nobody() {
+    let mut world = World::new().await;
+    let script = Script::of(vec![call("leak", json!({})), go()]);
+    assert!(matches!(world.run(&script).await, LoopEnd::Submitted(_)));
+    assert_eq!(
+        world.results().first().map(String::as_str),
+        Some("token=[redacted]")
+    );
+    let seen = format!("{:?} {:?}", script.requests(), world.hooks.events);
+    assert!(!seen.contains(SECRET), "{seen}");
+    assert!(seen.contains("token=[redacted]"));
 }

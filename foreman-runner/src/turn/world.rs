@@ -112,6 +112,9 @@ impl ModelClient for Script {
     }
 }
 
+/// Known to the run; no model, journal or person may see it.
+pub(super) const SECRET: &str = "hunter2-hunter2";
+
 /// A tool that notes its calls: `edit` changes the tree, `look` does not, `hang` waits, `broken` has no sandbox.
 pub(super) struct Fake {
     name: &'static str,
@@ -146,6 +149,7 @@ impl Tool for Fake {
                 cancel.cancelled().await;
                 Err(ToolFault::Cancelled)
             }
+            "leak" => Ok(ToolOutput::ok(format!("token={SECRET}"), TreeChange::None)),
             "broken" => Err(ToolFault::Sandbox {
                 why: "no namespaces".into(),
             }),
@@ -232,16 +236,20 @@ pub(super) fn header(attempt: u32, parent: Option<ParentRef>) -> Header {
     }
 }
 
+fn redactor() -> Redactor {
+    Redactor::new([&secrecy::SecretString::from(SECRET)])
+}
+
 impl World {
     pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = JournalStore::new(dir.path(), Arc::new(|| 1));
         let OpenedJournal { journal, replay } = store
-            .create(header(1, None), Redactor::default())
+            .create(header(1, None), redactor())
             .await
             .expect("created");
         let ran = Arc::new(Mutex::new(Vec::new()));
-        let names = ["look", "edit", "fail", "hang", "broken"];
+        let names = ["look", "edit", "fail", "hang", "broken", "leak"];
         let available: Vec<Arc<dyn Tool>> = names
             .into_iter()
             .map(|name| {
@@ -311,7 +319,7 @@ impl World {
         let attempt = parent.as_ref().expect("there").attempt + 1;
         let opened = self
             .store
-            .create(header(attempt, parent), Redactor::default())
+            .create(header(attempt, parent), redactor())
             .await
             .expect("created");
         self.journal = opened.journal;
