@@ -37,6 +37,17 @@ impl Layout {
         self.private.join("tmp")
     }
 
+    /// Where successful `setup` steps are recorded, outside what a command may
+    /// write.
+    pub fn setup_marks(&self) -> PathBuf {
+        self.cache.with_extension("setup")
+    }
+
+    /// Whether a `setup` step ever succeeded for this repository.
+    pub fn is_set_up(&self) -> bool {
+        std::fs::read_dir(self.setup_marks()).is_ok_and(|mut marks| marks.next().is_some())
+    }
+
     /// Where the new root is put together.
     pub(crate) fn new_root(&self) -> PathBuf {
         self.private.join("root")
@@ -121,7 +132,8 @@ pub(crate) fn environment(
 
     set("RUSTUP_HOME", text(toolchains.rustup_home.clone()));
     let cargo = layout.cache.join("cargo");
-    let use_own = network || cargo.join("registry").is_dir();
+    // Only after a setup that succeeded: a half-filled cache hides what is there.
+    let use_own = network || layout.is_set_up();
     let cargo = if use_own { cargo } else { toolchains.cargo_home.clone() };
     set("CARGO_HOME", text(cargo));
     if !network {
@@ -132,8 +144,6 @@ pub(crate) fn environment(
         set("PIP_NO_INDEX", "1".to_owned());
     }
 
-    let modules = layout.cache.join("go/pkg/mod");
-    let use_own = network || modules.is_dir();
     let go_path = if use_own { layout.cache.join("go") } else { toolchains.go_path.clone() };
     set("GOPATH", text(go_path));
     set("GOCACHE", text(layout.cache.join("go-build")));

@@ -97,10 +97,6 @@ impl Channel {
         Self { stream }
     }
 
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { stream: self.stream.try_clone()? })
-    }
-
     pub(crate) fn lines(&self) -> io::Result<BufReader<UnixStream>> {
         Ok(BufReader::new(self.stream.try_clone()?))
     }

@@ -70,7 +70,7 @@ fn start_next_life(life: &str, policy: &Policy) -> Result<(Channel, Child), Fail
     let child = Command::new(THIS_PROGRAM)
         .args([HELPER_ARGUMENT, life])
         .env_clear()
-        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
         .spawn()
         .step(step)?;
     let mut channel = Channel::new(ours);

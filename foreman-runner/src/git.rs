@@ -1,0 +1,114 @@
+//! Git, run by the trusted process beside a tree that a model writes.
+//!
+//! A repository is code: hooks, `core.fsmonitor`, filters, text converters,
+//! pagers, remote helpers. So every call here names its git dir and work tree
+//! itself and never lets git look for them; reads no configuration but that of
+//! our own git dirs, which no sandboxed process can write; switches off what
+//! would run a program; allows exactly the transport of the URL at hand; asks
+//! nobody for a password; and has limits of time and output.
+//!
+//! The token travels in the environment of git alone, to a helper that answers
+//! for one host. It is never an argument and never in a URL.
+
+mod call;
+mod error;
+mod names;
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+pub use call::{GitCall, GitOutput};
+pub use error::GitError;
+pub use names::{BranchName, InvalidBranchName, InvalidRepository, Repository};
+pub(crate) use error::redacted;
+
+/// Where slugs such as `owner/name` live unless the user says otherwise.
+pub const DEFAULT_BASE_URL: &str = "https://github.com";
+
+/// Who git says we are to a server over HTTP.
+#[derive(Debug, Clone, Default)]
+pub enum GitCredential {
+    /// Nobody; ssh keys and agents of the user still work.
+    #[default]
+    None,
+    /// A token, sent to the repository's own host only.
+    Token {
+        /// The user name beside the token; hosts that ignore it want some word.
+        username: String,
+        /// The token.
+        token: SecretString,
+    },
+    /// A credential helper of the user, such as `osxkeychain` or
+    /// `!gh auth git-credential`, in git's own notation.
+    Helper(String),
+}
+
+impl GitCredential {
+    /// Reads a token from a file: its first line, without surrounding space.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be read, `Invalid` when it is empty.
+    pub fn from_file(path: &Path) -> Result<Self, GitError> {
+        let text = std::fs::read_to_string(path).map_err(|source| GitError::Io {
+            action: format!("read the token file {}", path.display()),
+            source,
+        })?;
+        let token = text.lines().next().unwrap_or_default().trim();
+        if token.is_empty() {
+            return Err(GitError::Invalid {
+                reason: format!("the token file {} is empty", path.display()),
+            });
+        }
+        Ok(Self::Token {
+            username: "x-access-token".to_owned(),
+            token: SecretString::from(token.to_owned()),
+        })
+    }
+}
+
+/// The git program and what it is called with.
+#[derive(Debug, Clone)]
+pub struct Git {
+    program: PathBuf,
+    credential: GitCredential,
+}
+
+impl Default for Git {
+    fn default() -> Self {
+        Self::new(GitCredential::None)
+    }
+}
+
+impl Git {
+    /// The `git` of the agent's `PATH`.
+    pub fn new(credential: GitCredential) -> Self {
+        Self { program: PathBuf::from("git"), credential }
+    }
+
+    /// Another git program.
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// A call that needs no repository, or gets one by [`GitCall::at`].
+    pub fn call(&self, action: &str) -> GitCall<'_> {
+        GitCall::new(self, action)
+    }
+
+    /// The credential helpers of the user's own configuration, in order: what
+    /// [`GitCredential::Helper`] takes. None when there is none or no git.
+    pub async fn user_credential_helper(&self) -> Option<String> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(["config", "--global", "--get", "credential.helper"]);
+        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(call::LOCAL_LIMIT, command.output()).await.ok()?.ok()?;
+        let helper = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        (output.status.success() && !helper.is_empty()).then_some(helper)
+    }
+}
+
+#[cfg(test)]
+mod tests;
