@@ -132,7 +132,11 @@ fn says_context_too_long(lower: &str) -> bool {
 /// The size of the context in the usual sentences ("maximum context length is 8192 tokens", "context
 /// size (4096 tokens)").
 fn context_in(lower: &str) -> Option<u64> {
-    let after = lower.split("context").skip(1);
+    // Not the names of errors ("exceed_context_size_error: 400").
+    let after = lower
+        .split("context")
+        .skip(1)
+        .filter(|part| !part.starts_with('_'));
     after
         .filter_map(|part| {
             let digits: String = part
@@ -159,6 +163,10 @@ mod tests {
             ),
             (
                 "the request exceeds the available context size (4096 tokens), try increasing it",
+                Some(4096),
+            ),
+            (
+                "exceed_context_size_error: 400: request (64471 tokens) exceeds the available context size (4096 tokens)",
                 Some(4096),
             ),
             ("context length exceeded", None),
