@@ -1,2 +1,5 @@
 //! The foreman command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    foreman_bin::cli::main(std::env::args_os())
+}

@@ -1,0 +1,23 @@
+//! `foreman demo`.
+
+use crate::exit::Exit;
+use crate::settings::{ModelFlags, NodeFlags, Settings};
+
+/// Flags of `foreman demo`.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// The model server.
+    #[command(flatten)]
+    pub model: ModelFlags,
+    /// This machine as a node.
+    #[command(flatten)]
+    pub node: NodeFlags,
+}
+
+/// Not built yet.
+///
+/// # Errors
+/// Always.
+pub async fn demo(_args: DemoArgs, _settings: Settings) -> Result<Exit, anyhow::Error> {
+    Err(anyhow::anyhow!("not built yet"))
+}

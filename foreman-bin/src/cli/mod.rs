@@ -1,0 +1,256 @@
+//! The command line: every verb, and what they share.
+
+pub mod apply;
+pub mod cancel;
+pub mod completion;
+pub mod delete;
+pub mod demo;
+pub mod describe;
+pub mod doctor;
+pub mod explain;
+pub mod get;
+pub mod help_topics;
+pub mod logs;
+pub mod models;
+pub mod probe;
+pub mod run;
+pub mod up;
+pub mod validate;
+pub mod version;
+mod world;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use foreman_runner::sandbox::{HELPER_ARGUMENT, helper_main};
+
+use crate::exit::Exit;
+use crate::output::{self, PipeClosed};
+use crate::settings::{GlobalFlags, ModelFlags, NodeFlags, Settings};
+use crate::telemetry;
+
+/// Threads of the runtime.
+const WORKERS: usize = 2;
+
+/// Schedules agentic work on machines of your own.
+#[derive(Debug, Parser)]
+#[command(
+    name = "foreman",
+    version,
+    about,
+    long_about = "Foreman turns an intent or an issue into a reviewed branch: agents with local models write the \
+change, the repository's own gate verifies it, a reviewer judges it. On one machine it needs git \
+and nothing else; nothing leaves the house unless you say so.",
+    after_help = "Begin with: foreman demo\nThen:       foreman run --repo . \"what you want\"\n\
+Topics:     foreman help exit-codes | environment | files",
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Flags of every verb.
+    #[command(flatten)]
+    pub global: GlobalFlags,
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// See it work: a small repository, a failing test, a scripted model, a verified branch
+    #[command(
+        after_long_help = "Examples:\n  foreman demo\n  foreman demo --dir ./demo --model-url http://127.0.0.1:11434/v1"
+    )]
+    Demo(demo::DemoArgs),
+    /// Give a repository and an intent, get a verified and reviewed branch
+    #[command(
+        after_long_help = "Examples:\n  foreman run --repo . \"make the login test pass\"\n  foreman run --repo ~/src/shop --file workload.yaml -o jsonl"
+    )]
+    Run(run::RunArgs),
+    /// Run the control loops and this machine's agent until stopped
+    #[command(
+        after_long_help = "Examples:\n  foreman up\n  foreman up --slots 2 --roles coder,verifier"
+    )]
+    Up(up::UpArgs),
+    /// Create or change objects from manifests
+    Apply(apply::ApplyArgs),
+    /// List objects
+    Get(get::GetArgs),
+    /// Tell the whole story of one object
+    Describe(describe::DescribeArgs),
+    /// Say why an object is where it is, or what a field means
+    Explain(explain::ExplainArgs),
+    /// Show what a task's agent said and did
+    Logs(logs::LogsArgs),
+    /// End tasks or workloads and keep their work
+    Cancel(cancel::CancelArgs),
+    /// Delete objects, and what they own
+    Delete(delete::DeleteArgs),
+    /// Check manifests without a store
+    Validate(validate::ValidateArgs),
+    /// Show what this machine can do, and how we know
+    Probe(probe::ProbeArgs),
+    /// List the models of the servers that can be reached
+    Models(models::ModelsArgs),
+    /// Check this machine and say what to do about it
+    Doctor(doctor::DoctorArgs),
+    /// Print a completion script for a shell
+    Completion(completion::CompletionArgs),
+    /// Print the version
+    Version(version::VersionArgs),
+    /// Explain a verb or a topic: exit-codes, environment, files
+    Help(help_topics::HelpArgs),
+}
+
+impl Command {
+    fn model_flags(&self) -> Option<&ModelFlags> {
+        match self {
+            Self::Demo(args) => Some(&args.model),
+            Self::Run(args) => Some(&args.model),
+            Self::Up(args) => Some(&args.model),
+            Self::Probe(args) => Some(&args.model),
+            Self::Models(args) => Some(&args.model),
+            Self::Doctor(args) => Some(&args.model),
+            Self::Apply(_)
+            | Self::Get(_)
+            | Self::Describe(_)
+            | Self::Explain(_)
+            | Self::Logs(_)
+            | Self::Cancel(_)
+            | Self::Delete(_)
+            | Self::Validate(_)
+            | Self::Completion(_)
+            | Self::Version(_)
+            | Self::Help(_) => None,
+        }
+    }
+
+    fn node_flags(&self) -> Option<&NodeFlags> {
+        match self {
+            Self::Demo(args) => Some(&args.node),
+            Self::Run(args) => Some(&args.node),
+            Self::Up(args) => Some(&args.node),
+            Self::Probe(args) => Some(&args.node),
+            Self::Doctor(args) => Some(&args.node),
+            Self::Models(_)
+            | Self::Apply(_)
+            | Self::Get(_)
+            | Self::Describe(_)
+            | Self::Explain(_)
+            | Self::Logs(_)
+            | Self::Cancel(_)
+            | Self::Delete(_)
+            | Self::Validate(_)
+            | Self::Completion(_)
+            | Self::Version(_)
+            | Self::Help(_) => None,
+        }
+    }
+}
+
+/// The whole program: the sandbox helper, or one verb.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == HELPER_ARGUMENT)
+    {
+        // Before any thread is started: the helper confines its own process.
+        let rest: Vec<String> = arguments
+            .iter()
+            .skip(2)
+            .map(|one| one.to_string_lossy().into_owned())
+            .collect();
+        return helper_main(&rest);
+    }
+    output::follow_force_color();
+    completion::answer_shell();
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => perform(cli).into(),
+        Err(error) => output::usage(&error).into(),
+    }
+}
+
+fn perform(cli: Cli) -> Exit {
+    let settings = Settings::load(
+        &cli.global,
+        cli.command.model_flags(),
+        cli.command.node_flags(),
+    );
+    let ended = match cli.command {
+        // These must answer when the settings are what is wrong.
+        Command::Completion(args) => completion::completion(&args),
+        Command::Version(args) => version::version(&args),
+        Command::Help(args) => {
+            help_topics::help(&args, settings.ok().map(|settings| settings.paths).as_ref())
+        }
+        command => settings.map_err(anyhow::Error::new).and_then(|settings| {
+            let rust_log = settings.variable("RUST_LOG");
+            telemetry::start(&settings.log_level, settings.log_format, rust_log)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(WORKERS)
+                .enable_all()
+                .build()?;
+            runtime.block_on(dispatch(command, settings))
+        }),
+    };
+    match ended {
+        Ok(exit) => exit,
+        // Whoever read our output has seen enough.
+        Err(error) if error.is::<PipeClosed>() => Exit::OnTarget,
+        Err(error) => {
+            output::error(&error);
+            Exit::of(&error)
+        }
+    }
+}
+
+async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Exit> {
+    match command {
+        Command::Demo(args) => Box::pin(demo::demo(args, settings)).await,
+        Command::Run(args) => Box::pin(run::run(args, settings)).await,
+        Command::Up(args) => Box::pin(up::up(args, settings)).await,
+        Command::Apply(args) => Box::pin(apply::apply(&args, &settings)).await,
+        Command::Get(args) => Box::pin(get::get(&args, &settings)).await,
+        Command::Describe(args) => Box::pin(describe::describe(&args, &settings)).await,
+        Command::Explain(args) => Box::pin(explain::explain(&args, &settings)).await,
+        Command::Logs(args) => Box::pin(logs::logs(&args, &settings)).await,
+        Command::Cancel(args) => Box::pin(cancel::cancel(&args, &settings)).await,
+        Command::Delete(args) => Box::pin(delete::delete(&args, &settings)).await,
+        Command::Validate(args) => validate::validate(&args, &settings),
+        Command::Probe(args) => Box::pin(probe::probe(&args, &settings)).await,
+        Command::Models(args) => Box::pin(models::models(&args, &settings)).await,
+        Command::Doctor(args) => Box::pin(doctor::doctor(&args, &settings)).await,
+        Command::Completion(args) => completion::completion(&args),
+        Command::Version(args) => version::version(&args),
+        Command::Help(args) => help_topics::help(&args, Some(&settings.paths)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound_and_teaches() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        let names: Vec<String> = command
+            .get_subcommands()
+            .map(|verb| verb.get_name().to_owned())
+            .collect();
+        for name in names {
+            let verb = command.find_subcommand_mut(&name).expect("listed");
+            let help = verb.render_long_help().to_string();
+            let examples =
+                help.matches("\n  foreman ").count() + help.matches("\n  $ foreman ").count();
+            assert!(examples >= 2, "{name} shows {examples} examples:\n{help}");
+        }
+    }
+}

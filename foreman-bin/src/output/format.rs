@@ -1,0 +1,124 @@
+//! `-o`: the forms in which results can be had.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// A form of output.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Format {
+    /// A table for people.
+    #[default]
+    Table,
+    /// A table with all columns.
+    Wide,
+    /// The objects as JSON.
+    Json,
+    /// The objects as YAML.
+    Yaml,
+    /// `kind/name`, one a line.
+    Name,
+}
+
+/// A form that there is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidFormat {
+    given: String,
+}
+
+impl fmt::Display for InvalidFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no output form {:?}: use wide, json, yaml or name",
+            self.given
+        )
+    }
+}
+
+impl std::error::Error for InvalidFormat {}
+
+impl FromStr for Format {
+    type Err = InvalidFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "table" => Ok(Self::Table),
+            "wide" => Ok(Self::Wide),
+            "json" => Ok(Self::Json),
+            "yaml" => Ok(Self::Yaml),
+            "name" => Ok(Self::Name),
+            _ => Err(InvalidFormat {
+                given: text.to_owned(),
+            }),
+        }
+    }
+}
+
+/// `-o json|yaml` of the verbs that print a report.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct FormatArgs {
+    /// Print the report as json or yaml instead of text
+    #[arg(short, long, value_name = "FORM", value_parser = ["json", "yaml"])]
+    pub output: Option<String>,
+}
+
+impl FormatArgs {
+    /// The report in the form that was asked for; absent = text.
+    ///
+    /// # Errors
+    /// The report cannot be written as YAML.
+    pub fn machine(&self, report: &impl Serialize) -> anyhow::Result<Option<String>> {
+        match self.output.as_deref() {
+            Some("json") => document(&Format::Json, report).map(Some),
+            Some("yaml") => document(&Format::Yaml, report).map(Some),
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+/// A value as a JSON or (for every other form) YAML document.
+///
+/// # Errors
+/// The value cannot be written in that form.
+pub fn document(format: &Format, value: &impl Serialize) -> anyhow::Result<String> {
+    match format {
+        Format::Json => Ok(serde_json::to_string_pretty(value)? + "\n"),
+        Format::Yaml | Format::Table | Format::Wide | Format::Name => {
+            // By way of JSON, so that both show the same.
+            let value = serde_json::to_value(value)?;
+            let text = serde_saphyr::to_string(&value)?;
+            Ok(if text.ends_with('\n') {
+                text
+            } else {
+                text + "\n"
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn yaml_reads_back_as_the_same() {
+        let value = json!({"a": "yes", "b": [1, null, true], "c": {"d": "line\nbreak: x", "e": "7"},
+            "f": "", "g": "2026-11-24T10:00:00Z", "h": "#no comment", "i": " pad "});
+        let text = document(&Format::Yaml, &value).expect("written");
+        let back: serde_json::Value = serde_saphyr::from_str(&text).expect("read");
+        assert_eq!(back, value, "{text}");
+    }
+
+    #[test]
+    fn an_unknown_form_lists_the_known_ones() {
+        let error = "xml".parse::<Format>().expect_err("unknown");
+        assert_eq!(
+            error.to_string(),
+            "no output form \"xml\": use wide, json, yaml or name"
+        );
+    }
+}

@@ -1,0 +1,464 @@
+//! What the flags, the environment and the config file say, as one value.
+//!
+//! A flag wins over its variable `FOREMAN_<FLAG>`, that over the config file, that over the default.
+//! Where each value came from is kept, so that a person can be told.
+
+mod file;
+mod flags;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use etcetera::BaseStrategy as _;
+use foreman_core::model::ids::check_label_name;
+use foreman_probe::{Declared, DiscoveryConfig};
+use foreman_runner::sandbox::Tier;
+use secrecy::SecretString;
+
+use crate::exit::{Exit, Failure};
+use crate::telemetry::LogFormat;
+
+pub use file::CONFIG_BYTES_MAX;
+pub use flags::{GlobalFlags, ModelFlags, NodeFlags, SETTINGS, Setting};
+
+/// The namespace when nobody names one.
+pub const DEFAULT_NAMESPACE: &str = "default";
+/// The store's file, in the data directory.
+pub const STORE_FILE: &str = "foreman.db";
+/// What a drain may take when nobody says otherwise.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// What is logged when nobody says otherwise.
+const LOG_LEVEL: &str = "warn";
+/// A larger key file is not read, in bytes.
+const KEY_BYTES_MAX: u64 = 64 * 1024;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The flag.
+    Flag,
+    /// The environment variable.
+    Environment,
+    /// The config file.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File => "config file",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// The directories and files of Foreman on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The config file, whether it is there or not.
+    pub config_file: PathBuf,
+    /// Store, journals and worktrees.
+    pub data_dir: PathBuf,
+    /// Lock, journals and worktrees: the data directory unless somebody says otherwise.
+    pub state_dir: PathBuf,
+    /// Mirrors of repositories.
+    pub cache_dir: PathBuf,
+}
+
+impl Paths {
+    /// The store's file.
+    pub fn store_file(&self) -> PathBuf {
+        self.data_dir.join(STORE_FILE)
+    }
+}
+
+/// What was said about the model server.
+#[derive(Clone, Default)]
+pub struct ModelSettings {
+    /// The one server to ask, from `--model-url`.
+    pub url: Option<String>,
+    /// The model's name.
+    pub name: Option<String>,
+    /// Servers of the config file.
+    pub config_urls: Vec<String>,
+    /// Where the key is kept.
+    pub key_file: Option<PathBuf>,
+}
+
+/// What was said about this machine as a node.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// The node's name; absent = from the host name.
+    pub name: Option<String>,
+    /// Runs at the same time.
+    pub slots: Option<u16>,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// What a run must be confined by at least.
+    pub sandbox: Tier,
+    /// Directories that a run may read besides the system's.
+    pub sandbox_read: Vec<PathBuf>,
+    /// How long a drain may take.
+    pub drain_deadline: Duration,
+    /// What overrides the probe.
+    pub declared: Declared,
+}
+
+/// Everything that was said.
+#[derive(Clone)]
+pub struct Settings {
+    /// Directories and files.
+    pub paths: Paths,
+    /// The namespace of the objects.
+    pub namespace: String,
+    /// Directives for the log.
+    pub log_level: String,
+    /// How the log looks.
+    pub log_format: LogFormat,
+    /// Never ask anything.
+    pub no_input: bool,
+    /// The model server.
+    pub model: ModelSettings,
+    /// This machine as a node.
+    pub node: NodeSettings,
+    /// The process' environment, as far as it is text. Never printed.
+    pub environment: BTreeMap<String, String>,
+    /// Where each setting came from, by flag.
+    pub origins: BTreeMap<&'static str, Origin>,
+}
+
+/// URLs and the environment may hold passwords, so they are not shown.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("paths", &self.paths)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The base directories of the user.
+#[derive(Debug, Clone)]
+pub struct BaseDirs {
+    /// The home directory.
+    pub home: PathBuf,
+    /// `$XDG_CONFIG_HOME`.
+    pub config: PathBuf,
+    /// `$XDG_DATA_HOME`.
+    pub data: PathBuf,
+    /// `$XDG_CACHE_HOME`.
+    pub cache: PathBuf,
+}
+
+impl BaseDirs {
+    /// Those of this user: XDG on every system, macOS included.
+    pub fn of_user() -> Result<Self, Failure> {
+        let found = etcetera::base_strategy::Xdg::new().map_err(|error| {
+            Failure::new(Exit::Error, "your home directory is not known")
+                .next("set HOME")
+                .because(error)
+        })?;
+        Ok(Self {
+            home: found.home_dir().to_owned(),
+            config: found.config_dir(),
+            data: found.data_dir(),
+            cache: found.cache_dir(),
+        })
+    }
+}
+
+impl Settings {
+    /// Reads the environment and the config file of this process.
+    pub fn load(
+        global: &GlobalFlags,
+        model: Option<&ModelFlags>,
+        node: Option<&NodeFlags>,
+    ) -> Result<Self, Failure> {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self::resolve(global, model, node, environment, &BaseDirs::of_user()?)
+    }
+
+    /// As [`Settings::load`], with everything given.
+    pub fn resolve(
+        global: &GlobalFlags,
+        model: Option<&ModelFlags>,
+        node: Option<&NodeFlags>,
+        environment: BTreeMap<String, String>,
+        base: &BaseDirs,
+    ) -> Result<Self, Failure> {
+        let model = model.cloned().unwrap_or_default();
+        let node = node.cloned().unwrap_or_default();
+        let mut pick = Picker {
+            environment: &environment,
+            home: &base.home,
+            origins: BTreeMap::new(),
+        };
+        let named = pick.path("config", global.config.clone(), None)?;
+        let config_file = named
+            .clone()
+            .unwrap_or_else(|| base.config.join("foreman/config.toml"));
+        let file = file::read(&config_file, named.is_some())?;
+        let data_dir = pick
+            .path("data-dir", global.data_dir.clone(), file.data_dir)?
+            .unwrap_or_else(|| base.data.join("foreman"));
+        let paths = Paths {
+            config_file,
+            state_dir: pick
+                .path("state-dir", global.state_dir.clone(), file.state_dir)?
+                .unwrap_or_else(|| data_dir.clone()),
+            cache_dir: pick
+                .path("cache-dir", global.cache_dir.clone(), file.cache_dir)?
+                .unwrap_or_else(|| base.cache.join("foreman")),
+            data_dir,
+        };
+        let namespace = pick
+            .one("namespace", global.namespace.clone(), file.namespace)?
+            .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        check_namespace(&namespace)?;
+        let model_url = pick.one("model-url", model.model_url, None)?;
+        let config_urls = file
+            .model_url
+            .map(file::OneOrMany::into_vec)
+            .unwrap_or_default();
+        if model_url.is_none() && !config_urls.is_empty() {
+            pick.origins.insert("model-url", Origin::File);
+        }
+        let model = ModelSettings {
+            url: model_url,
+            name: pick.one("model", model.model, file.model)?,
+            config_urls,
+            key_file: pick.path("model-key-file", model.model_key_file, file.model_key_file)?,
+        };
+        let node = NodeSettings {
+            name: pick.one(
+                "fleet-node-name",
+                node.fleet_node_name,
+                file.fleet_node_name,
+            )?,
+            slots: pick.one("slots", node.slots, file.slots)?,
+            roles: pick
+                .list("roles", node.roles, file.roles)?
+                .unwrap_or_default(),
+            sandbox: pick.tier(node.sandbox, file.sandbox)?,
+            sandbox_read: pick
+                .list("sandbox-read", node.sandbox_read, file.sandbox_read)?
+                .unwrap_or_default()
+                .into_iter()
+                .map(|path| pick.expanded(PathBuf::from(path)))
+                .collect(),
+            drain_deadline: pick
+                .one("drain-deadline", node.drain_deadline, file.drain_deadline)?
+                .map_or(DRAIN_DEADLINE, |seconds| {
+                    Duration::from_secs(u64::from(seconds))
+                }),
+            declared: Declared {
+                accelerator: pick
+                    .one("accelerator", node.accelerator, file.accelerator)?
+                    .filter(|text| !text.is_empty()),
+                installed_models: pick.list(
+                    "installed-models",
+                    node.installed_models,
+                    file.installed_models,
+                )?,
+                // The existing system's 0 means "not given".
+                max_context_tokens: pick
+                    .one(
+                        "max-context-tokens",
+                        node.max_context_tokens,
+                        file.max_context_tokens,
+                    )?
+                    .filter(|tokens| *tokens != 0),
+                tokens_per_second: pick
+                    .one(
+                        "tokens-per-second",
+                        node.tokens_per_second,
+                        file.tokens_per_second,
+                    )?
+                    .filter(|speed| *speed != 0),
+                total_ram_gb: pick
+                    .one("total-ram-gb", node.total_ram_gb, file.total_ram_gb)?
+                    .filter(|ram| *ram != 0),
+                namespaces: None,
+            },
+        };
+        let log_level = pick.one("log-level", global.log_level.clone(), file.log_level)?;
+        let log_format = pick.one("log-format", global.log_format, file.log_format)?;
+        let no_input = pick.switch("no-input", global.no_input, file.no_input)?;
+        let origins = pick.origins;
+        Ok(Self {
+            paths,
+            namespace,
+            log_level: log_level.unwrap_or_else(|| LOG_LEVEL.to_owned()),
+            log_format: log_format.unwrap_or_default(),
+            no_input,
+            model,
+            node,
+            environment,
+            origins,
+        })
+    }
+
+    /// A variable of the environment; an empty one counts as absent.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Where to look for model servers.
+    ///
+    /// # Errors
+    /// The key file cannot be read.
+    pub fn discovery(&self) -> Result<DiscoveryConfig, Failure> {
+        // A value of FOREMAN_MODEL_URL is left to the probe, which then names that variable.
+        let by_flag = self.origins.get("model-url") == Some(&Origin::Flag);
+        Ok(DiscoveryConfig {
+            model_url: self.model.url.clone().filter(|_| by_flag),
+            model: self.model.name.clone(),
+            config_urls: self.model.config_urls.clone(),
+            key: self.model.key_file.as_deref().map(read_key).transpose()?,
+            environment: self.environment.clone(),
+            ..DiscoveryConfig::default()
+        })
+    }
+}
+
+/// Checks a namespace that a person named.
+pub fn check_namespace(namespace: &str) -> Result<(), Failure> {
+    check_label_name(namespace).map_err(|error| {
+        Failure::new(Exit::Usage, format!("namespace {namespace:?} is not valid")).because(error)
+    })
+}
+
+fn read_key(path: &Path) -> Result<SecretString, Failure> {
+    let failed = |what: &str| {
+        Failure::new(
+            Exit::Usage,
+            format!("the key file {} {what}", path.display()),
+        )
+    };
+    let about = std::fs::metadata(path).map_err(|error| failed("cannot be read").because(error))?;
+    if about.len() > KEY_BYTES_MAX {
+        return Err(failed("is larger than 64 KiB: is it the right file?"));
+    }
+    let text =
+        std::fs::read_to_string(path).map_err(|error| failed("cannot be read").because(error))?;
+    match text.trim() {
+        "" => Err(failed("is empty")),
+        key => Ok(SecretString::from(key.to_owned())),
+    }
+}
+
+/// Chooses between flag, environment and file, and keeps where a value came from.
+struct Picker<'a> {
+    environment: &'a BTreeMap<String, String>,
+    home: &'a Path,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Picker<'_> {
+    fn one<T: FromStr>(
+        &mut self,
+        flag: &'static str,
+        given: Option<T>,
+        file: Option<T>,
+    ) -> Result<Option<T>, Failure>
+    where
+        T::Err: fmt::Display,
+    {
+        let variable = flags::variable_of(flag);
+        let said = self.environment.get(variable).map(|value| value.trim());
+        let (value, origin) = match (given, said.filter(|value| !value.is_empty()), file) {
+            (Some(value), _, _) => (Some(value), Origin::Flag),
+            (None, Some(text), _) => {
+                let parsed = text.parse().map_err(|error: T::Err| {
+                    Failure::new(
+                        Exit::Usage,
+                        format!("{variable} has no valid value: {error}"),
+                    )
+                    .next(format!(
+                        "unset {variable}, or see --{flag} in foreman help environment"
+                    ))
+                })?;
+                (Some(parsed), Origin::Environment)
+            }
+            (None, None, Some(value)) => (Some(value), Origin::File),
+            (None, None, None) => (None, Origin::Default),
+        };
+        self.origins.insert(flag, origin);
+        Ok(value)
+    }
+
+    fn path(
+        &mut self,
+        flag: &'static str,
+        given: Option<PathBuf>,
+        file: Option<PathBuf>,
+    ) -> Result<Option<PathBuf>, Failure> {
+        Ok(self.one(flag, given, file)?.map(|path| self.expanded(path)))
+    }
+
+    /// The path with a leading `~/` replaced: no shell does it for a file or a variable.
+    fn expanded(&self, path: PathBuf) -> PathBuf {
+        match path.strip_prefix("~") {
+            Ok(rest) => self.home.join(rest),
+            Err(_) => path,
+        }
+    }
+
+    fn list(
+        &mut self,
+        flag: &'static str,
+        given: Option<String>,
+        file: Option<file::OneOrMany>,
+    ) -> Result<Option<Vec<String>>, Failure> {
+        let text = self.one(flag, given, file.map(file::OneOrMany::joined))?;
+        let list = text.map(|text| foreman_core::fleet::split_list(&text));
+        Ok(list.filter(|list| !list.is_empty()))
+    }
+
+    fn tier(&mut self, given: Option<String>, file: Option<String>) -> Result<Tier, Failure> {
+        let Some(text) = self.one("sandbox", given, file)? else {
+            return Ok(Tier::Network);
+        };
+        text.parse().map_err(|error| {
+            Failure::new(Exit::Usage, "the value of --sandbox is not valid").because(
+                anyhow::Error::new::<foreman_runner::sandbox::UnknownTier>(error),
+            )
+        })
+    }
+
+    fn switch(
+        &mut self,
+        flag: &'static str,
+        given: bool,
+        file: Option<bool>,
+    ) -> Result<bool, Failure> {
+        let file = file.map(|on| on.to_string());
+        let text = self.one(flag, given.then(|| "true".to_owned()), file)?;
+        match text.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            None | Some("0" | "false" | "no" | "off") => Ok(false),
+            Some("1" | "true" | "yes" | "on") => Ok(true),
+            Some(_) => {
+                let variable = flags::variable_of(flag);
+                Err(Failure::new(
+                    Exit::Usage,
+                    format!("{variable} is neither true nor false"),
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
