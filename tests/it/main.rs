@@ -1,1 +1,16 @@
 //! One test binary for all suites.
+//!
+//! `#[cfg(test)]` is true of every module here; it tells clippy that helpers may `expect` too.
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod crds;
+#[cfg(test)]
+mod manifests;
+#[cfg(test)]
+mod rejected;
+#[cfg(test)]
+mod repository;
+#[cfg(test)]
+mod schema_facts;
