@@ -20,8 +20,8 @@ use secrecy::SecretString;
 
 pub use call::{GitCall, GitOutput};
 pub use error::GitError;
-pub use names::{BranchName, InvalidBranchName, InvalidRepository, Repository};
 pub(crate) use error::redacted;
+pub use names::{BranchName, InvalidBranchName, InvalidRepository, Repository};
 
 /// Where slugs such as `owner/name` live unless the user says otherwise.
 pub const DEFAULT_BASE_URL: &str = "https://github.com";
@@ -83,7 +83,10 @@ impl Default for Git {
 impl Git {
     /// The `git` of the agent's `PATH`.
     pub fn new(credential: GitCredential) -> Self {
-        Self { program: PathBuf::from("git"), credential }
+        Self {
+            program: PathBuf::from("git"),
+            credential,
+        }
     }
 
     /// Another git program.
@@ -103,8 +106,13 @@ impl Git {
     pub async fn user_credential_helper(&self) -> Option<String> {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(["config", "--global", "--get", "credential.helper"]);
-        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(call::LOCAL_LIMIT, command.output()).await.ok()?.ok()?;
+        command
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(call::LOCAL_LIMIT, command.output())
+            .await
+            .ok()?
+            .ok()?;
         let helper = String::from_utf8(output.stdout).ok()?.trim().to_owned();
         (output.status.success() && !helper.is_empty()).then_some(helper)
     }

@@ -49,11 +49,18 @@ pub struct SandboxReport {
 
 impl SandboxReport {
     fn none(reason: impl Into<String>) -> Self {
-        Self { tier: Tier::None, why_not_more: Some(reason.into()), findings: Vec::new() }
+        Self {
+            tier: Tier::None,
+            why_not_more: Some(reason.into()),
+            findings: Vec::new(),
+        }
     }
 
     fn of(findings: Vec<Finding>) -> Self {
-        let broken = findings.iter().filter(|finding| !finding.held).min_by_key(|it| it.tier);
+        let broken = findings
+            .iter()
+            .filter(|finding| !finding.held)
+            .min_by_key(|it| it.tier);
         let (tier, why_not_more) = match broken {
             None => (Tier::Full, None),
             Some(finding) => {
@@ -66,7 +73,11 @@ impl SandboxReport {
                 (below, Some(reason))
             }
         };
-        Self { tier, why_not_more, findings }
+        Self {
+            tier,
+            why_not_more,
+            findings,
+        }
     }
 }
 
@@ -110,7 +121,9 @@ pub async fn probe_with(
 
 fn chain(error: &SandboxError) -> String {
     use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// The things that a sandboxed process must not reach.
@@ -126,7 +139,9 @@ struct Ground {
 impl Ground {
     fn new(scratch: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(scratch)?;
-        let folder = tempfile::Builder::new().prefix("sandbox-test-").tempdir_in(scratch)?;
+        let folder = tempfile::Builder::new()
+            .prefix("sandbox-test-")
+            .tempdir_in(scratch)?;
         let secret = folder.path().join("secret");
         fs::write(&secret, "a secret of the self-test")?;
         let tcp = TcpListener::bind("127.0.0.1:0")?;
@@ -136,12 +151,23 @@ impl Ground {
         let unix_path = folder.path().join("socket");
         let unix = std::os::unix::net::UnixListener::bind(&unix_path)?;
         unix.set_nonblocking(true)?;
-        Ok(Self { folder, secret, tcp, udp, unix, unix_path })
+        Ok(Self {
+            folder,
+            secret,
+            tcp,
+            udp,
+            unix,
+            unix_path,
+        })
     }
 
     fn layout(&self) -> Layout {
         let at = |name: &str| self.folder.path().join(name);
-        Layout { tree: at("tree"), private: at("private"), cache: at("cache") }
+        Layout {
+            tree: at("tree"),
+            private: at("private"),
+            cache: at("cache"),
+        }
     }
 
     async fn attempts(
@@ -174,28 +200,51 @@ impl Ground {
                 reason: format!("{:?}: {}", control.exit, control.output.trim()),
             });
         }
-        let tcp = self.tcp.local_addr().map(|it| it.to_string()).unwrap_or_default();
-        let udp = self.udp.local_addr().map(|it| it.to_string()).unwrap_or_default();
-        let me = std::process::id().to_string();
-        let tries: [(Tier, &'static str, &'static str, String); 9] = [
-            (Tier::Files, "writing outside the tree", "write", text(&outside)),
-            (Tier::Files, "reading a file that was not granted", "read", text(&self.secret)),
-            (Tier::Network, "a TCP connection to this machine", "tcp", tcp),
-            (Tier::Network, "a UDP packet to this machine", "udp", udp),
-            (Tier::Network, "a connection to a socket file", "unix", text(&self.unix_path)),
-            (Tier::Full, "changing the mode of a file outside", "chmod", text(&self.secret)),
-            (Tier::Full, "signalling the agent", "signal", me),
-            (Tier::Full, "a new user namespace", "unshare", String::new()),
-            (Tier::Full, "a new mount", "mount", text(&self.folder.path().join("tree"))),
-        ];
         let mut findings = Vec::new();
-        for (tier, attempt, name, argument) in tries {
+        for (tier, attempt, name, argument) in self.tries(&outside) {
             let output = run(name, argument).await?;
             let held = self.held(name, &output, &outside);
             let detail = output.output.trim().to_owned();
-            findings.push(Finding { tier, attempt, held, detail });
+            findings.push(Finding {
+                tier,
+                attempt,
+                held,
+                detail,
+            });
         }
         Ok(findings)
+    }
+
+    /// What is tried: the tier that it breaks, its words, and how to do it.
+    fn tries(&self, outside: &Path) -> Vec<(Tier, &'static str, &'static str, String)> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let address = |it: std::io::Result<std::net::SocketAddr>| {
+            it.map(|address| address.to_string()).unwrap_or_default()
+        };
+        let (tcp, udp) = (
+            address(self.tcp.local_addr()),
+            address(self.udp.local_addr()),
+        );
+        let (secret, unix) = (text(&self.secret), text(&self.unix_path));
+        let (files, network, full) = (Tier::Files, Tier::Network, Tier::Full);
+        let me = std::process::id().to_string();
+        let tree = text(&self.folder.path().join("tree"));
+        vec![
+            (files, "writing outside the tree", "write", text(outside)),
+            (
+                files,
+                "reading a file that was not granted",
+                "read",
+                secret.clone(),
+            ),
+            (network, "a TCP connection to this machine", "tcp", tcp),
+            (network, "a UDP packet to this machine", "udp", udp),
+            (network, "a connection to a socket file", "unix", unix),
+            (full, "changing the mode of a file outside", "chmod", secret),
+            (full, "signalling the agent", "signal", me),
+            (full, "a new user namespace", "unshare", String::new()),
+            (full, "a new mount", "mount", tree),
+        ]
     }
 
     /// Whether an attempt failed: by its own word, and where somebody else can
@@ -209,9 +258,7 @@ impl Ground {
             "tcp" => refused && nothing(self.tcp.accept().err().map(|it| it.kind())),
             "unix" => refused && nothing(self.unix.accept().err().map(|it| it.kind())),
             "write" => ended && !outside.exists(),
-            "udp" => {
-                ended && nothing(self.udp.recv(&mut [0_u8; 8]).err().map(|it| it.kind()))
-            }
+            "udp" => ended && nothing(self.udp.recv(&mut [0_u8; 8]).err().map(|it| it.kind())),
             _ => refused,
         }
     }

@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::git::{BranchName, Git, GitCall, GitError};
+use crate::sandbox::{Layout, SandboxSettings};
 
+pub(crate) use mirror::hex;
 pub use mirror::{RemoteState, remote_state};
 pub use open::{Start, WorkspaceRequest, WorkspaceRoots};
 pub use snapshot::{
@@ -81,7 +83,9 @@ pub enum WorkspaceError {
         known: String,
     },
     /// The branch is not where it was said to be.
-    #[error("branch {branch} of {repository} is at {found}, not at {expected}: it was pushed to since")]
+    #[error(
+        "branch {branch} of {repository} is at {found}, not at {expected}: it was pushed to since"
+    )]
     Moved {
         /// Which branch.
         branch: String,
@@ -105,7 +109,9 @@ pub enum WorkspaceError {
         bytes_max: u64,
     },
     /// A folder of the tree is a repository of its own; git would not keep its files.
-    #[error("{path} holds a git repository of its own, whose files would be lost: remove {path}/.git")]
+    #[error(
+        "{path} holds a git repository of its own, whose files would be lost: remove {path}/.git"
+    )]
     NestedRepository {
         /// The folder.
         path: String,
@@ -156,7 +162,11 @@ impl<T> Doing<T> for Result<T, GitError> {
 }
 
 fn cannot(action: &'static str, path: &Path, source: std::io::Error) -> WorkspaceError {
-    WorkspaceError::Io { action, path: path.display().to_string(), source }
+    WorkspaceError::Io {
+        action,
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 impl Workspace {
@@ -231,13 +241,33 @@ impl Workspace {
             .env("GIT_INDEX_FILE", self.git_dir.join(snapshot::PRIVATE_INDEX))
     }
 
-    /// Removes tree and git dir. The mirror stays. Call it only when the work is
+    /// Settings of a sandbox for this workspace: writes its tree, reads its git
+    /// dir and mirror, keeps what tools download in a cache of the repository.
+    pub fn sandbox_settings(&self, roots: &WorkspaceRoots) -> SandboxSettings {
+        let repository = self.state.mirror.file_stem().unwrap_or_default();
+        let mut settings = SandboxSettings::new(Layout {
+            tree: self.tree.clone(),
+            private: roots.data.join("private").join(&self.state.uid),
+            cache: roots.cache.join("toolchains").join(repository),
+        });
+        settings.read = vec![self.git_dir.clone(), self.state.mirror.clone()];
+        settings.protect = vec![self.tree.join(".git")];
+        settings
+    }
+
+    /// Removes tree, git dir and the sandbox's private folder. The mirror stays. Call it only when the work is
     /// on a pushed branch or in a saved patch.
     ///
     /// # Errors
     /// `Io` when a folder stays.
     pub fn reap(self) -> Result<(), WorkspaceError> {
-        for folder in [&self.tree, &self.git_dir] {
+        let data = self
+            .git_dir
+            .parent()
+            .and_then(Path::parent)
+            .unwrap_or(&self.git_dir);
+        let private = data.join("private").join(&self.state.uid);
+        for folder in [&self.tree, &private, &self.git_dir] {
             remove_tree(folder).map_err(|source| cannot("remove", folder, source))?;
         }
         Ok(())

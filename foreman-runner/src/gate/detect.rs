@@ -24,7 +24,9 @@ impl Detected {
     /// Its commands.
     pub(super) fn steps(&self) -> Vec<GateStep> {
         let commands = self.commands.iter().cloned();
-        commands.map(|(name, command)| GateStep { name, command }).collect()
+        commands
+            .map(|(name, command)| GateStep { name, command })
+            .collect()
     }
 }
 
@@ -49,22 +51,26 @@ pub async fn detect(
         };
         Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
     };
-    let found = |file, commands: &[(&'static str, &str)], setup: Option<&'static str>| {
-        let commands = commands.iter().map(|(name, command)| (*name, (*command).to_owned())).collect();
-        Ok(Some(Detected { file, commands, setup }))
-    };
     if has("Cargo.toml") {
         let setup = has("Cargo.lock").then_some("cargo fetch --locked");
         return found("Cargo.toml", &[("test", "cargo test")], setup);
     }
     if has("go.mod") {
-        let commands = [("build", "go build ./..."), ("lint", "go vet ./..."), ("test", "go test ./...")];
-        return found("go.mod", &commands, has("go.sum").then_some("go mod download"));
+        let commands = [
+            ("build", "go build ./..."),
+            ("lint", "go vet ./..."),
+            ("test", "go test ./..."),
+        ];
+        return found(
+            "go.mod",
+            &commands,
+            has("go.sum").then_some("go mod download"),
+        );
     }
     if let Some(test) = node_test(&read("package.json").await?, &names) {
         return found("package.json", &[("test", test)], node_setup(&names));
     }
-    for file in ["pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", "setup.py"] {
+    for file in PYTHON_FILES {
         let tests = has("tests/") || has("test/") || has("pytest.ini");
         if has(file) && (tests || read(file).await?.contains("pytest")) {
             return found(file, &[("test", "python3 -m pytest -q")], None);
@@ -75,16 +81,51 @@ pub async fn detect(
             return found(file, &[("test", "make test")], None);
         }
     }
-    for (file, command) in [("test.sh", "sh ./test.sh"), ("run_tests.sh", "sh ./run_tests.sh")] {
-        if has(file) {
+    for (file, command) in TEST_SCRIPTS {
+        // A file beneath a folder is not among the names at the top.
+        let there = has(file)
+            || file.contains('/')
+                && workspace
+                    .base_file(file, FILE_BYTES_MAX, cancel)
+                    .await?
+                    .is_some();
+        if there {
             return found(file, &[("test", command)], None);
         }
     }
-    let deeper = workspace.base_file("tests/run.sh", FILE_BYTES_MAX, cancel).await;
-    if deeper.is_ok_and(|it| it.is_some()) {
-        return found("tests/run.sh", &[("test", "sh tests/run.sh")], None);
-    }
     Ok(None)
+}
+
+/// Scripts that run the tests, and how to start them.
+const TEST_SCRIPTS: &[(&str, &str)] = &[
+    ("test.sh", "sh ./test.sh"),
+    ("run_tests.sh", "sh ./run_tests.sh"),
+    ("tests/run.sh", "sh tests/run.sh"),
+];
+
+/// Files by which a Python project is known.
+const PYTHON_FILES: &[&str] = &[
+    "pyproject.toml",
+    "pytest.ini",
+    "tox.ini",
+    "setup.cfg",
+    "setup.py",
+];
+
+#[expect(clippy::unnecessary_wraps, reason = "every caller returns it as it is")]
+fn found(
+    file: &'static str,
+    commands: &[(&'static str, &str)],
+    setup: Option<&'static str>,
+) -> Result<Option<Detected>, GateError> {
+    let commands = commands
+        .iter()
+        .map(|(name, command)| (*name, (*command).to_owned()));
+    Ok(Some(Detected {
+        file,
+        commands: commands.collect(),
+        setup,
+    }))
 }
 
 /// The command for a script `test` that is more than npm's placeholder.
@@ -108,14 +149,18 @@ fn node_setup(names: &[String]) -> Option<&'static str> {
         ("yarn.lock", "yarn install --frozen-lockfile"),
         ("package-lock.json", "npm ci"),
     ];
-    let found = setups.into_iter().find(|(file, _)| names.iter().any(|it| it == file));
+    let found = setups
+        .into_iter()
+        .find(|(file, _)| names.iter().any(|it| it == file));
     found.map(|(_, command)| command)
 }
 
 /// Whether a makefile has a rule for `target`.
 fn has_target(makefile: &str, target: &str) -> bool {
     makefile.lines().any(|line| {
-        let rule = line.split_once(':').filter(|(_, rest)| !rest.starts_with('='));
+        let rule = line
+            .split_once(':')
+            .filter(|(_, rest)| !rest.starts_with('='));
         !line.starts_with(['\t', '#'])
             && rule.is_some_and(|(targets, _)| targets.split_whitespace().any(|it| it == target))
     })
@@ -130,7 +175,14 @@ mod tests {
         for yes in ["test:\n", "all test: x\n", "test :\n", "x:\n\ty\ntest::\n"] {
             assert!(has_target(yes, "test"), "{yes:?}");
         }
-        for no in ["", "\ttest:\n", "# test:\n", "test := x\n", "tests:\n", ".PHONY: test\n"] {
+        for no in [
+            "",
+            "\ttest:\n",
+            "# test:\n",
+            "test := x\n",
+            "tests:\n",
+            ".PHONY: test\n",
+        ] {
             assert!(!has_target(no, "test"), "{no:?}");
         }
     }
@@ -138,7 +190,12 @@ mod tests {
     #[test]
     fn npms_placeholder_is_no_test() {
         let names = ["package.json".to_owned()];
-        let test = |script: &str| node_test(&format!("{{\"scripts\":{{\"test\":\"{script}\"}}}}"), &names);
+        let test = |script: &str| {
+            node_test(
+                &format!("{{\"scripts\":{{\"test\":\"{script}\"}}}}"),
+                &names,
+            )
+        };
         assert_eq!(test("jest"), Some("npm test"));
         assert_eq!(test("echo Error: no test specified && exit 1"), None);
         assert_eq!(node_test("not json", &names), None);

@@ -11,27 +11,50 @@ use super::{
     GateError, GateOutcome, GatePlan, GateReport, GateStep, OUTPUT_TAIL_BYTES_MAX, StepReport,
 };
 use crate::sandbox::{CommandOutput, Exit, Layout, Sandbox, SandboxCommand};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, hex};
 
 /// How often the gate is run when it changes the tree that it judges: the first
 /// run may write a lockfile, the second must leave everything as it is.
 const ROUNDS_MAX: u32 = 2;
 /// Files by which the need for a new setup is known.
 const LOCKFILES: &[&str] = &[
-    "Cargo.lock", "go.sum", "package-lock.json", "pnpm-lock.yaml", "yarn.lock", "uv.lock", "poetry.lock",
-    "requirements.txt", "Gemfile.lock", "composer.lock", "flake.lock", "mix.lock",
+    "Cargo.lock",
+    "go.sum",
+    "package-lock.json",
+    "pnpm-lock.yaml",
+    "yarn.lock",
+    "uv.lock",
+    "poetry.lock",
+    "requirements.txt",
+    "Gemfile.lock",
+    "composer.lock",
+    "flake.lock",
+    "mix.lock",
 ];
 /// Size of a lockfile, in bytes.
 const LOCKFILE_BYTES_MAX: usize = 64 << 20;
 
 /// Signs in the output that a command could not judge. Lower case.
 const CANNOT_JUDGE: &[&str] = &[
-    "command not found", "bad interpreter", "no such command", "no module named pytest",
-    "could not resolve host", "temporary failure in name resolution", "name or service not known",
-    "failed to lookup address", "getaddrinfo", "enotfound", "eai_again", "dial tcp: lookup",
-    "module lookup disabled by goproxy=off", "enotcached", "you may need to run with the network",
+    "command not found",
+    "bad interpreter",
+    "no such command",
+    "no module named pytest",
+    "could not resolve host",
+    "temporary failure in name resolution",
+    "name or service not known",
+    "failed to lookup address",
+    "getaddrinfo",
+    "enotfound",
+    "eai_again",
+    "dial tcp: lookup",
+    "module lookup disabled by goproxy=off",
+    "enotcached",
+    "you may need to run with the network",
     "attempting to make an http request, but --offline was specified",
-    "no matching package named", "unable to update registry", "failed to download",
+    "no matching package named",
+    "unable to update registry",
+    "failed to download",
 ];
 
 /// Runs every command of the plan on the tree as it is.
@@ -102,7 +125,14 @@ async fn run_step(
             }
             let (outcome, reason) = judged(&output, timeout);
             let (exit, duration) = (Some(output.exit), output.duration);
-            Ok(StepReport { step, exit, duration, output: tail(&output.output), outcome, reason })
+            Ok(StepReport {
+                step,
+                exit,
+                duration,
+                output: tail(&output.output),
+                outcome,
+                reason,
+            })
         }
         Err(error) => Ok(StepReport {
             step,
@@ -158,7 +188,9 @@ fn tail(output: &str) -> String {
     }
     let from = output.ceil_char_boundary(output.len() - OUTPUT_TAIL_BYTES_MAX);
     let rest = output.get(from..).unwrap_or_default();
-    rest.split_once('\n').map_or(rest, |(_, whole)| whole).to_owned()
+    rest.split_once('\n')
+        .map_or(rest, |(_, whole)| whole)
+        .to_owned()
 }
 
 /// Runs the plan's setup with the network, unless it succeeded before with these
@@ -174,8 +206,12 @@ pub async fn run_setup(
     layout: &Layout,
     cancel: &CancellationToken,
 ) -> Result<Option<String>, GateError> {
-    let Some(setup) = &plan.setup else { return Ok(None) };
-    let mark = layout.setup_marks().join(setup_hash(&setup.command, workspace, cancel).await?);
+    let Some(setup) = &plan.setup else {
+        return Ok(None);
+    };
+    let mark = layout
+        .setup_marks()
+        .join(setup_hash(&setup.command, workspace, cancel).await?);
     // What a setup leaves in the tree is gone with the tree: once per workspace,
     // and once per lockfile for the cache.
     let here = workspace.git_dir().join("foreman-setup-done");
@@ -191,7 +227,9 @@ pub async fn run_setup(
                 return Ok(None);
             }
             Exit::Cancelled => return Err(GateError::Cancelled),
-            exit => (format!("{exit:?}: {}", tail(&output.output).trim()), None),
+            exit @ (Exit::Code(_) | Exit::Signal(_) | Exit::TimedOut) => {
+                (format!("{exit:?}: {}", tail(&output.output).trim()), None)
+            }
         },
         Err(error) => (error.to_string(), Some(error)),
     };
@@ -208,7 +246,10 @@ pub async fn run_setup(
 fn record(path: &Path) -> Result<(), GateError> {
     let folder = path.parent().unwrap_or(path);
     let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(path, ""));
-    written.map_err(|source| GateError::Record { path: path.display().to_string(), source })
+    written.map_err(|source| GateError::Record {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 async fn setup_hash(
@@ -219,12 +260,15 @@ async fn setup_hash(
     let mut hash = Sha256::new();
     hash.update(command.as_bytes());
     for name in LOCKFILES {
-        if let Some(bytes) = workspace.base_file(name, LOCKFILE_BYTES_MAX, cancel).await? {
+        if let Some(bytes) = workspace
+            .base_file(name, LOCKFILE_BYTES_MAX, cancel)
+            .await?
+        {
             hash.update([0]);
             hash.update(name.as_bytes());
             hash.update([0]);
             hash.update(&bytes);
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
 }

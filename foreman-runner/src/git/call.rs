@@ -15,9 +15,9 @@ use super::error::{classified, summary};
 use super::{Git, GitCredential, GitError, Repository};
 
 /// How long a call may take that only touches this machine.
-pub(crate) const LOCAL_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LOCAL_LIMIT: Duration = Duration::from_mins(2);
 /// How long a call may take that talks to a server.
-pub(crate) const NETWORK_LIMIT: Duration = Duration::from_secs(1_800);
+pub(crate) const NETWORK_LIMIT: Duration = Duration::from_mins(30);
 /// How long git may take to end after it was asked to.
 const KILL_AFTER: Duration = Duration::from_secs(5);
 /// How often leave to go on is asked for.
@@ -29,25 +29,65 @@ const ERRORS_BYTES_MAX: usize = 64 << 10;
 
 /// Variables of the agent that git and what it starts (ssh, a helper) see.
 const PASSED_VARIABLES: &[&str] = &[
-    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK",
-    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy",
-    "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "SSH_AUTH_SOCK",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
     "DBUS_SESSION_BUS_ADDRESS",
 ];
 
 /// Settings that keep git from running programs and from doing what was not
 /// asked for. A setting given here beats every file.
 const SETTINGS: &[&str] = &[
-    "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.untrackedCache=false",
-    "core.excludesFile=/dev/null", "core.attributesFile=/dev/null", "core.pager=cat",
-    "core.autocrlf=false", "core.safecrlf=false", "core.quotePath=false", "core.editor=true",
-    "submodule.recurse=false", "fetch.recurseSubmodules=false", "push.recurseSubmodules=no",
-    "diff.ignoreSubmodules=all", "status.submoduleSummary=false", "diff.noprefix=false",
-    "diff.mnemonicPrefix=false", "diff.renames=false", "gc.auto=0", "maintenance.auto=false",
-    "commit.gpgSign=false", "push.gpgSign=false", "tag.gpgSign=false", "log.showSignature=false",
-    "color.ui=false", "advice.addEmbeddedRepo=false", "advice.detachedHead=false",
-    "protocol.allow=never", "credential.helper=", "credential.interactive=never",
-    "http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "init.defaultBranch=main",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.untrackedCache=false",
+    "core.excludesFile=/dev/null",
+    "core.attributesFile=/dev/null",
+    "core.pager=cat",
+    "core.autocrlf=false",
+    "core.safecrlf=false",
+    "core.quotePath=false",
+    "core.editor=true",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "push.recurseSubmodules=no",
+    "diff.ignoreSubmodules=all",
+    "status.submoduleSummary=false",
+    "diff.noprefix=false",
+    "diff.mnemonicPrefix=false",
+    "diff.renames=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgSign=false",
+    "push.gpgSign=false",
+    "tag.gpgSign=false",
+    "log.showSignature=false",
+    "color.ui=false",
+    "advice.addEmbeddedRepo=false",
+    "advice.detachedHead=false",
+    "protocol.allow=never",
+    "credential.helper=",
+    "credential.interactive=never",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=60",
+    "init.defaultBranch=main",
     "feature.manyFiles=false",
 ];
 
@@ -86,12 +126,16 @@ pub struct GitOutput {
 impl GitOutput {
     /// Standard output as text without the last line's end.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).trim_end_matches(['\n', '\r']).to_owned()
+        String::from_utf8_lossy(&self.stdout)
+            .trim_end_matches(['\n', '\r'])
+            .to_owned()
     }
 
     /// The fields of `-z` output.
     pub fn fields(&self) -> impl Iterator<Item = &[u8]> {
-        self.stdout.split(|byte| *byte == 0).filter(|field| !field.is_empty())
+        self.stdout
+            .split(|byte| *byte == 0)
+            .filter(|field| !field.is_empty())
     }
 }
 
@@ -193,65 +237,99 @@ impl<'a> GitCall<'a> {
         still_allowed: impl Fn() -> bool,
     ) -> Result<GitOutput, GitError> {
         if cancel.is_cancelled() {
-            return Err(GitError::Cancelled { action: self.action });
+            return Err(GitError::Cancelled {
+                action: self.action,
+            });
         }
         if !still_allowed() {
-            return Err(GitError::NotAllowed { action: self.action });
+            return Err(GitError::NotAllowed {
+                action: self.action,
+            });
         }
-        let mut child = self.command().spawn().map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => {
-                GitError::Missing { program: self.git.program.display().to_string() }
+        let mut child = self.command().spawn().map_err(|source| {
+            if source.kind() == std::io::ErrorKind::NotFound {
+                let program = self.git.program.display().to_string();
+                return GitError::Missing { program };
             }
-            _ => self.io(source),
+            self.io(source)
         })?;
         let ended = Box::pin(self.supervised(&mut child, cancel, still_allowed)).await;
         // Whatever it left behind in its group ends with it.
-        signal(group_of(&child).or(self.last_group(&ended)), Signal::KILL);
-        let Finished { status, stdout, stderr, .. } = ended?;
+        signal(group_of(&child).or(last_group(&ended)), Signal::KILL);
+        let Finished {
+            status,
+            stdout,
+            stderr,
+            ..
+        } = ended?;
         let code = status.code().unwrap_or_else(|| {
             128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default()
         });
         if stdout.len() > self.output_bytes_max {
             let bytes_max = self.output_bytes_max;
-            return Err(GitError::TooMuchOutput { action: self.action, bytes_max });
+            return Err(GitError::TooMuchOutput {
+                action: self.action,
+                bytes_max,
+            });
         }
         let stderr = String::from_utf8_lossy(&stderr);
         if code != 0 && !self.codes.contains(&code) {
             // A push tells its refusals on standard output.
-            let words = format!("{stderr}\n{}", if self.remote.is_some() {
-                String::from_utf8_lossy(&stdout)
-            } else {
-                String::new().into()
-            });
+            let words = format!(
+                "{stderr}\n{}",
+                if self.remote.is_some() {
+                    String::from_utf8_lossy(&stdout)
+                } else {
+                    String::new().into()
+                }
+            );
             let repository = self.remote.map(Repository::url);
             return Err(classified(&self.action, repository, code, &words));
         }
-        Ok(GitOutput { code, stdout, said: summary(&stderr) })
-    }
-
-    fn last_group(&self, ended: &Result<Finished, GitError>) -> Option<Pid> {
-        ended.as_ref().ok().and_then(|finished| finished.group)
+        Ok(GitOutput {
+            code,
+            stdout,
+            said: summary(&stderr),
+        })
     }
 
     fn io(&self, source: std::io::Error) -> GitError {
-        GitError::Io { action: format!("run git to {}", self.action), source }
+        GitError::Io {
+            action: format!("run git to {}", self.action),
+            source,
+        }
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.git.program);
         command.env_clear().process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         for name in PASSED_VARIABLES {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
         }
         let fixed = [
-            ("LC_ALL", "C"), ("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"),
-            ("GIT_CONFIG_SYSTEM", "/dev/null"), ("GIT_ATTR_NOSYSTEM", "1"), ("GIT_TERMINAL_PROMPT", "0"),
-            ("GIT_OPTIONAL_LOCKS", "0"), ("GIT_PAGER", "cat"), ("GIT_EDITOR", "true"),
-            ("GIT_NO_REPLACE_OBJECTS", "1"), ("GIT_LITERAL_PATHSPECS", "1"), ("GIT_ADVICE", "0"),
-            ("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30"), ("GCM_INTERACTIVE", "never"),
+            ("LC_ALL", "C"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_CONFIG_SYSTEM", "/dev/null"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_PAGER", "cat"),
+            ("GIT_EDITOR", "true"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_LITERAL_PATHSPECS", "1"),
+            ("GIT_ADVICE", "0"),
+            (
+                "GIT_SSH_COMMAND",
+                "ssh -o BatchMode=yes -o ConnectTimeout=30",
+            ),
+            ("GCM_INTERACTIVE", "never"),
         ];
         command.envs(fixed);
         for setting in SETTINGS {
@@ -284,17 +362,25 @@ impl<'a> GitCall<'a> {
 
     fn add_remote_settings(&self, command: &mut Command) {
         let Some(remote) = self.remote else { return };
-        command.arg("-c").arg(format!("protocol.{}.allow=always", remote.protocol()));
-        let Some(origin) = remote.origin() else { return };
+        command
+            .arg("-c")
+            .arg(format!("protocol.{}.allow=always", remote.protocol()));
+        let Some(origin) = remote.origin() else {
+            return;
+        };
         match &self.git.credential {
             GitCredential::None => {}
             GitCredential::Token { username, token } => {
-                command.arg("-c").arg(format!("credential.{origin}.helper={TOKEN_HELPER}"));
+                command
+                    .arg("-c")
+                    .arg(format!("credential.{origin}.helper={TOKEN_HELPER}"));
                 command.env("FOREMAN_GIT_USERNAME", username);
                 command.env("FOREMAN_GIT_TOKEN", token.expose_secret());
             }
             GitCredential::Helper(helper) => {
-                command.arg("-c").arg(format!("credential.{origin}.helper={helper}"));
+                command
+                    .arg("-c")
+                    .arg(format!("credential.{origin}.helper={helper}"));
             }
         }
     }
@@ -307,7 +393,8 @@ impl<'a> GitCall<'a> {
         still_allowed: impl Fn() -> bool,
     ) -> Result<Finished, GitError> {
         let group = group_of(child);
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let feed = async {
             if let Some(mut stdin) = stdin {
                 // Git may end before it read all; its exit code tells more.
@@ -346,7 +433,11 @@ impl<'a> GitCall<'a> {
             }
         };
         // An effect that may no longer be done is not asked to end politely.
-        let first = if matches!(why, GitError::NotAllowed { .. }) { Signal::KILL } else { Signal::TERM };
+        let first = if matches!(why, GitError::NotAllowed { .. }) {
+            Signal::KILL
+        } else {
+            Signal::TERM
+        };
         signal(group, first);
         if tokio::time::timeout(KILL_AFTER, &mut work).await.is_err() {
             signal(group, Signal::KILL);
@@ -366,7 +457,14 @@ struct Finished {
 }
 
 fn group_of(child: &Child) -> Option<Pid> {
-    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+    child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw)
+}
+
+fn last_group(ended: &Result<Finished, GitError>) -> Option<Pid> {
+    ended.as_ref().ok().and_then(|finished| finished.group)
 }
 
 /// A group that is gone needs no signal.
@@ -378,8 +476,13 @@ fn signal(group: Option<Pid>, signal: Signal) {
 
 /// Reads to the end, and keeps one byte more than `bytes_max` at most, by which
 /// the caller sees that there was more.
-async fn bounded(stream: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> std::io::Result<Vec<u8>> {
-    let Some(mut stream) = stream else { return Ok(Vec::new()) };
+async fn bounded(
+    stream: Option<impl AsyncRead + Unpin>,
+    bytes_max: usize,
+) -> std::io::Result<Vec<u8>> {
+    let Some(mut stream) = stream else {
+        return Ok(Vec::new());
+    };
     let mut kept = Vec::new();
     let mut piece = vec![0_u8; 32 << 10];
     loop {

@@ -71,7 +71,9 @@ pub enum GitError {
         action: String,
     },
     /// Leave to do this lapsed while it was being done.
-    #[error("leave to {action} lapsed and git was stopped; the outcome at the target is to be looked up")]
+    #[error(
+        "leave to {action} lapsed and git was stopped; the outcome at the target is to be looked up"
+    )]
     NotAllowed {
         /// What was being done.
         action: String,
@@ -105,10 +107,19 @@ pub enum GitError {
 }
 
 /// Sorts a failure by git's words, which are English because we ask for that.
-pub(super) fn classified(action: &str, repository: Option<&str>, code: i32, stderr: &str) -> GitError {
+pub(super) fn classified(
+    action: &str,
+    repository: Option<&str>,
+    code: i32,
+    stderr: &str,
+) -> GitError {
     let said = summary(stderr);
     let Some(repository) = repository.map(redacted) else {
-        return GitError::Failed { action: action.to_owned(), code, said };
+        return GitError::Failed {
+            action: action.to_owned(),
+            code,
+            said,
+        };
     };
     let lower = stderr.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -121,28 +132,62 @@ pub(super) fn classified(action: &str, repository: Option<&str>, code: i32, stde
     } else if says(UNREACHABLE) {
         GitError::Unreachable { repository, said }
     } else {
-        GitError::Failed { action: action.to_owned(), code, said }
+        GitError::Failed {
+            action: action.to_owned(),
+            code,
+            said,
+        }
     }
 }
 
 const REJECTED: &[&str] = &[
-    "[rejected]", "[remote rejected]", "stale info", "failed to push some refs", "pre-receive hook declined",
+    "[rejected]",
+    "[remote rejected]",
+    "stale info",
+    "failed to push some refs",
+    "pre-receive hook declined",
     "protected branch",
 ];
 const DENIED: &[&str] = &[
-    "authentication failed", "could not read username", "could not read password", "permission denied",
-    "returned error: 401", "returned error: 403", "access denied", "terminal prompts disabled",
-    "host key verification failed", "write access to repository not granted",
+    "authentication failed",
+    "could not read username",
+    "could not read password",
+    "permission denied",
+    "returned error: 401",
+    "returned error: 403",
+    "access denied",
+    "terminal prompts disabled",
+    "host key verification failed",
+    "write access to repository not granted",
 ];
 const NOT_FOUND: &[&str] = &[
-    "repository not found", "returned error: 404", "not found", "does not appear to be a git repository",
-    "does not exist", "no such file or directory", "detected dubious ownership",
+    "repository not found",
+    "returned error: 404",
+    "not found",
+    "does not appear to be a git repository",
+    "does not exist",
+    "no such file or directory",
+    "detected dubious ownership",
 ];
 const UNREACHABLE: &[&str] = &[
-    "could not resolve host", "couldn't connect", "failed to connect", "connection refused",
-    "connection timed out", "connection reset", "network is unreachable", "the remote end hung up",
-    "early eof", "returned error: 5", "operation timed out", "ssl", "gnutls", "recv failure",
-    "no route to host", "low speed", "empty reply", "temporary failure in name resolution",
+    "could not resolve host",
+    "couldn't connect",
+    "failed to connect",
+    "connection refused",
+    "connection timed out",
+    "connection reset",
+    "network is unreachable",
+    "the remote end hung up",
+    "early eof",
+    "returned error: 5",
+    "operation timed out",
+    "ssl",
+    "gnutls",
+    "recv failure",
+    "no route to host",
+    "low speed",
+    "empty reply",
+    "temporary failure in name resolution",
 ];
 
 /// The lines of git that matter, without secrets, on one line.
@@ -153,8 +198,16 @@ pub(super) fn summary(stderr: &str) -> String {
     };
     let lines: Vec<&str> = stderr.lines().filter(telling).map(str::trim).collect();
     let text = redacted(&lines.join("; "));
-    let text: String = text.chars().filter(|c| !c.is_control()).take(SAID_CHARS_MAX).collect();
-    if text.is_empty() { "git said nothing".to_owned() } else { text }
+    let text: String = text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(SAID_CHARS_MAX)
+        .collect();
+    if text.is_empty() {
+        "git said nothing".to_owned()
+    } else {
+        text
+    }
 }
 
 /// `text` with what stands between `://` and `@` of a URL taken out.
@@ -165,7 +218,9 @@ pub(crate) fn redacted(text: &str) -> String {
         result.push_str(before);
         result.push_str("://");
         let end = after.find(|c: char| c == '/' || c.is_whitespace() || c == '\'' || c == '"');
-        let (authority, tail) = after.split_at_checked(end.unwrap_or(after.len())).unwrap_or((after, ""));
+        let (authority, tail) = after
+            .split_at_checked(end.unwrap_or(after.len()))
+            .unwrap_or((after, ""));
         match authority.rsplit_once('@') {
             Some((_, host)) => {
                 result.push_str("***@");
@@ -193,6 +248,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are a failure of the test"
+    )]
     fn failures_are_told_apart() {
         let kind = |stderr: &str| match classified("fetch", Some("https://h/r"), 128, stderr) {
             GitError::NotFound { .. } => "not found",
@@ -200,17 +259,38 @@ mod tests {
             GitError::Unreachable { .. } => "unreachable",
             GitError::Rejected { .. } => "rejected",
             GitError::Failed { .. } => "failed",
-            other => panic!("{other:?}"),
+            _ => "something else",
         };
         let cases = [
-            ("remote: Repository not found.\nfatal: repository 'https://h/r/' not found", "not found"),
-            ("fatal: '/x' does not appear to be a git repository", "not found"),
+            (
+                "remote: Repository not found.\nfatal: repository 'https://h/r/' not found",
+                "not found",
+            ),
+            (
+                "fatal: '/x' does not appear to be a git repository",
+                "not found",
+            ),
             ("fatal: Authentication failed for 'https://h/r/'", "denied"),
-            ("fatal: could not read Username for 'https://h': terminal prompts disabled", "denied"),
-            ("fatal: unable to access 'https://h/': The requested URL returned error: 403", "denied"),
-            ("fatal: unable to access 'https://h/': Could not resolve host: h", "unreachable"),
-            ("fatal: unable to access 'https://h/': The requested URL returned error: 502", "unreachable"),
-            ("! [rejected] a -> b (stale info)\nerror: failed to push some refs to 'x'", "rejected"),
+            (
+                "fatal: could not read Username for 'https://h': terminal prompts disabled",
+                "denied",
+            ),
+            (
+                "fatal: unable to access 'https://h/': The requested URL returned error: 403",
+                "denied",
+            ),
+            (
+                "fatal: unable to access 'https://h/': Could not resolve host: h",
+                "unreachable",
+            ),
+            (
+                "fatal: unable to access 'https://h/': The requested URL returned error: 502",
+                "unreachable",
+            ),
+            (
+                "! [rejected] a -> b (stale info)\nerror: failed to push some refs to 'x'",
+                "rejected",
+            ),
             ("fatal: bad object", "failed"),
         ];
         for (stderr, expected) in cases {

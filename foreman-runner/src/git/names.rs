@@ -66,7 +66,9 @@ fn broken_rule(name: &str) -> Option<&'static str> {
         "@" | "HEAD" => Some("is reserved by git"),
         _ if name.len() > BRANCH_BYTES_MAX => Some("is longer than 200 bytes"),
         _ if name.starts_with('-') => Some("starts with '-'"),
-        _ if name.starts_with("refs/") => Some("starts with 'refs/': give the name after refs/heads/"),
+        _ if name.starts_with("refs/") => {
+            Some("starts with 'refs/': give the name after refs/heads/")
+        }
         _ if name.chars().any(forbidden) => {
             Some("has a space, a control character or one of ~ ^ : ? * [ \\")
         }
@@ -105,41 +107,41 @@ impl Repository {
     pub fn parse(given: &str, base_url: &str) -> Result<Self, InvalidRepository> {
         let invalid = |reason| {
             let given: String = given.chars().take(200).collect();
-            Err(InvalidRepository { given: super::redacted(&given), reason })
+            Err(InvalidRepository {
+                given: super::redacted(&given),
+                reason,
+            })
         };
         if given.is_empty() || given.starts_with('-') || given.len() > REPOSITORY_BYTES_MAX {
             return invalid("is empty, too long or starts with '-'");
         }
-        if given.chars().any(|c| c.is_control() || c.is_whitespace() && c != ' ') {
+        if given
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() && c != ' ')
+        {
             return invalid("has a control character");
         }
+        let local = |path: PathBuf| Self {
+            url: given.to_owned(),
+            local: Some(path),
+        };
+        let elsewhere = Self {
+            url: given.to_owned(),
+            local: None,
+        };
         if Path::new(given).is_absolute() {
             let path = PathBuf::from(given);
             return if path.is_dir() {
-                Ok(Self { url: given.to_owned(), local: Some(path) })
+                Ok(local(path))
             } else {
                 invalid("is a path where there is no folder")
             };
         }
         if let Some((scheme, rest)) = given.split_once("://") {
-            return match scheme {
-                "https" | "http" | "ssh" | "file" => {
-                    let authority = rest.split('/').next().unwrap_or_default();
-                    match authority.rsplit_once('@') {
-                        Some((user, _)) if user.contains(':') => invalid(
-                            "holds a password: give the token by --token-file or a credential helper",
-                        ),
-                        _ if authority.trim_start_matches("git@").starts_with('-') => {
-                            invalid("has a host that starts with '-'")
-                        }
-                        _ if authority.is_empty() && scheme != "file" => invalid("has no host"),
-                        _ => {
-                            let local = (scheme == "file").then(|| PathBuf::from(rest));
-                            Ok(Self { url: given.to_owned(), local })
-                        }
-                    }
-                }
-                _ => invalid("has a scheme other than https, http, ssh or file"),
+            return match wrong_url(scheme, rest) {
+                Some(reason) => invalid(reason),
+                None if scheme == "file" => Ok(local(PathBuf::from(rest))),
+                None => Ok(elsewhere),
             };
         }
         if given.contains("::") {
@@ -147,19 +149,24 @@ impl Repository {
         }
         if let Some((host, path)) = given.split_once(':') {
             let host_only = host.rsplit('@').next().unwrap_or_default();
-            return if host_only.is_empty() || host_only.starts_with('-') || path.is_empty() || host.contains('/') {
-                invalid("is neither a slug owner/name, a URL nor an absolute path")
+            // One letter is a drive of Windows.
+            let no_host = host_only.len() < 2 || host_only.starts_with('-') || host.contains('/');
+            return if no_host || host.starts_with('-') || path.is_empty() {
+                invalid(NO_REPOSITORY)
             } else {
-                Ok(Self { url: given.to_owned(), local: None })
+                Ok(elsewhere)
             };
         }
         match given.split_once('/') {
             Some((owner, name)) if is_slug_part(owner) && is_slug_part(name) => {
                 let base = base_url.trim_end_matches('/');
                 let name = name.strip_suffix(".git").unwrap_or(name);
-                Ok(Self { url: format!("{base}/{owner}/{name}.git"), local: None })
+                Ok(Self {
+                    url: format!("{base}/{owner}/{name}.git"),
+                    local: None,
+                })
             }
-            _ => invalid("is neither a slug owner/name, a URL nor an absolute path"),
+            _ => invalid(NO_REPOSITORY),
         }
     }
 
@@ -200,10 +207,33 @@ impl std::fmt::Display for Repository {
     }
 }
 
+const NO_REPOSITORY: &str = "is neither a slug owner/name, a URL nor an absolute path";
+
+/// What is wrong with a URL, if something is.
+fn wrong_url(scheme: &str, rest: &str) -> Option<&'static str> {
+    if !matches!(scheme, "https" | "http" | "ssh" | "file") {
+        return Some("has a scheme other than https, http, ssh or file");
+    }
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    match () {
+        () if user.contains(':') => {
+            Some("holds a password: give the token by --token-file or a credential helper")
+        }
+        () if user.starts_with('-') || host.starts_with('-') => {
+            Some("has a user or host that starts with '-'")
+        }
+        () if host.is_empty() && scheme != "file" => Some("has no host"),
+        () => None,
+    }
+}
+
 fn is_slug_part(part: &str) -> bool {
     !part.is_empty()
         && !part.starts_with(['-', '.'])
-        && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        && part
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 #[cfg(test)]
@@ -213,14 +243,44 @@ mod tests {
     #[test]
     fn branch_names_follow_gits_rules() {
         let long = "a".repeat(200);
-        for good in ["main", "foreman/fix-login-7f3a", "a.b", "feature/ä", "x@y", long.as_str()] {
+        for good in [
+            "main",
+            "foreman/fix-login-7f3a",
+            "a.b",
+            "feature/ä",
+            "x@y",
+            long.as_str(),
+        ] {
             assert!(BranchName::parse(good).is_ok(), "{good:?}");
         }
         let longer = "a".repeat(201);
         for bad in [
-            "", "@", "HEAD", "-x", "--upload-pack=x", "a..b", "a b", "a~1", "a^", "a:b", "a?", "a*",
-            "a[", "a\\b", "a.lock", "a/.b", "/a", "a/", "a//b", "a.", "a@{1}", "refs/heads/a",
-            "a\nb", "a\0b", "x/.lock", longer.as_str(),
+            "",
+            "@",
+            "HEAD",
+            "-x",
+            "--upload-pack=x",
+            "a..b",
+            "a b",
+            "a~1",
+            "a^",
+            "a:b",
+            "a?",
+            "a*",
+            "a[",
+            "a\\b",
+            "a.lock",
+            "a/.b",
+            "/a",
+            "a/",
+            "a//b",
+            "a.",
+            "a@{1}",
+            "refs/heads/a",
+            "a\nb",
+            "a\0b",
+            "x/.lock",
+            longer.as_str(),
         ] {
             assert!(BranchName::parse(bad).is_err(), "{bad:?}");
         }
@@ -234,7 +294,11 @@ mod tests {
         };
         let cases = [
             ("owner/name", "https://github.com/owner/name.git", "https"),
-            ("owner/name.git", "https://github.com/owner/name.git", "https"),
+            (
+                "owner/name.git",
+                "https://github.com/owner/name.git",
+                "https",
+            ),
             ("https://host/a/b", "https://host/a/b", "https"),
             ("git@host:a/b.git", "git@host:a/b.git", "ssh"),
             ("ssh://git@host/a", "ssh://git@host/a", "ssh"),
@@ -249,11 +313,30 @@ mod tests {
     #[test]
     fn what_would_run_a_program_or_leak_a_token_is_no_repository() {
         for bad in [
-            "", "-x", "--upload-pack=touch x", "ext::sh -c id", "ext::x/y", "fd::7", "./x", "../x/y",
-            "a/b/c", "owner/", "/no/such/folder", "git://host/x", "https://", "https://u:p@host/x",
-            "ssh://-oProxyCommand=id/x", "-oX@host:x", "owner/na me", "a\n/b", "C:\\x",
+            "",
+            "-x",
+            "--upload-pack=touch x",
+            "ext::sh -c id",
+            "ext::x/y",
+            "fd::7",
+            "./x",
+            "../x/y",
+            "a/b/c",
+            "owner/",
+            "/no/such/folder",
+            "git://host/x",
+            "https://",
+            "https://u:p@host/x",
+            "ssh://-oProxyCommand=id/x",
+            "-oX@host:x",
+            "owner/na me",
+            "a\n/b",
+            "C:\\x",
         ] {
-            assert!(Repository::parse(bad, "https://github.com").is_err(), "{bad:?}");
+            assert!(
+                Repository::parse(bad, "https://github.com").is_err(),
+                "{bad:?}"
+            );
         }
         let error = Repository::parse("https://u:hunter2@host/x", "https://github.com");
         assert!(!format!("{error:?}").contains("hunter2"));

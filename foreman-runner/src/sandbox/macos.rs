@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 
 /// The profile for `/usr/bin/sandbox-exec -p`: deny by default, read `read`,
 /// write `write`, never `hide`; the network only if asked.
-pub fn seatbelt_profile(write: &[PathBuf], read: &[PathBuf], hide: &[PathBuf], network: bool) -> String {
+pub fn seatbelt_profile(
+    write: &[PathBuf],
+    read: &[PathBuf],
+    hide: &[PathBuf],
+    network: bool,
+) -> String {
     let mut profile = String::from(
         "(version 1)\n(deny default)\n(import \"system.sb\")\n(allow process-exec process-fork)\n\
          (allow signal (target same-sandbox))\n(allow process-info* (target same-sandbox))\n\
@@ -70,7 +75,9 @@ mod tests {
     fn a_path_cannot_close_its_rule() {
         let text = profile(false);
         assert!(
-            text.contains(r#"(allow file-read* file-write* (subpath "/w/a \"b\")(allow default"))"#),
+            text.contains(
+                r#"(allow file-read* file-write* (subpath "/w/a \"b\")(allow default"))"#
+            ),
             "{text}"
         );
     }

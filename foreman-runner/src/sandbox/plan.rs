@@ -14,38 +14,121 @@ const ETC_DEPTH_MAX: usize = 12;
 
 /// Folders of the system that any user may read anyway.
 const SYSTEM_FOLDERS: &[&str] = &[
-    "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/opt", "/etc", "/sys",
-    "/nix/store", "/gnu/store", "/snap", "/var/lib/dpkg", "/var/cache/man",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/usr",
+    "/opt",
+    "/etc",
+    "/sys",
+    "/nix/store",
+    "/gnu/store",
+    "/snap",
+    "/var/lib/dpkg",
+    "/var/cache/man",
     // macOS
-    "/System", "/Library", "/Applications/Xcode.app", "/private/etc", "/private/var/db/timezone",
+    "/System",
+    "/Library",
+    "/Applications/Xcode.app",
+    "/private/etc",
+    "/private/var/db/timezone",
 ];
 
 /// Needed only to find names on the network.
-const RESOLVER_FOLDERS: &[&str] = &["/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager"];
+const RESOLVER_FOLDERS: &[&str] = &[
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+];
 
 /// Folders of toolchains, beneath the user's home. Whole homes of tools, never
 /// the home itself, `.config` or `.local/share`.
 const HOME_TOOLCHAINS: &[&str] = &[
-    ".local/bin", ".local/lib", ".local/share/mise", ".local/share/uv", ".local/share/pnpm",
-    ".local/pipx", ".local/share/pipx", ".pyenv", ".nvm", ".volta", ".fnm", ".bun/bin", ".deno/bin",
-    ".asdf", ".sdkman", ".rbenv", ".rvm", ".ghcup", ".dotnet", ".elan", ".juliaup", ".opam",
-    ".m2/repository", ".gradle/wrapper", ".gradle/caches", ".mix", ".hex/packages", ".nix-profile",
+    ".local/bin",
+    ".local/lib",
+    ".local/share/mise",
+    ".local/share/uv",
+    ".local/share/pnpm",
+    ".local/pipx",
+    ".local/share/pipx",
+    ".pyenv",
+    ".nvm",
+    ".volta",
+    ".fnm",
+    ".bun/bin",
+    ".deno/bin",
+    ".asdf",
+    ".sdkman",
+    ".rbenv",
+    ".rvm",
+    ".ghcup",
+    ".dotnet",
+    ".elan",
+    ".juliaup",
+    ".opam",
+    ".m2/repository",
+    ".gradle/wrapper",
+    ".gradle/caches",
+    ".mix",
+    ".hex/packages",
+    ".nix-profile",
     "bin",
 ];
 
 /// Credentials beneath the user's home; hidden even when the user grants a
 /// folder that holds them.
 const HOME_CREDENTIALS: &[&str] = &[
-    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".netrc", "_netrc", ".git-credentials",
-    ".npmrc", ".yarnrc", ".yarnrc.yml", ".pypirc", ".config/gh", ".config/glab-cli", ".config/hub",
-    ".config/git/credentials", ".config/gcloud", ".config/op", ".config/pypoetry/auth.toml",
-    ".config/containers/auth.json", ".config/foreman", ".local/share/foreman",
-    ".local/share/keyrings", ".local/share/uv/credentials", ".password-store", ".pgpass", ".my.cnf",
-    ".vault-token", ".terraform.d", ".terraformrc", ".m2/settings.xml", ".m2/settings-security.xml",
-    ".gradle/gradle.properties", ".gem/credentials", ".bundle/config", ".hex/hex.config",
-    ".nuget/NuGet/NuGet.Config", ".huggingface", ".cache/huggingface/token", ".mozilla",
-    ".config/google-chrome", ".config/chromium", ".bash_history", ".zsh_history", ".python_history",
-    ".psql_history", ".node_repl_history",
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".azure",
+    ".kube",
+    ".docker",
+    ".netrc",
+    "_netrc",
+    ".git-credentials",
+    ".npmrc",
+    ".yarnrc",
+    ".yarnrc.yml",
+    ".pypirc",
+    ".config/gh",
+    ".config/glab-cli",
+    ".config/hub",
+    ".config/git/credentials",
+    ".config/gcloud",
+    ".config/op",
+    ".config/pypoetry/auth.toml",
+    ".config/containers/auth.json",
+    ".config/foreman",
+    ".local/share/foreman",
+    ".local/share/keyrings",
+    ".local/share/uv/credentials",
+    ".password-store",
+    ".pgpass",
+    ".my.cnf",
+    ".vault-token",
+    ".terraform.d",
+    ".terraformrc",
+    ".m2/settings.xml",
+    ".m2/settings-security.xml",
+    ".gradle/gradle.properties",
+    ".gem/credentials",
+    ".bundle/config",
+    ".hex/hex.config",
+    ".nuget/NuGet/NuGet.Config",
+    ".huggingface",
+    ".cache/huggingface/token",
+    ".mozilla",
+    ".config/google-chrome",
+    ".config/chromium",
+    ".bash_history",
+    ".zsh_history",
+    ".python_history",
+    ".psql_history",
+    ".node_repl_history",
 ];
 
 /// What a sandbox is made from.
@@ -94,20 +177,44 @@ pub(crate) struct ReadPlan {
 /// user's own additions; for `foreman doctor`.
 pub fn readable_roots() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var(name).ok();
-    roots(&Toolchains::from(&variable), &variable("PATH").unwrap_or_default())
+    roots(
+        &Toolchains::from(&variable),
+        &variable("PATH").unwrap_or_default(),
+    )
 }
 
 /// Works out what may be read.
-pub(crate) fn read_plan(settings: &SandboxSettings, toolchains: &Toolchains, path: &str) -> ReadPlan {
+pub(crate) fn read_plan(
+    settings: &SandboxSettings,
+    toolchains: &Toolchains,
+    path: &str,
+) -> ReadPlan {
     let mut read: BTreeSet<PathBuf> = roots(toolchains, path).into_iter().collect();
-    read.extend(settings.read.iter().filter_map(|path| path.canonicalize().ok()));
+    read.extend(
+        settings
+            .read
+            .iter()
+            .filter_map(|path| path.canonicalize().ok()),
+    );
     let mut hide: BTreeSet<PathBuf> = settings.hide.iter().cloned().collect();
-    hide.extend(HOME_CREDENTIALS.iter().map(|name| toolchains.home.join(name)));
+    hide.extend(
+        HOME_CREDENTIALS
+            .iter()
+            .map(|name| toolchains.home.join(name)),
+    );
     hide.extend(["credentials", "credentials.toml"].map(|name| toolchains.cargo_home.join(name)));
     hide.extend(unreadable_in_etc());
     let hide: BTreeSet<PathBuf> = hide.iter().filter_map(|path| real_place(path)).collect();
-    let resolver = RESOLVER_FOLDERS.iter().map(PathBuf::from).filter(|path| path.is_dir()).collect();
-    ReadPlan { read: read.into_iter().collect(), resolver, hide: hide.into_iter().collect() }
+    let resolver = RESOLVER_FOLDERS
+        .iter()
+        .map(PathBuf::from)
+        .filter(|path| path.is_dir())
+        .collect();
+    ReadPlan {
+        read: read.into_iter().collect(),
+        resolver,
+        hide: hide.into_iter().collect(),
+    }
 }
 
 /// The path with its folder's links resolved, if there is something.
@@ -119,7 +226,11 @@ fn real_place(path: &Path) -> Option<PathBuf> {
 /// Roots that exist; a root beneath another one is left in, it does no harm.
 fn roots(toolchains: &Toolchains, path: &str) -> Vec<PathBuf> {
     let mut roots: BTreeSet<PathBuf> = SYSTEM_FOLDERS.iter().map(PathBuf::from).collect();
-    roots.extend(HOME_TOOLCHAINS.iter().map(|name| toolchains.home.join(name)));
+    roots.extend(
+        HOME_TOOLCHAINS
+            .iter()
+            .map(|name| toolchains.home.join(name)),
+    );
     roots.insert(toolchains.rustup_home.clone());
     // Not CARGO_HOME as a whole: other plugins of cargo keep tokens there.
     roots.extend(
@@ -141,15 +252,25 @@ fn granted_for_path_folder(folder: &Path, home: &Path) -> Vec<PathBuf> {
         !path.is_absolute()
             || is_beneath(home, path)
             || path.components().count() < 3
-            || [".local", ".config", ".cargo"].iter().any(|name| path == home.join(name))
+            || [".local", ".config", ".cargo"]
+                .iter()
+                .any(|name| path == home.join(name))
     };
-    let system = |path: &Path| SYSTEM_FOLDERS.iter().any(|root| is_beneath(path, Path::new(root)));
+    let system = |path: &Path| {
+        SYSTEM_FOLDERS
+            .iter()
+            .any(|root| is_beneath(path, Path::new(root)))
+    };
     if folder.as_os_str().is_empty() || system(folder) || (too_much(folder)) {
         return Vec::new();
     }
     let mut granted = vec![folder.to_owned()];
     let parent = folder.parent().filter(|_| folder.ends_with("bin"));
-    granted.extend(parent.filter(|parent| !too_much(parent)).map(Path::to_owned));
+    granted.extend(
+        parent
+            .filter(|parent| !too_much(parent))
+            .map(Path::to_owned),
+    );
     granted
 }
 
@@ -166,7 +287,9 @@ fn unreadable_in_etc() -> Vec<PathBuf> {
         };
         for entry in entries.flatten() {
             seen += 1;
-            let Ok(metadata) = entry.metadata() else { continue };
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
             if metadata.is_symlink() {
                 continue;
             }
@@ -200,11 +323,23 @@ mod tests {
     #[test]
     fn a_folder_on_path_opens_its_installation_but_never_a_home() {
         let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
-        assert_eq!(granted("/srv/node/bin"), paths(&["/srv/node/bin", "/srv/node"]));
-        assert_eq!(granted("/home/u/conda/bin"), paths(&["/home/u/conda/bin", "/home/u/conda"]));
+        assert_eq!(
+            granted("/srv/node/bin"),
+            paths(&["/srv/node/bin", "/srv/node"])
+        );
+        assert_eq!(
+            granted("/home/u/conda/bin"),
+            paths(&["/home/u/conda/bin", "/home/u/conda"])
+        );
         assert_eq!(granted("/home/u/bin"), paths(&["/home/u/bin"]));
-        assert_eq!(granted("/home/u/.local/bin"), paths(&["/home/u/.local/bin"]));
-        assert_eq!(granted("/home/u/.cargo/bin"), paths(&["/home/u/.cargo/bin"]));
+        assert_eq!(
+            granted("/home/u/.local/bin"),
+            paths(&["/home/u/.local/bin"])
+        );
+        assert_eq!(
+            granted("/home/u/.cargo/bin"),
+            paths(&["/home/u/.cargo/bin"])
+        );
         for nothing in ["", ".", "/", "/home", "/home/u", "/usr/bin", "bin"] {
             assert_eq!(granted(nothing), paths(&[]), "{nothing:?}");
         }

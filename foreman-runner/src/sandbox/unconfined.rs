@@ -23,7 +23,9 @@ impl Unconfined {
     /// `Io` when the folders cannot be made.
     pub fn new(mut settings: SandboxSettings) -> Result<Self, SandboxError> {
         settings.helper.get_or_insert_with(PathBuf::new);
-        Ok(Self { inner: ProcessSandbox::new(settings, Tier::None)? })
+        Ok(Self {
+            inner: ProcessSandbox::new(settings, Tier::None)?,
+        })
     }
 }
 
@@ -44,7 +46,9 @@ impl Sandbox for Unconfined {
         })?;
         let mut process = tokio::process::Command::new(program);
         process.args(arguments).current_dir(dir).process_group(0);
-        process.env_clear().envs(self.inner.environment_of(&command));
+        process
+            .env_clear()
+            .envs(self.inner.environment_of(&command));
         Box::pin(super::group::run(process, &command, cancel)).await
     }
 }

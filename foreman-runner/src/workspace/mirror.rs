@@ -12,9 +12,11 @@ use super::{Doing, WorkspaceError, cannot};
 use crate::git::{Git, GitError, Repository};
 
 /// How long to wait for another process that fetches into the same mirror.
-const LOCK_LIMIT: Duration = Duration::from_secs(1_800);
+const LOCK_LIMIT: Duration = Duration::from_mins(30);
 /// How often the lock is tried.
 const LOCK_EVERY: Duration = Duration::from_millis(100);
+/// Digits of a URL's hash that name its mirror.
+const MIRROR_NAME_CHARS: usize = 32;
 /// Branches of a repository that are looked at, as bytes of their listing.
 const LISTING_BYTES_MAX: usize = 64 << 20;
 
@@ -41,7 +43,14 @@ pub async fn remote_state(
     let output = git
         .call("list the branches")
         .with_remote(repository)
-        .args(["ls-remote", "--symref", "--", repository.url(), "HEAD", "refs/heads/*"])
+        .args([
+            "ls-remote",
+            "--symref",
+            "--",
+            repository.url(),
+            "HEAD",
+            "refs/heads/*",
+        ])
         .output_bytes_max(LISTING_BYTES_MAX)
         .run(cancel)
         .await?;
@@ -64,10 +73,20 @@ pub async fn remote_state(
     Ok(state)
 }
 
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
 /// The folder of a repository's mirror.
 pub(super) fn place(cache: &Path, repository: &Repository) -> PathBuf {
     let digest = Sha256::digest(repository.url().as_bytes());
-    let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let mut name = hex(&digest);
+    name.truncate(MIRROR_NAME_CHARS);
     cache.join("mirrors").join(format!("{name}.git"))
 }
 
@@ -90,10 +109,23 @@ pub(super) async fn refresh(
             .await
             .doing("create the mirror")?;
     }
-    let mut fetch = git.call("fetch").at(mirror, None).with_remote(repository).args([
-        "fetch", "--quiet", "--prune", "--force", "--no-tags", "--no-write-fetch-head", "--no-auto-gc",
-        "--", repository.url(), "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*",
-    ]);
+    let mut fetch = git
+        .call("fetch")
+        .at(mirror, None)
+        .with_remote(repository)
+        .args([
+            "fetch",
+            "--quiet",
+            "--prune",
+            "--force",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-gc",
+            "--",
+            repository.url(),
+            "+refs/heads/*:refs/heads/*",
+            "+refs/tags/*:refs/tags/*",
+        ]);
     if state.head.is_some() {
         fetch = fetch.args(["+HEAD:refs/foreman/head"]);
     }

@@ -68,14 +68,24 @@ impl Workspace {
     ) -> Result<Self, WorkspaceError> {
         let (tree, git_dir) = places(roots, request)?;
         if let Some(state) = complete_state(&git_dir, &tree) {
-            return Ok(Self { git, git_dir, tree, state });
+            return Ok(Self {
+                git,
+                git_dir,
+                tree,
+                state,
+            });
         }
         for folder in [&tree, &git_dir] {
             remove_tree(folder).map_err(|source| cannot("remove", folder, source))?;
             std::fs::create_dir_all(folder).map_err(|source| cannot("create", folder, source))?;
         }
         let state = settle(&git, roots, request, cancel).await?;
-        let workspace = Self { git, git_dir, tree, state };
+        let workspace = Self {
+            git,
+            git_dir,
+            tree,
+            state,
+        };
         workspace.check_out(cancel).await?;
         workspace.write_state()?;
         Ok(workspace)
@@ -100,7 +110,9 @@ impl Workspace {
             &["symbolic-ref", "HEAD", "refs/heads/foreman-work"],
         ];
         for arguments in setup {
-            let call = self.call("set up the git dir").args(arguments.iter().copied());
+            let call = self
+                .call("set up the git dir")
+                .args(arguments.iter().copied());
             call.run(cancel).await.doing("create the workspace")?;
         }
         self.git
@@ -120,7 +132,8 @@ impl Workspace {
     fn write_state(&self) -> Result<(), WorkspaceError> {
         let path = self.git_dir.join(STATE_FILE);
         let draft = self.git_dir.join("foreman.json.new");
-        let text = serde_json::to_vec(&self.state).map_err(|it| cannot("write", &path, it.into()))?;
+        let text =
+            serde_json::to_vec(&self.state).map_err(|it| cannot("write", &path, it.into()))?;
         std::fs::write(&draft, text).map_err(|source| cannot("write", &draft, source))?;
         std::fs::rename(&draft, &path).map_err(|source| cannot("write", &path, source))
     }
@@ -130,22 +143,33 @@ fn places(
     roots: &WorkspaceRoots,
     request: &WorkspaceRequest,
 ) -> Result<(PathBuf, PathBuf), WorkspaceError> {
-    for (what, name) in
-        [("namespace", &request.namespace), ("task", &request.task), ("uid", &request.uid)]
-    {
+    for (what, name) in [
+        ("namespace", &request.namespace),
+        ("task", &request.task),
+        ("uid", &request.uid),
+    ] {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(good) || name.len() > 253 {
-            return Err(WorkspaceError::BadName { what, name: name.clone() });
+            return Err(WorkspaceError::BadName {
+                what,
+                name: name.clone(),
+            });
         }
     }
     std::fs::create_dir_all(&roots.data).map_err(|it| cannot("create", &roots.data, it))?;
-    let data = roots.data.canonicalize().map_err(|it| cannot("open", &roots.data, it))?;
+    let data = roots
+        .data
+        .canonicalize()
+        .map_err(|it| cannot("open", &roots.data, it))?;
     let mut folder = format!("{}-{}", request.task, request.uid);
     // A name of 253 bytes and a uid are more than a file system takes.
     if folder.len() > 255 {
         folder.clone_from(&request.uid);
     }
-    let tree = data.join("workspaces").join(&request.namespace).join(folder);
+    let tree = data
+        .join("workspaces")
+        .join(&request.namespace)
+        .join(folder);
     Ok((tree, data.join("git").join(&request.uid)))
 }
 
@@ -164,48 +188,37 @@ async fn settle(
     cancel: &CancellationToken,
 ) -> Result<State, WorkspaceError> {
     let repository = &request.repository;
-    let remote = mirror::remote_state(git, repository, cancel).await.doing("look at the repository")?;
+    let remote = mirror::remote_state(git, repository, cancel)
+        .await
+        .doing("look at the repository")?;
     std::fs::create_dir_all(&roots.cache).map_err(|it| cannot("create", &roots.cache, it))?;
-    let cache = roots.cache.canonicalize().map_err(|it| cannot("open", &roots.cache, it))?;
+    let cache = roots
+        .cache
+        .canonicalize()
+        .map_err(|it| cannot("open", &roots.cache, it))?;
     let mirror = mirror::place(&cache, repository);
-    let tip = |branch: &BranchName| {
-        remote.branches.get(branch.as_str()).cloned().ok_or_else(|| no_branch(branch, &remote, repository))
-    };
-    let (base, base_branch) = match &request.base_branch {
-        Some(branch) => (tip(branch)?, Some(branch.as_str().to_owned())),
-        None => match &remote.head {
-            Some(head) => (head.clone(), remote.head_branch.clone()),
-            None => return Err(WorkspaceError::Empty { repository: repository.to_string() }),
-        },
-    };
-    let parent = match &request.start {
-        Start::Base => base.clone(),
-        Start::Branch(branch) => tip(branch)?,
-        Start::Commit(branch, expected) => {
-            let found = tip(branch)?;
-            if &found != expected {
-                return Err(WorkspaceError::Moved {
-                    branch: branch.to_string(),
-                    repository: repository.to_string(),
-                    found,
-                    expected: expected.clone(),
-                });
-            }
-            found
-        }
-    };
+    let (base, base_branch) = base_of(request, &remote)?;
+    let parent = parent_of(request, &remote, &base)?;
     mirror::refresh(git, repository, &mirror, &remote, cancel).await?;
     for commit in [&base, &parent] {
         // Gone when somebody forced a branch between our two looks: try again.
         let object = format!("{commit}^{{commit}}");
-        let call = git.call("find the commit").at(&mirror, None).args(["cat-file", "-e", &object]);
-        call.run(cancel).await.doing("find the base commit; was the branch forced just now? Try again")?;
+        let call = git
+            .call("find the commit")
+            .at(&mirror, None)
+            .args(["cat-file", "-e", &object]);
+        call.run(cancel)
+            .await
+            .doing("find the base commit; was the branch forced just now? Try again")?;
     }
     let branch_at_start = match &request.push_to {
         None => remote.branches.get(request.branch.as_str()).cloned(),
         Some(target) => {
             let state = mirror::remote_state(git, target, cancel).await;
-            state.doing("look at the repository to push to")?.branches.remove(request.branch.as_str())
+            state
+                .doing("look at the repository to push to")?
+                .branches
+                .remove(request.branch.as_str())
         }
     };
     Ok(State {
@@ -217,38 +230,122 @@ async fn settle(
         branch: request.branch.as_str().to_owned(),
         branch_at_start,
         mirror,
-        warnings: uncommitted(git, repository, cancel).await.into_iter().collect(),
+        warnings: uncommitted(git, repository, cancel)
+            .await
+            .into_iter()
+            .collect(),
     })
 }
 
+fn tip(
+    branch: &BranchName,
+    remote: &RemoteState,
+    repository: &Repository,
+) -> Result<String, WorkspaceError> {
+    let found = remote.branches.get(branch.as_str()).cloned();
+    found.ok_or_else(|| no_branch(branch, remote, repository))
+}
+
+/// The commit to be based on, and its branch.
+fn base_of(
+    request: &WorkspaceRequest,
+    remote: &RemoteState,
+) -> Result<(String, Option<String>), WorkspaceError> {
+    let repository = &request.repository;
+    if let Some(branch) = &request.base_branch {
+        return Ok((
+            tip(branch, remote, repository)?,
+            Some(branch.as_str().to_owned()),
+        ));
+    }
+    let empty = || WorkspaceError::Empty {
+        repository: repository.to_string(),
+    };
+    Ok((
+        remote.head.clone().ok_or_else(empty)?,
+        remote.head_branch.clone(),
+    ))
+}
+
+/// The commit that the work begins on.
+fn parent_of(
+    request: &WorkspaceRequest,
+    remote: &RemoteState,
+    base: &str,
+) -> Result<String, WorkspaceError> {
+    let repository = &request.repository;
+    match &request.start {
+        Start::Base => Ok(base.to_owned()),
+        Start::Branch(branch) => tip(branch, remote, repository),
+        Start::Commit(branch, expected) => {
+            let found = tip(branch, remote, repository)?;
+            if &found == expected {
+                return Ok(found);
+            }
+            Err(WorkspaceError::Moved {
+                branch: branch.to_string(),
+                repository: repository.to_string(),
+                found,
+                expected: expected.clone(),
+            })
+        }
+    }
+}
+
 fn no_branch(branch: &BranchName, remote: &RemoteState, repository: &Repository) -> WorkspaceError {
-    let mut known: Vec<&str> =
-        remote.branches.keys().take(KNOWN_BRANCHES_MAX).map(String::as_str).collect();
+    let mut known: Vec<&str> = remote
+        .branches
+        .keys()
+        .take(KNOWN_BRANCHES_MAX)
+        .map(String::as_str)
+        .collect();
     if remote.branches.len() > KNOWN_BRANCHES_MAX {
         known.push("and more");
     }
     WorkspaceError::NoBranch {
         branch: branch.to_string(),
         repository: repository.to_string(),
-        known: if known.is_empty() { "no branch".to_owned() } else { known.join(", ") },
+        known: if known.is_empty() {
+            "no branch".to_owned()
+        } else {
+            known.join(", ")
+        },
     }
 }
 
 /// A warning when a path has changes that are not committed: they stay out of
 /// the run. That it cannot be found out is no reason not to run.
-async fn uncommitted(git: &Git, repository: &Repository, cancel: &CancellationToken) -> Option<String> {
+async fn uncommitted(
+    git: &Git,
+    repository: &Repository,
+    cancel: &CancellationToken,
+) -> Option<String> {
     let path = repository.local()?;
-    let git_dir = path.join(".git").canonicalize().ok().filter(|it| it.is_dir())?;
+    let git_dir = path
+        .join(".git")
+        .canonicalize()
+        .ok()
+        .filter(|it| it.is_dir())?;
     let status = git
         .call("count uncommitted changes")
         .at(&git_dir, Some(path))
-        .args(["status", "--porcelain", "-z", "--ignore-submodules=all", "--no-renames"])
+        .args([
+            "status",
+            "--porcelain",
+            "-z",
+            "--ignore-submodules=all",
+            "--no-renames",
+        ])
         .run(cancel)
         .await
         .ok()?;
     match status.fields().count() {
         0 => None,
-        1 => Some(format!("1 uncommitted change in {repository} is not part of this run")),
-        count => Some(format!("{count} uncommitted changes in {repository} are not part of this run")),
+        1 => Some(format!(
+            "1 uncommitted change in {repository} is not part of this run"
+        )),
+        count => Some(format!(
+            "{count} uncommitted changes in {repository} are not part of this run"
+        )),
     }
 }

@@ -82,15 +82,25 @@ impl Workspace {
     pub async fn tree_hash(&self, cancel: &CancellationToken) -> Result<String, WorkspaceError> {
         let nested = self.bounded_growth(cancel).await?;
         self.take_up(&nested, cancel).await?;
-        let output = self.call_on_tree("write the tree").args(["write-tree"]).run(cancel).await;
+        let output = self
+            .call_on_tree("write the tree")
+            .args(["write-tree"])
+            .run(cancel)
+            .await;
         Ok(output.doing("write the tree")?.text())
     }
 
     /// Brings the private index up to the tree. Repositories within the tree are
     /// left out: git would keep a mark in their place, or refuse.
-    async fn take_up(&self, nested: &[Vec<u8>], cancel: &CancellationToken) -> Result<(), WorkspaceError> {
+    async fn take_up(
+        &self,
+        nested: &[Vec<u8>],
+        cancel: &CancellationToken,
+    ) -> Result<(), WorkspaceError> {
         self.prepare_index(cancel).await?;
-        let mut call = self.call_on_tree("take up the tree").args(["add", "--all", "--", "."]);
+        let mut call = self
+            .call_on_tree("take up the tree")
+            .args(["add", "--all", "--", "."]);
         if !nested.is_empty() {
             let excluded = nested.iter().map(|name| {
                 let mut pattern = std::ffi::OsString::from(":(top,exclude,literal)");
@@ -108,7 +118,12 @@ impl Workspace {
     /// As [`Self::tree_hash`].
     pub async fn status(&self, cancel: &CancellationToken) -> Result<Vec<Change>, WorkspaceError> {
         let tree = self.tree_hash(cancel).await?;
-        Ok(self.entries_between(self.parent(), &tree, cancel).await?.into_iter().map(|it| it.0).collect())
+        Ok(self
+            .entries_between(self.parent(), &tree, cancel)
+            .await?
+            .into_iter()
+            .map(|it| it.0)
+            .collect())
     }
 
     /// Whether anything differs from the parent commit.
@@ -131,13 +146,17 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<String, WorkspaceError> {
         let tree = self.tree_hash(cancel).await?;
-        let against = self.resolved(against.unwrap_or(self.base()), cancel).await?;
+        let against = self
+            .resolved(against.unwrap_or(self.base()), cancel)
+            .await?;
         // By way of a file: git's own limit on output would lose the head.
         let file = tempfile::NamedTempFile::new_in(&self.git_dir)
             .map_err(|source| cannot("create a file in", &self.git_dir, source))?;
-        self.write_diff(&against, &tree, &[], file.path(), cancel).await?;
+        self.write_diff(&against, &tree, &[], file.path(), cancel)
+            .await?;
         let bytes = read_head(file.path(), bytes_max + 1)?;
-        let mut text = String::from_utf8_lossy(bytes.get(..bytes_max).unwrap_or(&bytes)).into_owned();
+        let mut text =
+            String::from_utf8_lossy(bytes.get(..bytes_max).unwrap_or(&bytes)).into_owned();
         if bytes.len() > bytes_max {
             text.push_str("\n[... the rest of the diff is left out ...]\n");
         }
@@ -149,10 +168,15 @@ impl Workspace {
     ///
     /// # Errors
     /// As [`Self::tree_hash`].
-    pub async fn patch(&self, path: &Path, cancel: &CancellationToken) -> Result<(), WorkspaceError> {
+    pub async fn patch(
+        &self,
+        path: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<(), WorkspaceError> {
         let tree = self.tree_hash(cancel).await?;
         let parent = self.parent().to_owned();
-        self.write_diff(&parent, &tree, &["--binary", "--full-index"], path, cancel).await
+        self.write_diff(&parent, &tree, &["--binary", "--full-index"], path, cancel)
+            .await
     }
 
     /// Keeps the tree as it is now under a private reference of the task.
@@ -167,10 +191,15 @@ impl Workspace {
     ) -> Result<Checkpoint, WorkspaceError> {
         let tree = self.tree_hash(cancel).await?;
         let message = format!("checkpoint of attempt {attempt}, turn {turn}\n");
-        let us = Person { name: "foreman".to_owned(), email: "foreman@localhost".to_owned() };
+        let us = Person {
+            name: "foreman".to_owned(),
+            email: "foreman@localhost".to_owned(),
+        };
         // The date is the turn: a checkpoint taken twice is one.
         let date = i64::try_from(turn).unwrap_or(i64::MAX);
-        let commit = self.commit_tree(&tree, self.parent(), message, &us, date, cancel).await?;
+        let commit = self
+            .commit_tree(&tree, self.parent(), message, &us, date, cancel)
+            .await?;
         let reference = format!("refs/foreman/checkpoint/{}", self.uid());
         self.update_reference(&reference, &commit, cancel).await?;
         Ok(Checkpoint { commit, tree })
@@ -192,7 +221,10 @@ impl Workspace {
         self.take_up(&nested, cancel).await?;
         let call = self.call_on_tree("restore the checkpoint");
         let call = call.args(["read-tree", "--reset", "-u", &commit]);
-        call.run(cancel).await.doing("restore the checkpoint").map(drop)
+        call.run(cancel)
+            .await
+            .doing("restore the checkpoint")
+            .map(drop)
     }
 
     /// Commits the tree on top of the parent: always one commit, whatever
@@ -207,7 +239,9 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<Commit, WorkspaceError> {
         if let Some(nested) = self.bounded_growth(cancel).await?.first() {
-            let path = String::from_utf8_lossy(nested).trim_end_matches('/').to_owned();
+            let path = String::from_utf8_lossy(nested)
+                .trim_end_matches('/')
+                .to_owned();
             return Err(WorkspaceError::NestedRepository { path });
         }
         let tree = self.tree_hash(cancel).await?;
@@ -217,12 +251,24 @@ impl Workspace {
             return Err(WorkspaceError::NoChanges { parent });
         }
         if let Some((change, _)) = changes.iter().find(|(_, mode)| mode == NESTED_MODE) {
-            return Err(WorkspaceError::NestedRepository { path: change.path.clone() });
+            return Err(WorkspaceError::NestedRepository {
+                path: change.path.clone(),
+            });
         }
         let message = self.message(request);
         let author = &request.author;
-        let sha = self.commit_tree(&tree, &parent, message, author, request.date_seconds, cancel).await?;
-        self.update_reference("refs/foreman/commit", &sha, cancel).await?;
+        let sha = self
+            .commit_tree(
+                &tree,
+                &parent,
+                message,
+                author,
+                request.date_seconds,
+                cancel,
+            )
+            .await?;
+        self.update_reference("refs/foreman/commit", &sha, cancel)
+            .await?;
         Ok(Commit { sha, tree, parent })
     }
 
@@ -236,10 +282,20 @@ impl Workspace {
         commit: &str,
         cancel: &CancellationToken,
     ) -> Result<bool, WorkspaceError> {
-        let (ancestor, commit) =
-            (self.resolved(ancestor, cancel).await?, self.resolved(commit, cancel).await?);
-        let call = self.call("compare commits").args(["merge-base", "--is-ancestor", &ancestor, &commit]);
-        Ok(call.expecting(&[1]).run(cancel).await.doing("compare commits")?.code == 0)
+        let (ancestor, commit) = (
+            self.resolved(ancestor, cancel).await?,
+            self.resolved(commit, cancel).await?,
+        );
+        let call =
+            self.call("compare commits")
+                .args(["merge-base", "--is-ancestor", &ancestor, &commit]);
+        Ok(call
+            .expecting(&[1])
+            .run(cancel)
+            .await
+            .doing("compare commits")?
+            .code
+            == 0)
     }
 
     /// A file of the base commit; none when it is not there or no plain file.
@@ -255,7 +311,9 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<Option<Vec<u8>>, WorkspaceError> {
         let doing = "read a file of the base commit";
-        let listed = self.call(doing).args(["ls-tree", "-z", "-l", self.base(), "--", path]);
+        let listed = self
+            .call(doing)
+            .args(["ls-tree", "-z", "-l", self.base(), "--", path]);
         let listed = listed.run(cancel).await.doing(doing)?.text();
         let words: Vec<&str> = listed.split_whitespace().take(4).collect();
         let ([mode, "blob", hash, size], false) = (words.as_slice(), listed.is_empty()) else {
@@ -267,9 +325,16 @@ impl Workspace {
         let bytes = size.parse::<u64>().unwrap_or(u64::MAX);
         if bytes > bytes_max as u64 {
             let path = format!("{path} of the base commit");
-            return Err(WorkspaceError::TooLarge { path, bytes, bytes_max: bytes_max as u64 });
+            return Err(WorkspaceError::TooLarge {
+                path,
+                bytes,
+                bytes_max: bytes_max as u64,
+            });
         }
-        let call = self.call(doing).args(["cat-file", "blob", hash]).output_bytes_max(bytes_max);
+        let call = self
+            .call(doing)
+            .args(["cat-file", "blob", hash])
+            .output_bytes_max(bytes_max);
         Ok(Some(call.run(cancel).await.doing(doing)?.stdout))
     }
 
@@ -277,27 +342,59 @@ impl Workspace {
     ///
     /// # Errors
     /// Those of git.
-    pub async fn base_names(&self, cancel: &CancellationToken) -> Result<Vec<String>, WorkspaceError> {
+    pub async fn base_names(
+        &self,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<String>, WorkspaceError> {
         let doing = "list the base commit";
-        let output = self.call(doing).args(["ls-tree", "-z", self.base()]).run(cancel).await.doing(doing)?;
+        let output = self
+            .call(doing)
+            .args(["ls-tree", "-z", self.base()])
+            .run(cancel)
+            .await
+            .doing(doing)?;
         let names = output.fields().filter_map(|entry| {
             let entry = String::from_utf8_lossy(entry).into_owned();
             let (about, name) = entry.split_once('\t')?;
-            Some(if about.contains(" tree ") { format!("{name}/") } else { name.to_owned() })
+            Some(if about.contains(" tree ") {
+                format!("{name}/")
+            } else {
+                name.to_owned()
+            })
         });
         Ok(names.collect())
     }
 
     /// A full hash for what a caller or a journal named.
-    async fn resolved(&self, name: &str, cancel: &CancellationToken) -> Result<String, WorkspaceError> {
+    async fn resolved(
+        &self,
+        name: &str,
+        cancel: &CancellationToken,
+    ) -> Result<String, WorkspaceError> {
         let object = format!("{name}^{{commit}}");
-        let call = self.call("find the commit").args(["rev-parse", "--verify", "--quiet", "--end-of-options", &object]);
+        let call = self.call("find the commit").args([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &object,
+        ]);
         Ok(call.run(cancel).await.doing("find the commit")?.text())
     }
 
-    async fn tree_of(&self, commit: &str, cancel: &CancellationToken) -> Result<String, WorkspaceError> {
+    async fn tree_of(
+        &self,
+        commit: &str,
+        cancel: &CancellationToken,
+    ) -> Result<String, WorkspaceError> {
         let object = format!("{commit}^{{tree}}");
-        let call = self.call("find the tree").args(["rev-parse", "--verify", "--quiet", "--end-of-options", &object]);
+        let call = self.call("find the tree").args([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &object,
+        ]);
         Ok(call.run(cancel).await.doing("find the tree")?.text())
     }
 
@@ -321,17 +418,28 @@ impl Workspace {
                 .map_err(|source| cannot("copy", &checked_out, source))?;
             return Ok(());
         }
-        let call = self.call_on_tree("prepare the index").args(["read-tree", self.parent()]);
+        let call = self
+            .call_on_tree("prepare the index")
+            .args(["read-tree", self.parent()]);
         call.run(cancel).await.doing("prepare the index").map(drop)
     }
 
     /// Refuses files that are too large before git copies them. Returns the
     /// folders that are repositories of their own: git lists them as folders.
-    async fn bounded_growth(&self, cancel: &CancellationToken) -> Result<Vec<Vec<u8>>, WorkspaceError> {
+    async fn bounded_growth(
+        &self,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Vec<u8>>, WorkspaceError> {
         self.prepare_index(cancel).await?;
         let call = self
             .call_on_tree("list changed files")
-            .args(["ls-files", "-z", "--others", "--modified", "--exclude-standard"])
+            .args([
+                "ls-files",
+                "-z",
+                "--others",
+                "--modified",
+                "--exclude-standard",
+            ])
             .output_bytes_max(LISTING_BYTES_MAX);
         let listed = call.run(cancel).await.doing("list changed files")?;
         let mut total = 0_u64;
@@ -342,12 +450,18 @@ impl Workspace {
                 continue;
             }
             let path = self.tree.join(os_path(name));
-            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+            let Ok(metadata) = std::fs::symlink_metadata(&path) else {
+                continue;
+            };
             if !metadata.is_file() {
                 continue;
             }
             let too_large = |path: String, bytes, bytes_max| {
-                Err(WorkspaceError::TooLarge { path, bytes, bytes_max })
+                Err(WorkspaceError::TooLarge {
+                    path,
+                    bytes,
+                    bytes_max,
+                })
             };
             if metadata.len() > FILE_BYTES_MAX {
                 let name = String::from_utf8_lossy(name).into_owned();
@@ -371,7 +485,16 @@ impl Workspace {
     ) -> Result<Vec<(Change, String)>, WorkspaceError> {
         let call = self
             .call("compare trees")
-            .args(["diff-tree", "-r", "-z", "--raw", "--no-renames", "--ignore-submodules=none", from, to])
+            .args([
+                "diff-tree",
+                "-r",
+                "-z",
+                "--raw",
+                "--no-renames",
+                "--ignore-submodules=none",
+                from,
+                to,
+            ])
             .output_bytes_max(LISTING_BYTES_MAX);
         let output = call.run(cancel).await.doing("compare trees")?;
         let mut fields = output.fields();
@@ -380,7 +503,9 @@ impl Workspace {
         while let (Some(about), Some(path)) = (fields.next(), fields.next()) {
             let about = String::from_utf8_lossy(about).into_owned();
             let words: Vec<&str> = about.split(' ').collect();
-            let (Some(mode), Some(kind)) = (words.get(1), words.last()) else { continue };
+            let (Some(mode), Some(kind)) = (words.get(1), words.last()) else {
+                continue;
+            };
             let path = String::from_utf8_lossy(path).into_owned();
             let kind = kind.chars().next().unwrap_or('M');
             changes.push((Change { kind, path }, (*mode).to_owned()));
@@ -400,11 +525,20 @@ impl Workspace {
         output.push(path);
         let call = self
             .call("write the difference")
-            .args(["diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color"])
+            .args([
+                "diff",
+                "--no-ext-diff",
+                "--no-textconv",
+                "--no-renames",
+                "--no-color",
+            ])
             .args(options.iter().copied())
             .args([output])
             .args([from, to]);
-        call.run(cancel).await.doing("write the difference").map(drop)
+        call.run(cancel)
+            .await
+            .doing("write the difference")
+            .map(drop)
     }
 
     async fn commit_tree(
@@ -436,7 +570,9 @@ impl Workspace {
         commit: &str,
         cancel: &CancellationToken,
     ) -> Result<(), WorkspaceError> {
-        let call = self.call("keep the commit").args(["update-ref", reference, commit]);
+        let call = self
+            .call("keep the commit")
+            .args(["update-ref", reference, commit]);
         call.run(cancel).await.doing("keep the commit").map(drop)
     }
 
@@ -445,9 +581,18 @@ impl Workspace {
     fn message(&self, request: &CommitRequest) -> String {
         let ours = format!("{}:", TASK_TRAILER.to_lowercase());
         let clean = |line: &&str| !line.trim_start().to_lowercase().starts_with(&ours);
-        let body: Vec<&str> = request.message.lines().filter(clean).map(str::trim_end).collect();
+        let body: Vec<&str> = request
+            .message
+            .lines()
+            .filter(clean)
+            .map(str::trim_end)
+            .collect();
         let body = body.join("\n").replace('\0', "");
-        let title = if body.trim().is_empty() { "Change" } else { body.trim() };
+        let title = if body.trim().is_empty() {
+            "Change"
+        } else {
+            body.trim()
+        };
         let mut message = format!("{title}\n\n");
         if request.sign_off {
             let Person { name, email } = &request.author;
@@ -456,14 +601,20 @@ impl Workspace {
         if let Some(model) = &request.assisted_by {
             message.push_str(&trailer("Assisted-by", model));
         }
-        message.push_str(&trailer(TASK_TRAILER, &format!("{}/{}", self.uid(), request.attempt)));
+        message.push_str(&trailer(
+            TASK_TRAILER,
+            &format!("{}/{}", self.uid(), request.attempt),
+        ));
         message
     }
 }
 
 /// One line, whatever the value holds.
 fn trailer(name: &str, value: &str) -> String {
-    let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let value: String = value
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     format!("{name}: {}\n", value.trim())
 }
 

@@ -10,33 +10,137 @@ use foreman_runner::sandbox_probe;
 
 use crate::support::{BOTH, Case, WITH, Way, World, until};
 
-pub const CASES: &[Case] = &[
-    Case { name: "work_inside_the_tree_goes_on", ways: BOTH, body: |w| Box::pin(works(w)) },
-    Case { name: "write_outside_the_tree", ways: BOTH, body: |w| Box::pin(write_outside(w)) },
-    Case { name: "write_through_a_link", ways: BOTH, body: |w| Box::pin(write_by_link(w)) },
-    Case { name: "write_through_proc_root", ways: BOTH, body: |w| Box::pin(write_by_proc(w)) },
-    Case { name: "rename_and_hard_link_out", ways: BOTH, body: |w| Box::pin(rename_out(w)) },
-    Case { name: "read_a_secret", ways: BOTH, body: |w| Box::pin(read_secret(w)) },
-    Case { name: "read_credentials_of_the_system", ways: BOTH, body: |w| Box::pin(read_shadow(w)) },
-    Case { name: "read_the_agents_memory", ways: BOTH, body: |w| Box::pin(read_agent(w)) },
-    Case { name: "see_the_agents_environment", ways: BOTH, body: |w| Box::pin(see_env(w)) },
-    Case { name: "change_modes_outside", ways: WITH, body: |w| Box::pin(chmod_outside(w)) },
-    Case { name: "connect_by_tcp", ways: BOTH, body: |w| Box::pin(tcp(w)) },
-    Case { name: "send_by_udp", ways: BOTH, body: |w| Box::pin(udp(w)) },
-    Case { name: "connect_to_a_socket_file", ways: BOTH, body: |w| Box::pin(unix(w)) },
-    Case { name: "connect_to_an_abstract_socket", ways: BOTH, body: |w| Box::pin(unix_abstract(w)) },
-    Case { name: "signal_the_agent", ways: BOTH, body: |w| Box::pin(signal(w)) },
-    Case { name: "trace_a_process", ways: BOTH, body: |w| Box::pin(trace(w)) },
-    Case { name: "write_a_git_dir", ways: BOTH, body: |w| Box::pin(write_git(w)) },
-    Case { name: "become_another_user", ways: BOTH, body: |w| Box::pin(other_user(w)) },
-    Case { name: "mount_and_unshare", ways: BOTH, body: |w| Box::pin(mount(w)) },
-    Case { name: "gain_rights_by_a_setuid_program", ways: BOTH, body: |w| Box::pin(setuid_program(w)) },
-    Case { name: "type_into_the_terminal", ways: BOTH, body: |w| Box::pin(terminal(w)) },
-    Case { name: "open_a_netlink_socket", ways: BOTH, body: |w| Box::pin(netlink(w)) },
-    Case { name: "write_kernel_settings", ways: BOTH, body: |w| Box::pin(kernel_settings(w)) },
-    Case { name: "loopback_of_its_own", ways: WITH, body: |w| Box::pin(own_loopback(w)) },
-    Case { name: "the_self_test_names_the_tier", ways: BOTH, body: |w| Box::pin(self_test(w)) },
-    Case { name: "the_self_test_as_nobody", ways: WITH, body: |w| Box::pin(as_nobody(w)) },
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "work_inside_the_tree_goes_on",
+        ways: BOTH,
+        body: |w| Box::pin(works(w)),
+    },
+    Case {
+        name: "write_outside_the_tree",
+        ways: BOTH,
+        body: |w| Box::pin(write_outside(w)),
+    },
+    Case {
+        name: "write_through_a_link",
+        ways: BOTH,
+        body: |w| Box::pin(write_by_link(w)),
+    },
+    Case {
+        name: "write_through_proc_root",
+        ways: BOTH,
+        body: |w| Box::pin(write_by_proc(w)),
+    },
+    Case {
+        name: "rename_and_hard_link_out",
+        ways: BOTH,
+        body: |w| Box::pin(rename_out(w)),
+    },
+    Case {
+        name: "read_a_secret",
+        ways: BOTH,
+        body: |w| Box::pin(read_secret(w)),
+    },
+    Case {
+        name: "read_credentials_of_the_system",
+        ways: BOTH,
+        body: |w| Box::pin(read_shadow(w)),
+    },
+    Case {
+        name: "read_the_agents_memory",
+        ways: BOTH,
+        body: |w| Box::pin(read_agent(w)),
+    },
+    Case {
+        name: "see_the_agents_environment",
+        ways: BOTH,
+        body: |w| Box::pin(see_env(w)),
+    },
+    Case {
+        name: "change_modes_outside",
+        ways: WITH,
+        body: |w| Box::pin(chmod_outside(w)),
+    },
+    Case {
+        name: "connect_by_tcp",
+        ways: BOTH,
+        body: |w| Box::pin(tcp(w)),
+    },
+    Case {
+        name: "send_by_udp",
+        ways: BOTH,
+        body: |w| Box::pin(udp(w)),
+    },
+    Case {
+        name: "connect_to_a_socket_file",
+        ways: BOTH,
+        body: |w| Box::pin(unix(w)),
+    },
+    Case {
+        name: "connect_to_an_abstract_socket",
+        ways: BOTH,
+        body: |w| Box::pin(unix_abstract(w)),
+    },
+    Case {
+        name: "signal_the_agent",
+        ways: BOTH,
+        body: |w| Box::pin(signal(w)),
+    },
+    Case {
+        name: "trace_a_process",
+        ways: BOTH,
+        body: |w| Box::pin(trace(w)),
+    },
+    Case {
+        name: "write_a_git_dir",
+        ways: BOTH,
+        body: |w| Box::pin(write_git(w)),
+    },
+    Case {
+        name: "become_another_user",
+        ways: BOTH,
+        body: |w| Box::pin(other_user(w)),
+    },
+    Case {
+        name: "mount_and_unshare",
+        ways: BOTH,
+        body: |w| Box::pin(mount(w)),
+    },
+    Case {
+        name: "gain_rights_by_a_setuid_program",
+        ways: BOTH,
+        body: |w| Box::pin(setuid_program(w)),
+    },
+    Case {
+        name: "type_into_the_terminal",
+        ways: BOTH,
+        body: |w| Box::pin(terminal(w)),
+    },
+    Case {
+        name: "open_a_netlink_socket",
+        ways: BOTH,
+        body: |w| Box::pin(netlink(w)),
+    },
+    Case {
+        name: "write_kernel_settings",
+        ways: BOTH,
+        body: |w| Box::pin(kernel_settings(w)),
+    },
+    Case {
+        name: "loopback_of_its_own",
+        ways: WITH,
+        body: |w| Box::pin(own_loopback(w)),
+    },
+    Case {
+        name: "the_self_test_names_the_tier",
+        ways: BOTH,
+        body: |w| Box::pin(self_test(w)),
+    },
+    Case {
+        name: "the_self_test_as_nobody",
+        ways: WITH,
+        body: |w| Box::pin(as_nobody(w)),
+    },
 ];
 
 async fn works(world: World) {
@@ -44,7 +148,10 @@ async fn works(world: World) {
                   echo x > \"$HOME/x\" && echo y > \"$TMPDIR/y\" && echo err >&2 && \
                   test -r /etc/passwd && ls /usr/bin > /dev/null";
     let output = world.sh(script, &[]).await;
-    assert_eq!((output.exit, output.output.as_str()), (Exit::Code(0), "hello\nerr\n"));
+    assert_eq!(
+        (output.exit, output.output.as_str()),
+        (Exit::Code(0), "hello\nerr\n")
+    );
     assert!(world.path("tree/a/b/file").exists());
 }
 
@@ -59,7 +166,12 @@ async fn write_outside(world: World) {
     assert_eq!(secret, "TOPSECRET");
     let output = world.sh("rm -rf \"$1\"", &[&world.text("secret")]).await;
     assert!(world.path("secret").exists(), "{}", output.output);
-    for system in ["/etc/fm-escape", "/usr/fm-escape", "/root/fm-escape", "/fm-escape"] {
+    for system in [
+        "/etc/fm-escape",
+        "/usr/fm-escape",
+        "/root/fm-escape",
+        "/fm-escape",
+    ] {
         world.attempt("write", system).await;
         assert!(!std::path::Path::new(system).exists(), "{system}");
     }
@@ -67,10 +179,14 @@ async fn write_outside(world: World) {
 
 async fn write_by_link(world: World) {
     let outside = world.text("outside");
-    world.sh("ln -s \"$1\" link; echo x > link", &[&outside]).await;
+    world
+        .sh("ln -s \"$1\" link; echo x > link", &[&outside])
+        .await;
     assert!(world.path("tree/link").is_symlink());
     let folder = world.text("");
-    world.sh("ln -s \"$1\" dir; echo x > dir/outside", &[&folder]).await;
+    world
+        .sh("ln -s \"$1\" dir; echo x > dir/outside", &[&folder])
+        .await;
     assert!(!world.path("outside").exists());
     let output = world.sh("cat dir/secret", &[]).await;
     assert!(!output.output.contains("TOPSECRET"));
@@ -87,17 +203,30 @@ async fn write_by_proc(world: World) {
 
 async fn rename_out(world: World) {
     let script = "echo x > f; mv f \"$1\"; ln \"$2\" here; cat here";
-    let output = world.sh(script, &[&world.text("outside"), &world.text("secret")]).await;
+    let output = world
+        .sh(script, &[&world.text("outside"), &world.text("secret")])
+        .await;
     assert!(!world.path("outside").exists());
     assert!(!output.output.contains("TOPSECRET"), "{}", output.output);
 }
 
 async fn read_secret(world: World) {
     world.refused("read", &world.text("secret")).await;
-    let output = world.sh("cat /proc/self/root$1 /proc/1/root$1; cat ../secret", &[&world.text("secret")]).await;
+    let output = world
+        .sh(
+            "cat /proc/self/root$1 /proc/1/root$1; cat ../secret",
+            &[&world.text("secret")],
+        )
+        .await;
     assert!(!output.output.contains("TOPSECRET"), "{}", output.output);
     let home = std::env::var("HOME").unwrap_or_default();
-    for name in [".ssh", ".aws", ".netrc", ".git-credentials", ".cargo/credentials.toml"] {
+    for name in [
+        ".ssh",
+        ".aws",
+        ".netrc",
+        ".git-credentials",
+        ".cargo/credentials.toml",
+    ] {
         let script = "cat \"$1\" \"$1\"/* 2>/dev/null; ls \"$1\"/ 2>/dev/null; true";
         let output = world.sh(script, &[&format!("{home}/{name}")]).await;
         assert_eq!(output.output, "", "{name}");
@@ -106,7 +235,12 @@ async fn read_secret(world: World) {
 
 async fn read_shadow(world: World) {
     world.refused("read", "/etc/shadow").await;
-    let output = world.sh("cat /proc/self/root/etc/shadow /etc/gshadow 2>/dev/null", &[]).await;
+    let output = world
+        .sh(
+            "cat /proc/self/root/etc/shadow /etc/gshadow 2>/dev/null",
+            &[],
+        )
+        .await;
     assert_eq!(output.output, "");
 }
 
@@ -117,7 +251,11 @@ async fn read_agent(world: World) {
     }
     let script = "cat /proc/$PPID/environ /proc/1/environ 2>/dev/null | tr '\\0' '\\n'";
     let output = world.sh(script, &[]).await;
-    assert!(!output.output.contains("CARGO_MANIFEST_DIR"), "{}", output.output);
+    assert!(
+        !output.output.contains("CARGO_MANIFEST_DIR"),
+        "{}",
+        output.output
+    );
 }
 
 async fn see_env(world: World) {
@@ -126,14 +264,25 @@ async fn see_env(world: World) {
     assert_eq!(output.exit, Exit::Code(0));
     for line in output.output.lines() {
         let name = line.split('=').next().unwrap_or_default();
-        assert!(!name.contains("TOKEN") && !name.contains("SECRET") && name != "SSH_AUTH_SOCK", "{line}");
-        assert!(name != "CARGO_PKG_NAME" && name != "CARGO_MANIFEST_DIR", "{line}");
+        assert!(
+            !name.contains("TOKEN") && !name.contains("SECRET") && name != "SSH_AUTH_SOCK",
+            "{line}"
+        );
+        assert!(
+            name != "CARGO_PKG_NAME" && name != "CARGO_MANIFEST_DIR",
+            "{line}"
+        );
     }
 }
 
 async fn chmod_outside(world: World) {
     use std::os::unix::fs::PermissionsExt;
-    let mode = || std::fs::metadata(world.path("secret")).expect("secret").permissions().mode();
+    let mode = || {
+        std::fs::metadata(world.path("secret"))
+            .expect("secret")
+            .permissions()
+            .mode()
+    };
     let before = mode();
     world.refused("chmod", &world.text("secret")).await;
     assert_eq!(mode(), before);
@@ -181,10 +330,18 @@ async fn unix_abstract(world: World) {
 }
 
 async fn signal(world: World) {
-    let mut victim = std::process::Command::new("sleep").arg("300").spawn().expect("victim");
+    let mut victim = std::process::Command::new("sleep")
+        .arg("300")
+        .spawn()
+        .expect("victim");
     world.refused("signal", &victim.id().to_string()).await;
-    world.sh("kill -9 $1; kill -9 -1", &[&victim.id().to_string()]).await;
-    assert!(victim.try_wait().expect("look").is_none(), "the victim is dead");
+    world
+        .sh("kill -9 $1; kill -9 -1", &[&victim.id().to_string()])
+        .await;
+    assert!(
+        victim.try_wait().expect("look").is_none(),
+        "the victim is dead"
+    );
     victim.kill().expect("end it");
     victim.wait().expect("reap it");
 }
@@ -218,17 +375,38 @@ async fn mount(world: World) {
     world.refused("unshare", "").await;
     let output = world.sh("unshare -Ur true", &[]).await;
     assert_ne!(output.exit, Exit::Code(0), "{}", output.output);
-    let output = world.sh("grep -E '^(Cap(Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status", &[]).await;
+    let output = world
+        .sh(
+            "grep -E '^(Cap(Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status",
+            &[],
+        )
+        .await;
     if world.way == Way::Namespaces {
-        assert!(output.output.contains("CapEff:\t0000000000000000"), "{}", output.output);
-        assert!(output.output.contains("CapBnd:\t0000000000000000"), "{}", output.output);
-        assert!(output.output.contains("NoNewPrivs:\t1"), "{}", output.output);
+        assert!(
+            output.output.contains("CapEff:\t0000000000000000"),
+            "{}",
+            output.output
+        );
+        assert!(
+            output.output.contains("CapBnd:\t0000000000000000"),
+            "{}",
+            output.output
+        );
+        assert!(
+            output.output.contains("NoNewPrivs:\t1"),
+            "{}",
+            output.output
+        );
     }
 }
 
 async fn setuid_program(world: World) {
     let output = world.sh("su -c id root < /dev/null; sudo -n id", &[]).await;
-    assert!(!output.output.contains("uid=0(root) gid=0(root) groups"), "{}", output.output);
+    assert!(
+        !output.output.contains("uid=0(root) gid=0(root) groups"),
+        "{}",
+        output.output
+    );
 }
 
 async fn terminal(world: World) {
@@ -251,7 +429,11 @@ async fn netlink(world: World) {
 }
 
 async fn kernel_settings(world: World) {
-    for name in ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/sys/kernel/mm/ksm/run"] {
+    for name in [
+        "/proc/sys/kernel/hostname",
+        "/proc/sysrq-trigger",
+        "/sys/kernel/mm/ksm/run",
+    ] {
         if std::path::Path::new(name).exists() {
             let output = world.sh("echo 0 > \"$1\"", &[name]).await;
             assert_ne!(output.exit, Exit::Code(0), "{name}");
@@ -277,14 +459,20 @@ async fn self_test(world: World) {
     let none = sandbox_probe::probe(None, world.folder.path()).await;
     assert_eq!(none.tier.as_str(), "none");
     let wrong = sandbox_probe::probe(Some("/bin/true".into()), world.folder.path()).await;
-    assert_eq!(wrong.tier.as_str(), "none", "a helper that does nothing holds nothing");
+    assert_eq!(
+        wrong.tier.as_str(),
+        "none",
+        "a helper that does nothing holds nothing"
+    );
 }
 
 /// The same without root's rights. Needs root to give them up.
 async fn as_nobody(_: World) {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
-    if !std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0) {
+    if !std::fs::metadata("/proc/self")
+        .is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0)
+    {
         return;
     }
     let place = tempfile::tempdir().expect("a folder that nobody can enter");
@@ -308,6 +496,13 @@ async fn as_nobody(_: World) {
         .output()
         .expect("run as nobody");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.starts_with("tier=full None"), "{text} {}", String::from_utf8_lossy(&output.stderr));
-    until("nothing is left", || crate::support::processes_with(&scratch).is_empty()).await;
+    assert!(
+        text.starts_with("tier=full None"),
+        "{text} {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    until("nothing is left", || {
+        crate::support::processes_with(&scratch).is_empty()
+    })
+    .await;
 }

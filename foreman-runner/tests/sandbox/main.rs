@@ -1,5 +1,10 @@
 //! The sandbox against real processes. This program is its own helper, hence no
 //! standard harness: `main` answers to `__sandbox` before anything else.
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test program: it stops at what is unexpected, and its output is the report"
+)]
 
 #[cfg(target_os = "linux")]
 mod escapes;
@@ -10,7 +15,10 @@ mod support;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|it| it == foreman_runner::sandbox::HELPER_ARGUMENT) {
+    if arguments
+        .first()
+        .is_some_and(|it| it == foreman_runner::sandbox::HELPER_ARGUMENT)
+    {
         return foreman_runner::sandbox::helper_main(arguments.get(1..).unwrap_or_default());
     }
     run(&arguments)

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How a case is confined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     Namespaces,
     Fallback,
 }
@@ -24,25 +24,28 @@ pub enum Way {
 type Body = fn(World) -> Pin<Box<dyn Future<Output = ()>>>;
 
 #[derive(Clone, Copy)]
-pub struct Case {
-    pub name: &'static str,
-    pub ways: &'static [Way],
-    pub body: Body,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) ways: &'static [Way],
+    pub(crate) body: Body,
 }
 
-pub const BOTH: &[Way] = &[Way::Namespaces, Way::Fallback];
-pub const WITH: &[Way] = &[Way::Namespaces];
+pub(crate) const BOTH: &[Way] = &[Way::Namespaces, Way::Fallback];
+pub(crate) const WITH: &[Way] = &[Way::Namespaces];
 
 /// A test's folders: `tree` is writable in the sandbox, `secret` is beside it.
-pub struct World {
-    pub way: Way,
-    pub folder: tempfile::TempDir,
-    pub sandbox: ProcessSandbox,
+pub(crate) struct World {
+    pub(crate) way: Way,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) sandbox: ProcessSandbox,
 }
 
 impl World {
-    pub fn new(way: Way) -> Self {
-        let folder = tempfile::Builder::new().prefix("fm-sb-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temp folder");
+    pub(crate) fn new(way: Way) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("fm-sb-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("temp folder");
         let path = folder.path();
         std::fs::write(path.join("secret"), "TOPSECRET").expect("secret");
         std::fs::create_dir(path.join("git")).expect("git dir");
@@ -54,21 +57,27 @@ impl World {
         };
         let mut settings = SandboxSettings::new(layout);
         settings.namespaces = way == Way::Namespaces;
-        settings.read.push(std::env::current_exe().expect("own path"));
+        settings
+            .read
+            .push(std::env::current_exe().expect("own path"));
         settings.read.push(path.join("git"));
         let sandbox = ProcessSandbox::new(settings, Tier::None).expect("sandbox");
-        Self { way, folder, sandbox }
+        Self {
+            way,
+            folder,
+            sandbox,
+        }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_string_lossy().into_owned()
     }
 
-    pub fn command(&self, argv: &[&str]) -> SandboxCommand {
+    pub(crate) fn command(&self, argv: &[&str]) -> SandboxCommand {
         SandboxCommand {
             argv: argv.iter().map(|it| (*it).to_owned()).collect(),
             dir: self.path("tree"),
@@ -79,32 +88,41 @@ impl World {
         }
     }
 
-    pub async fn run(&self, argv: &[&str]) -> Result<CommandOutput, SandboxError> {
-        self.sandbox.run(self.command(argv), &CancellationToken::new()).await
+    pub(crate) async fn run(&self, argv: &[&str]) -> Result<CommandOutput, SandboxError> {
+        self.sandbox
+            .run(self.command(argv), &CancellationToken::new())
+            .await
     }
 
     /// Runs a shell script; `$1`… are `arguments`.
-    pub async fn sh(&self, script: &str, arguments: &[&str]) -> CommandOutput {
+    pub(crate) async fn sh(&self, script: &str, arguments: &[&str]) -> CommandOutput {
         let mut argv = vec!["/bin/sh", "-c", script, "sh"];
         argv.extend(arguments);
         self.run(&argv).await.expect("the sandbox runs")
     }
 
     /// Runs an attempt of the helper.
-    pub async fn attempt(&self, name: &str, argument: &str) -> CommandOutput {
+    pub(crate) async fn attempt(&self, name: &str, argument: &str) -> CommandOutput {
         let exe = std::env::current_exe().expect("own path");
         let exe = exe.to_string_lossy().into_owned();
-        self.run(&[&exe, "__sandbox", "attempt", name, argument]).await.expect("the sandbox runs")
+        self.run(&[&exe, "__sandbox", "attempt", name, argument])
+            .await
+            .expect("the sandbox runs")
     }
 
-    pub async fn refused(&self, name: &str, argument: &str) {
+    pub(crate) async fn refused(&self, name: &str, argument: &str) {
         let output = self.attempt(name, argument).await;
-        assert_eq!(output.exit, Exit::Code(77), "{name} {argument}: {}", output.output);
+        assert_eq!(
+            output.exit,
+            Exit::Code(77),
+            "{name} {argument}: {}",
+            output.output
+        );
     }
 }
 
 /// Waits for a condition, with a deadline.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
@@ -113,20 +131,22 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Processes whose command line holds `marker`.
-pub fn processes_with(marker: &str) -> Vec<i32> {
+pub(crate) fn processes_with(marker: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let zombie = state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
+        let zombie = state
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'));
         !zombie && String::from_utf8_lossy(&line).contains(marker)
     })
     .collect()
 }
 
 /// This program in another role, for tests that need a second agent process.
-pub fn play(role: &str, arguments: &[String]) -> ExitCode {
+pub(crate) fn play(role: &str, arguments: &[String]) -> ExitCode {
     let runtime = runtime();
     match (role, arguments) {
         ("agent", [folder, script]) => {
@@ -141,7 +161,7 @@ pub fn play(role: &str, arguments: &[String]) -> ExitCode {
             let command = SandboxCommand {
                 argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
                 dir: layout.tree,
-                timeout: Duration::from_secs(300),
+                timeout: Duration::from_mins(5),
                 output_bytes_max: 1024,
                 network: false,
                 env: BTreeMap::new(),
@@ -164,11 +184,14 @@ pub fn play(role: &str, arguments: &[String]) -> ExitCode {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime")
 }
 
 /// Runs every case in every way it is for, unless a filter leaves it out.
-pub fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
+pub(crate) fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
     let filters: Vec<&String> = arguments.iter().filter(|it| !it.starts_with('-')).collect();
     let list = arguments.iter().any(|it| it == "--list");
     let (mut passed, mut failed, mut filtered) = (0, Vec::new(), 0);
@@ -186,7 +209,10 @@ pub fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 runtime().block_on((case.body)(World::new(*way)));
             }));
-            println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+            println!(
+                "test {name} ... {}",
+                if outcome.is_ok() { "ok" } else { "FAILED" }
+            );
             match outcome {
                 Ok(()) => passed += 1,
                 Err(_) => failed.push(name),
@@ -198,5 +224,9 @@ pub fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
         "\ntest result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {filtered} filtered out",
         failed.len()
     );
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

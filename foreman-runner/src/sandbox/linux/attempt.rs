@@ -28,7 +28,9 @@ type Tried = Result<(), Box<dyn std::error::Error>>;
 
 /// `attempt NAME ARGUMENT`.
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
-    let [name, argument] = arguments else { return ExitCode::FAILURE };
+    let [name, argument] = arguments else {
+        return ExitCode::FAILURE;
+    };
     let attempt: fn(&str) -> Tried = match name.as_str() {
         "read" => read,
         "write" => write,
@@ -63,7 +65,10 @@ fn write(path: &str) -> Tried {
 }
 
 fn chmod(path: &str) -> Tried {
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o777))?)
+    Ok(fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o777),
+    )?)
 }
 
 fn tcp(address: &str) -> Tried {
@@ -98,7 +103,13 @@ fn new_namespace(_: &str) -> Tried {
 }
 
 fn new_mount(path: &str) -> Tried {
-    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), None::<&str>)?)
+    Ok(mount(
+        Some("tmpfs"),
+        path,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?)
 }
 
 fn other_user(uid: &str) -> Tried {

@@ -70,7 +70,12 @@ fn run(channel: &mut Channel) -> Result<ExitCode, Failed> {
             channel.report(&exec_report(&policy, &error));
             return Ok(ExitCode::SUCCESS);
         }
-        Err(_) => return Err(Failed::new("start the command", "the starting thread panicked")),
+        Err(_) => {
+            return Err(Failed::new(
+                "start the command",
+                "the starting thread panicked",
+            ));
+        }
     };
     thread::spawn(move || {
         while let Ok(Some(request)) = Channel::read::<Request>(&mut lines) {
@@ -110,7 +115,11 @@ pub(crate) fn command(policy: &Policy) -> Result<Command, Failed> {
         .split_first()
         .ok_or_else(|| Failed::new("read the policy", "the command is empty"))?;
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(&policy.env).current_dir(&policy.dir);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(&policy.env)
+        .current_dir(&policy.dir);
     command.stdin(Stdio::null());
     Ok(command)
 }

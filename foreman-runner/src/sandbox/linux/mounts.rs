@@ -31,11 +31,23 @@ struct Shown {
 pub(crate) fn change_root(policy: &Policy) -> Result<Vec<(String, String)>, Failed> {
     let root = &policy.new_root;
     let mut missing = Vec::new();
-    bare_mount(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
-        .step("detach the mounts")?;
+    bare_mount(
+        None,
+        Path::new("/"),
+        None,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None,
+    )
+    .step("detach the mounts")?;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    bare_mount(Some(Path::new("tmpfs")), root, Some("tmpfs"), quiet, Some(SKELETON))
-        .step("mount the new root")?;
+    bare_mount(
+        Some(Path::new("tmpfs")),
+        root,
+        Some("tmpfs"),
+        quiet,
+        Some(SKELETON),
+    )
+    .step("mount the new root")?;
     show_links(root)?;
     make_proc(root, &mut missing)?;
     make_dev(root)?;
@@ -60,10 +72,22 @@ pub(crate) fn change_root(policy: &Policy) -> Result<Vec<(String, String)>, Fail
 
 /// Whether a file system in memory can be mounted at `place`.
 pub(crate) fn try_mount(place: &Path) -> Result<(), Failed> {
-    bare_mount(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
-        .step("detach the mounts")?;
-    bare_mount(Some(Path::new("tmpfs")), place, Some("tmpfs"), MsFlags::empty(), Some(SKELETON))
-        .step("mount in a user namespace")
+    bare_mount(
+        None,
+        Path::new("/"),
+        None,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None,
+    )
+    .step("detach the mounts")?;
+    bare_mount(
+        Some(Path::new("tmpfs")),
+        place,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some(SKELETON),
+    )
+    .step("mount in a user namespace")
 }
 
 fn bare_mount(
@@ -79,7 +103,9 @@ fn bare_mount(
 /// Links at the top of the system, such as `/bin`, as they are.
 fn show_links(root: &Path) -> Result<(), Failed> {
     for entry in fs::read_dir("/").step("read /")?.flatten() {
-        let Ok(destination) = fs::read_link(entry.path()) else { continue };
+        let Ok(destination) = fs::read_link(entry.path()) else {
+            continue;
+        };
         let link = inside(root, &entry.path());
         symlink(destination, &link).step("make a link of the new root")?;
     }
@@ -91,29 +117,39 @@ fn show_links(root: &Path) -> Result<(), Failed> {
 fn shown_in_order(policy: &Policy) -> Vec<Shown> {
     let real = |path: &Path, writable| {
         let source = path.canonicalize().ok()?;
-        Some(Shown { target: source.clone(), source, writable })
+        Some(Shown {
+            target: source.clone(),
+            source,
+            writable,
+        })
     };
-    let read = policy.read.iter().filter_map(|path| real(path, false));
-    let write = policy.write.iter().filter_map(|path| real(path, true));
-    let mut wanted: Vec<Shown> = read.chain(write).collect();
+    let granted = policy.read.iter().filter_map(|path| real(path, false));
+    let granted = granted.chain(policy.write.iter().filter_map(|path| real(path, true)));
+    let mut wanted: Vec<Shown> = granted.collect();
     for target in ["/tmp", "/var/tmp"] {
         let (source, target) = (policy.tmp.clone(), PathBuf::from(target));
-        wanted.push(Shown { source, target, writable: true });
+        wanted.push(Shown {
+            source,
+            target,
+            writable: true,
+        });
     }
     let depth = |shown: &Shown| shown.target.components().count();
     // At one place what is writable comes last and lies on top.
     wanted.sort_by(|left, right| {
-        depth(left).cmp(&depth(right)).then(left.writable.cmp(&right.writable))
+        depth(left)
+            .cmp(&depth(right))
+            .then(left.writable.cmp(&right.writable))
     });
     let mut shown: Vec<Shown> = Vec::new();
-    for wanted in wanted {
-        let around = shown.iter().rfind(|it| is_beneath(&wanted.target, &it.target));
+    for one in wanted {
+        let around = shown.iter().rfind(|it| is_beneath(&one.target, &it.target));
         // Already there, as readable as it would be made.
         let there = around.is_some_and(|it| {
-            it.source == it.target && it.writable == wanted.writable && wanted.source == wanted.target
+            it.source == it.target && it.writable == one.writable && one.source == one.target
         });
         if !there {
-            shown.push(wanted);
+            shown.push(one);
         }
     }
     shown
@@ -162,12 +198,24 @@ fn make_place(source: &Path, target: &Path) -> Result<(), Failed> {
 /// `writable`.
 fn bind(source: &Path, target: &Path, writable: bool) -> Result<(), Failed> {
     let step = format!("bind {}", source.display());
-    bare_mount(Some(source), target, None, MsFlags::MS_BIND | MsFlags::MS_REC, None).step(&step)?;
+    bare_mount(
+        Some(source),
+        target,
+        None,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None,
+    )
+    .step(&step)?;
     for place in mounts_beneath(target)? {
         // A mount beneath a writable folder was not granted for itself.
         remount(&place, writable && place == target)?;
     }
-    if !writable && !statvfs(target).step(&step)?.flags().contains(FsFlags::ST_RDONLY) {
+    if !writable
+        && !statvfs(target)
+            .step(&step)?
+            .flags()
+            .contains(FsFlags::ST_RDONLY)
+    {
         return Err(Failed::new(step, "it stayed writable"));
     }
     Ok(())
@@ -175,7 +223,9 @@ fn bind(source: &Path, target: &Path, writable: bool) -> Result<(), Failed> {
 
 /// Remounts one mount with its locked flags, and ours.
 fn remount(place: &Path, writable: bool) -> Result<(), Failed> {
-    let Ok(state) = statvfs(place) else { return Ok(()) };
+    let Ok(state) = statvfs(place) else {
+        return Ok(());
+    };
     let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let locked = [
         (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
@@ -202,7 +252,10 @@ fn remount(place: &Path, writable: bool) -> Result<(), Failed> {
 /// Mount points at and beneath `target`, from the kernel's own list.
 fn mounts_beneath(target: &Path) -> Result<Vec<PathBuf>, Failed> {
     let list = fs::read_to_string("/proc/self/mountinfo").step("read the list of mounts")?;
-    let places = list.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+    let places = list
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(unescaped);
     let mut places: Vec<PathBuf> = places.filter(|place| is_beneath(place, target)).collect();
     places.dedup();
     if places.iter().all(|place| place != target) {
@@ -218,29 +271,36 @@ fn unescaped(field: &str) -> PathBuf {
     while let Some((first, after)) = rest.split_first() {
         let octal = (*first == b'\\').then(|| after.get(0..3)).flatten();
         let code = octal.and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            bytes.push(byte);
+            rest = after.get(3..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
-    PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(&bytes).into_owned()))
+    PathBuf::from(std::ffi::OsString::from(
+        String::from_utf8_lossy(&bytes).into_owned(),
+    ))
 }
 
 /// Covers one path with something empty.
 fn hide(root: &Path, path: &Path) -> Result<(), Failed> {
     let target = inside(root, path);
     let step = format!("hide {}", path.display());
-    let Ok(metadata) = fs::symlink_metadata(&target) else { return Ok(()) };
+    let Ok(metadata) = fs::symlink_metadata(&target) else {
+        return Ok(());
+    };
     if metadata.is_dir() {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
-        bare_mount(Some(Path::new("tmpfs")), &target, Some("tmpfs"), flags, Some("mode=000,size=4k"))
-            .step(&step)
+        bare_mount(
+            Some(Path::new("tmpfs")),
+            &target,
+            Some("tmpfs"),
+            flags,
+            Some("mode=000,size=4k"),
+        )
+        .step(&step)
     } else if metadata.is_file() {
         let nothing = Path::new("/dev/null");
         bare_mount(Some(nothing), &target, None, MsFlags::MS_BIND, None).step(&step)
@@ -281,18 +341,36 @@ fn make_dev(root: &Path) -> Result<(), Failed> {
                 .step(&format!("bind {}", source.display()))?;
         }
     }
-    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")]
-    {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
         symlink(target, dev.join(name)).step("make a link of /dev")?;
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    bare_mount(Some(Path::new("tmpfs")), &dev.join("shm"), Some("tmpfs"), flags, Some(SHARED_MEMORY))
-        .step("mount /dev/shm")?;
+    bare_mount(
+        Some(Path::new("tmpfs")),
+        &dev.join("shm"),
+        Some("tmpfs"),
+        flags,
+        Some(SHARED_MEMORY),
+    )
+    .step("mount /dev/shm")?;
     // A terminal of one's own is a comfort: without it only tests of terminals fail.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let options = Some("newinstance,ptmxmode=0666,mode=620");
-    if bare_mount(Some(Path::new("devpts")), &dev.join("pts"), Some("devpts"), flags, options).is_err() {
+    if bare_mount(
+        Some(Path::new("devpts")),
+        &dev.join("pts"),
+        Some("devpts"),
+        flags,
+        options,
+    )
+    .is_err()
+    {
         tracing::debug!("no devpts in the sandbox");
     }
     Ok(())
@@ -311,7 +389,13 @@ fn pivot(root: &Path) -> Result<(), Failed> {
 mod tests {
     #[test]
     fn escapes_of_the_mount_list_are_undone() {
-        assert_eq!(super::unescaped(r"/a\040b\134c"), std::path::Path::new(r"/a b\c"));
-        assert_eq!(super::unescaped(r"/plain\"), std::path::Path::new(r"/plain\"));
+        assert_eq!(
+            super::unescaped(r"/a\040b\134c"),
+            std::path::Path::new(r"/a b\c")
+        );
+        assert_eq!(
+            super::unescaped(r"/plain\"),
+            std::path::Path::new(r"/plain\")
+        );
     }
 }

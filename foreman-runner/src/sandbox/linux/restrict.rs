@@ -12,8 +12,8 @@ use landlock::{
 use nix::sys::resource::{Resource, setrlimit};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capability_is_in_bounding_set,
-    clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    set_capabilities_secure_bits, set_no_new_privs,
 };
 
 use super::super::environment::is_beneath;
@@ -44,10 +44,16 @@ pub(crate) fn restrict(policy: &Policy, within: Within) -> Result<Vec<(String, S
     match landlock(policy, within)? {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => {
-            missing.push(("landlock".to_owned(), "the kernel enforces a part of it".to_owned()));
+            missing.push((
+                "landlock".to_owned(),
+                "the kernel enforces a part of it".to_owned(),
+            ));
         }
         RulesetStatus::NotEnforced => {
-            missing.push(("landlock".to_owned(), "the kernel does not have it".to_owned()));
+            missing.push((
+                "landlock".to_owned(),
+                "the kernel does not have it".to_owned(),
+            ));
         }
     }
     drop_capabilities(within)?;
@@ -74,25 +80,46 @@ fn landlock(policy: &Policy, within: Within) -> Result<RulesetStatus, Failed> {
     let read = AccessFs::from_read(LANDLOCK);
     let all = AccessFs::from_all(LANDLOCK);
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
-    let mut rules = Ruleset::default().set_compatibility(CompatLevel::BestEffort)
-        .handle_access(all).step("landlock: files")?
-        .scope(Scope::from_all(LANDLOCK)).step("landlock: scope")?;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .step("landlock: files")?
+        .scope(Scope::from_all(LANDLOCK))
+        .step("landlock: scope")?;
     if within == Within::Host && !policy.network {
-        rules = rules.handle_access(AccessNet::from_all(LANDLOCK)).step("landlock: network")?;
+        rules = rules
+            .handle_access(AccessNet::from_all(LANDLOCK))
+            .step("landlock: network")?;
     }
     let mut rules = rules.create().step("landlock: create")?;
     let roots = policy.read.iter().filter(|path| path.is_dir()).cloned();
-    let (listed, readable) = (roots.collect::<Vec<_>>(), expanded(&policy.read, &policy.hide));
+    let (listed, readable) = (
+        roots.collect::<Vec<_>>(),
+        expanded(&policy.read, &policy.hide),
+    );
     let writable = expanded(&policy.write, &policy.hide);
     let mut grants: Vec<(Vec<PathBuf>, BitFlags<AccessFs>)> = vec![
         (listed, AccessFs::ReadDir.into()),
         (readable, read),
         (writable, all),
-        (paths(&["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"]), device),
+        (
+            paths(&[
+                "/dev/null",
+                "/dev/zero",
+                "/dev/full",
+                "/dev/random",
+                "/dev/urandom",
+                "/dev/tty",
+            ]),
+            device,
+        ),
     ];
     if within == Within::Namespaces {
         grants.push((paths(&["/"]), AccessFs::ReadDir.into()));
-        grants.push((paths(&["/proc"]), AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile));
+        grants.push((
+            paths(&["/proc"]),
+            AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile,
+        ));
         grants.push((paths(&["/dev/pts"]), device | AccessFs::ReadDir));
         grants.push((paths(&["/dev/shm", "/tmp", "/var/tmp"]), all));
     } else {
@@ -109,8 +136,16 @@ fn landlock(policy: &Policy, within: Within) -> Result<RulesetStatus, Failed> {
 
 /// What of the host's `/proc` tells nothing about other processes.
 const HOST_PROC: &[&str] = &[
-    "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/uptime",
-    "/proc/version", "/proc/filesystems", "/proc/sys/kernel", "/proc/sys/vm", "/proc/sys/fs",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/loadavg",
+    "/proc/uptime",
+    "/proc/version",
+    "/proc/filesystems",
+    "/proc/sys/kernel",
+    "/proc/sys/vm",
+    "/proc/sys/fs",
 ];
 
 fn paths(names: &[&str]) -> Vec<PathBuf> {
@@ -158,6 +193,10 @@ fn drop_capabilities(within: Within) -> Result<(), Failed> {
         set_capabilities_secure_bits(locked).step("give up root's rights")?;
     }
     let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let sets = CapabilitySets {
+        effective: none,
+        permitted: none,
+        inheritable: none,
+    };
     set_capabilities(None, sets).step("drop capabilities")
 }

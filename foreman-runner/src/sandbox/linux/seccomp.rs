@@ -24,21 +24,53 @@ const TIOCLINUX: u64 = 0x541C;
 /// Refused with "operation not permitted".
 const REFUSED: &[i64] = &[
     // Other processes.
-    libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd, libc::SYS_kcmp, libc::SYS_process_madvise,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_process_madvise,
     // Mounts and namespaces.
-    libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot,
-    libc::SYS_move_mount, libc::SYS_open_tree, libc::SYS_fsopen, libc::SYS_fsconfig,
-    libc::SYS_fsmount, libc::SYS_fspick, libc::SYS_mount_setattr, libc::SYS_unshare,
-    libc::SYS_setns, libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_name_to_handle_at,
     // Keys, tracing, modules and the like.
-    libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_bpf,
-    libc::SYS_perf_event_open, libc::SYS_userfaultfd, libc::SYS_fanotify_init,
-    libc::SYS_kexec_load, libc::SYS_init_module, libc::SYS_finit_module,
-    libc::SYS_delete_module, libc::SYS_reboot, libc::SYS_swapon, libc::SYS_swapoff,
-    libc::SYS_acct, libc::SYS_quotactl, libc::SYS_syslog, libc::SYS_vhangup,
-    libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_clock_adjtime,
-    libc::SYS_adjtimex, libc::SYS_sethostname, libc::SYS_setdomainname,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_fanotify_init,
+    libc::SYS_kexec_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_iopl,
     #[cfg(target_arch = "x86_64")]
@@ -49,8 +81,12 @@ const REFUSED: &[i64] = &[
 
 /// Said not to exist, so that programs fall back: `clone3` hides its flags from
 /// a filter, `io_uring` does calls that no filter sees.
-const ABSENT: &[i64] =
-    &[libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+const ABSENT: &[i64] = &[
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+];
 
 /// Applies the filters to the calling thread.
 pub(crate) fn refuse(network: bool, within: Within) -> Result<(), Failed> {
@@ -58,7 +94,10 @@ pub(crate) fn refuse(network: bool, within: Within) -> Result<(), Failed> {
     refused.insert(libc::SYS_ioctl, terminal_input_rules()?);
     refused.insert(libc::SYS_clone, namespace_rules()?);
     apply(refused, libc::EPERM)?;
-    apply(ABSENT.iter().map(|call| (*call, Vec::new())).collect(), libc::ENOSYS)?;
+    apply(
+        ABSENT.iter().map(|call| (*call, Vec::new())).collect(),
+        libc::ENOSYS,
+    )?;
     let sockets = BTreeMap::from([(libc::SYS_socket, socket_rules(network, within)?)]);
     apply(sockets, libc::EAFNOSUPPORT)
 }
@@ -67,7 +106,10 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn apply(mut rules: Rules, errno: i32) -> Result<(), Failed> {
     if cfg!(target_arch = "x86_64") {
-        let twins: Vec<_> = rules.iter().map(|(call, rule)| (call | X32_BIT, rule.clone())).collect();
+        let twins: Vec<_> = rules
+            .iter()
+            .map(|(call, rule)| (call | X32_BIT, rule.clone()))
+            .collect();
         rules.extend(twins);
     }
     let step = "build the filter of system calls";
@@ -80,17 +122,28 @@ fn apply(mut rules: Rules, errno: i32) -> Result<(), Failed> {
 
 /// Typing into a terminal that others read.
 fn terminal_input_rules() -> Result<Vec<SeccompRule>, Failed> {
-    [TIOCSTI, TIOCLINUX].into_iter().map(|request| rule(&[(1, SeccompCmpOp::Eq, request)])).collect()
+    [TIOCSTI, TIOCLINUX]
+        .into_iter()
+        .map(|request| rule(&[(1, SeccompCmpOp::Eq, request)]))
+        .collect()
 }
 
 /// New namespaces by clone.
 fn namespace_rules() -> Result<Vec<SeccompRule>, Failed> {
     let flags = [
-        libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWPID, libc::CLONE_NEWNET,
-        libc::CLONE_NEWIPC, libc::CLONE_NEWUTS, libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWCGROUP,
     ];
     let flag = |flag: i32| u64::from(flag.unsigned_abs());
-    flags.into_iter().map(|it| rule(&[(0, SeccompCmpOp::MaskedEq(flag(it)), flag(it))])).collect()
+    flags
+        .into_iter()
+        .map(|it| rule(&[(0, SeccompCmpOp::MaskedEq(flag(it)), flag(it))]))
+        .collect()
 }
 
 /// Families of sockets that are not on the list of allowed ones. Without a
@@ -120,7 +173,12 @@ fn socket_rules(network: bool, within: Within) -> Result<Vec<SeccompRule>, Faile
 fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, Failed> {
     let step = "build a rule of system calls";
     let conditions = conditions.iter().map(|(argument, comparison, value)| {
-        SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, comparison.clone(), *value)
+        SeccompCondition::new(
+            *argument,
+            SeccompCmpArgLen::Dword,
+            comparison.clone(),
+            *value,
+        )
     });
     SeccompRule::new(conditions.collect::<Result<_, _>>().step(step)?).step(step)
 }

@@ -12,8 +12,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
-use super::super::policy::{Namespaces, Policy, Report, Request};
 use super::super::HELPER_ARGUMENT;
+use super::super::policy::{Namespaces, Policy, Report, Request};
 use super::{Channel, Ended, Failed, Step, namespaces, read_policy};
 
 /// This very program, even if its file was replaced meanwhile.
@@ -39,7 +39,13 @@ fn run(channel: &mut Channel) -> Result<ExitCode, Failed> {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     // What this process can see is not for the command to read.
     prctl::set_dumpable(false).step("close the supervisor's memory")?;
-    let mut watch = Watch { life, pid, inner, started: false, last: None };
+    let mut watch = Watch {
+        life,
+        pid,
+        inner,
+        started: false,
+        last: None,
+    };
     watch.serve(channel)?;
     let status = waitpid(pid, None).step("wait for the command")?;
     if life == "exec" {
@@ -80,13 +86,17 @@ fn start_next_life(life: &str, policy: &Policy) -> Result<(Channel, Child), Fail
 
 /// Without namespaces the child was the command itself.
 fn ended_report(life: &str, status: WaitStatus) -> Report {
-    match status {
-        WaitStatus::Exited(_, code) if life == "exec" => Report::Exited(code),
-        WaitStatus::Signaled(_, signal, _) if life == "exec" => Report::Signaled(signal as i32),
-        other => Report::Setup {
-            step: "wait for the command".to_owned(),
-            reason: format!("unexpected end: {other:?}"),
-        },
+    if life == "exec" {
+        if let WaitStatus::Exited(_, code) = status {
+            return Report::Exited(code);
+        }
+        if let WaitStatus::Signaled(_, signal, _) = status {
+            return Report::Signaled(signal as i32);
+        }
+    }
+    Report::Setup {
+        step: "wait for the command".to_owned(),
+        reason: format!("unexpected end: {status:?}"),
     }
 }
 
@@ -190,7 +200,10 @@ impl Watch {
                 self.started = true;
                 outer.report(&report);
             }
-            Report::Setup { .. } | Report::Exec { .. } | Report::Exited(_) | Report::Signaled(_) => {
+            Report::Setup { .. }
+            | Report::Exec { .. }
+            | Report::Exited(_)
+            | Report::Signaled(_) => {
                 self.last = Some(report);
             }
         }
@@ -227,7 +240,10 @@ fn wait_for(reports: &LineReader, requests: &LineReader, listening: bool) -> nix
         Err(error) => return Err(error),
     }
     let fired = |index: usize| watched.get(index).and_then(PollFd::any).unwrap_or(false);
-    Ok(Ready { reports: fired(0), requests: fired(1) })
+    Ok(Ready {
+        reports: fired(0),
+        requests: fired(1),
+    })
 }
 
 /// Lines of a stream that is read only when it has something.
@@ -238,7 +254,10 @@ struct LineReader {
 
 impl LineReader {
     fn new(channel: &Channel) -> std::io::Result<Self> {
-        Ok(Self { stream: channel.stream.try_clone()?, pending: Vec::new() })
+        Ok(Self {
+            stream: channel.stream.try_clone()?,
+            pending: Vec::new(),
+        })
     }
 
     /// Takes what is there; false at the stream's end.
@@ -247,7 +266,8 @@ impl LineReader {
         match self.stream.read(&mut piece) {
             Ok(0) => false,
             Ok(length) => {
-                self.pending.extend_from_slice(piece.get(..length).unwrap_or_default());
+                self.pending
+                    .extend_from_slice(piece.get(..length).unwrap_or_default());
                 true
             }
             Err(error) => error.kind() == std::io::ErrorKind::Interrupted,
@@ -296,7 +316,9 @@ fn kill_tree(pid: Pid) {
 fn children_of(parent: Pid) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| parent_of(*pid) == Some(parent.as_raw())).map(Pid::from_raw).collect()
+    pids.filter(|pid| parent_of(*pid) == Some(parent.as_raw()))
+        .map(Pid::from_raw)
+        .collect()
 }
 
 /// The fourth field of `stat`; the second may hold anything, up to its last ')'.
