@@ -93,7 +93,10 @@ fn the_core_reaches_no_adapter_and_no_io() {
         ways.contains_key("serde_json"),
         "the graph is empty: {ways:?}"
     );
-    assert!(reached(&metadata, "foreman-sqlite").contains_key("rusqlite"), "the walk finds nothing");
+    assert!(
+        reached(&metadata, "foreman-sqlite").contains_key("rusqlite"),
+        "the walk finds nothing"
+    );
     for name in FORBIDDEN.iter().chain(&ADAPTERS).chain(&["foreman-bin"]) {
         assert!(
             !ways.contains_key(*name),
