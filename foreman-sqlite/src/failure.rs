@@ -84,10 +84,6 @@ impl Site {
 
     fn describe(&self, error: &rusqlite::Error) -> String {
         let path = self.path.display();
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "SQLite's other codes need no advice"
-        )]
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 format!("another process holds the write lock of {path} for too long")

@@ -3,7 +3,7 @@
 /// Says which network file system `directory` is on, if it is on one.
 #[cfg(target_os = "linux")]
 pub(crate) fn network(directory: &std::path::Path) -> std::io::Result<Option<String>> {
-    let kind = i64::from(rustix::fs::statfs(directory)?.f_type) & 0xffff_ffff;
+    let kind = rustix::fs::statfs(directory)?.f_type & 0xffff_ffff;
     if kind != FUSE {
         return Ok(known(kind).map(ToOwned::to_owned));
     }

@@ -25,3 +25,9 @@ mod tests;
 
 pub use open::OpenError;
 pub use store::SqliteStore;
+pub use writer::Statistics;
+
+/// The version of the `SQLite` that is built in.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}

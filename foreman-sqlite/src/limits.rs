@@ -39,6 +39,9 @@ pub(crate) const CHECKPOINT_PAGES: i64 = 4_000;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tuning {
     pub(crate) poll: Duration,
+    pub(crate) busy: Duration,
+    /// The most pages of the file, as if the disk were so small.
+    pub(crate) pages_max: Option<i64>,
     pub(crate) changes_kept_rows: i64,
     pub(crate) log_entries_max: usize,
 }
@@ -47,6 +50,8 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             poll: POLL_INTERVAL,
+            busy: BUSY_TIMEOUT,
+            pages_max: None,
             changes_kept_rows: CHANGES_KEPT_ROWS,
             log_entries_max: LOG_ENTRIES_MAX,
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::limits::{BUSY_TIMEOUT, CHECKPOINT_PAGES, STATEMENTS_CACHED};
+use crate::limits::{BUSY_TIMEOUT, CHECKPOINT_PAGES, STATEMENTS_CACHED, Tuning};
 use crate::{filesystem, schema};
 
 /// Mode of the directory that is made for a store.
@@ -124,7 +124,7 @@ pub enum OpenError {
 }
 
 /// Opens the writing connection: the file is made if absent, and migrated if older.
-pub(crate) fn writer(path: &Path) -> Result<Connection, OpenError> {
+pub(crate) fn writer(path: &Path, tuning: Tuning) -> Result<Connection, OpenError> {
     prepare_place(path)?;
     let sqlite = |source| sqlite_error(path, source);
     let mut connection = connect(path).map_err(sqlite)?;
@@ -145,6 +145,15 @@ pub(crate) fn writer(path: &Path) -> Result<Connection, OpenError> {
         .pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
         .map_err(sqlite)?;
     migrate(path, &mut connection)?;
+    // Between two looks at other processes' commits a lock is waited for no longer than this.
+    connection
+        .busy_timeout(tuning.poll.min(tuning.busy))
+        .map_err(sqlite)?;
+    if let Some(pages) = tuning.pages_max {
+        connection
+            .pragma_update(None, "max_page_count", pages)
+            .map_err(sqlite)?;
+    }
     Ok(connection)
 }
 
@@ -259,7 +268,15 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
             if from > 0 {
                 back_up(path, from)?;
             }
-            schema::step(&step, from).map_err(failed)?;
+            // A new file holds nothing that a backup could keep: it gets all versions at once.
+            let to = if from == 0 {
+                schema::supported()
+            } else {
+                from + 1
+            };
+            for version in from..to {
+                schema::step(&step, version).map_err(failed)?;
+            }
         }
         step.commit().map_err(failed)?;
         from = schema::version(connection).map_err(failed)?;

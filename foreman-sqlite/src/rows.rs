@@ -21,7 +21,7 @@ pub(crate) struct Stored {
     pub(crate) json: String,
 }
 
-/// The namespace column: empty for cluster-scoped kinds.
+/// The namespace column: empty for cluster-scoped kinds. An empty namespace is an absent one.
 fn namespace(key: &Key) -> &str {
     key.namespace.as_deref().unwrap_or_default()
 }
@@ -42,9 +42,6 @@ pub(crate) fn find(
     kind: &str,
     key: &Key,
 ) -> rusqlite::Result<Option<Stored>> {
-    if key.namespace.as_deref() == Some("") {
-        return Ok(None);
-    }
     connection
         .prepare_cached(
             "SELECT id, revision, uid, json FROM objects WHERE kind = ?1 AND ns = ?2 AND name = ?3",
@@ -94,7 +91,9 @@ pub(crate) fn select(
     ];
     for (column, wanted) in columns {
         if let Some(wanted) = wanted {
-            sql.push_str(&format!(" AND {column} = ?"));
+            sql.push_str(" AND ");
+            sql.push_str(column);
+            sql.push_str(" = ?");
             values.push(SqlValue::Text(wanted.clone()));
         }
     }
@@ -391,7 +390,7 @@ fn stamped(object: &mut Value, revision: i64) -> String {
         object,
         &foreman_core::model::Revision::new(revision.to_string()),
     );
-    object.to_string()
+    serde_json::to_string(object).unwrap_or_else(|_| object.to_string())
 }
 
 fn node(object: &Value) -> Option<&str> {

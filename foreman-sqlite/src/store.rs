@@ -20,7 +20,7 @@ use crate::open::{self, OpenError};
 use crate::readers::{self, Readers};
 use crate::rows::{self, Stored, Tx};
 use crate::watch;
-use crate::writer::Writer;
+use crate::writer::{Statistics, Writer};
 
 /// Objects of every kind in one `SQLite` file.
 ///
@@ -64,7 +64,7 @@ impl SqliteStore {
         entropy: Arc<dyn Entropy>,
         tuning: Tuning,
     ) -> Result<Arc<Self>, OpenError> {
-        let connection = open::writer(path)?;
+        let connection = open::writer(path, tuning)?;
         let head = rows::last_revision(&connection).map_err(|source| OpenError::Sqlite {
             path: path.to_owned(),
             source,
@@ -90,7 +90,7 @@ impl SqliteStore {
         for connection in connections {
             let inbox = inbox.clone();
             store.spawn(path, "sqlite-reader", move || {
-                readers::run(&inbox, &connection)
+                readers::run(&inbox, &connection);
             })?;
         }
         Ok(store)
@@ -129,6 +129,15 @@ impl SqliteStore {
                 retry_after: None,
             }),
         }
+    }
+
+    /// How much the writer did, and in how many transactions.
+    pub fn statistics(&self) -> Statistics {
+        let nothing = Statistics {
+            transactions: 0,
+            changes: 0,
+        };
+        self.writer.as_ref().map_or(nothing, Writer::statistics)
     }
 
     /// What SQLite's own check of the whole file finds wrong; empty when it is sound. Reads the file

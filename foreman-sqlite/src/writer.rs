@@ -1,6 +1,7 @@
 //! The one thread that writes. It takes whatever waits, up to a limit, into one transaction: one
 //! fsync for all. Between transactions it looks for what other processes committed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, mpsc};
 
@@ -10,9 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::failure::{Failure, Site};
 use crate::hub::Hub;
-use crate::limits::{
-    BUSY_TIMEOUT, FOREIGN_CHANGES_MAX, GROUP_CHANGES_MAX, PENDING_WRITES_MAX, Tuning,
-};
+use crate::limits::{FOREIGN_CHANGES_MAX, GROUP_CHANGES_MAX, PENDING_WRITES_MAX, Tuning};
 use crate::rows::{self, Foreign, Tx};
 
 /// One change that waits for its transaction.
@@ -73,6 +72,23 @@ pub(crate) struct Writer {
     messages: mpsc::Sender<Message>,
     places: Arc<Semaphore>,
     site: Site,
+    counts: Arc<Counts>,
+}
+
+/// What the writer did so far.
+#[derive(Debug, Default)]
+struct Counts {
+    transactions: AtomicU64,
+    changes: AtomicU64,
+}
+
+/// What a store's writer did since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Transactions that changed something: each is one fsync.
+    pub transactions: u64,
+    /// Changes of single objects in them.
+    pub changes: u64,
 }
 
 impl Writer {
@@ -86,10 +102,12 @@ impl Writer {
     ) -> (Self, WriterLoop) {
         let (messages, inbox) = mpsc::channel();
         let places = Arc::new(Semaphore::new(PENDING_WRITES_MAX));
+        let counts = Arc::new(Counts::default());
         let writer = Self {
             messages,
             places,
             site: site.clone(),
+            counts: counts.clone(),
         };
         let body = WriterLoop {
             inbox,
@@ -98,6 +116,7 @@ impl Writer {
             hub,
             site,
             tuning,
+            counts,
             seen: None,
             groups: 0,
         };
@@ -125,6 +144,14 @@ impl Writer {
         answer.await.map_err(|_| self.site.unanswered())?
     }
 
+    /// What was done so far.
+    pub(crate) fn statistics(&self) -> Statistics {
+        Statistics {
+            transactions: self.counts.transactions.load(Ordering::Relaxed),
+            changes: self.counts.changes.load(Ordering::Relaxed),
+        }
+    }
+
     /// Tells the thread that somebody watches, so that it looks at other processes' commits.
     pub(crate) fn wake(&self) {
         // A thread that has ended has closed the hub, which is what the watcher then sees.
@@ -140,6 +167,7 @@ pub(crate) struct WriterLoop {
     hub: Arc<Hub>,
     site: Site,
     tuning: Tuning,
+    counts: Arc<Counts>,
     /// `PRAGMA data_version` when the hub was last told of other processes' commits.
     seen: Option<i64>,
     groups: u64,
@@ -207,6 +235,9 @@ impl WriterLoop {
             .commit()
             .map_err(|error| self.site.commit_failed(&error))?;
         if let Some(head) = done.last().map(|entry| entry.revision) {
+            let changes = u64::try_from(done.len()).unwrap_or(u64::MAX);
+            self.counts.transactions.fetch_add(1, Ordering::Relaxed);
+            self.counts.changes.fetch_add(changes, Ordering::Relaxed);
             self.hub.append(done, head);
         }
         Ok(())
@@ -214,8 +245,8 @@ impl WriterLoop {
 
     /// Takes the write lock. While another process holds it, watchers still hear of its commits.
     fn begin(&self) -> Result<Transaction<'_>, StoreError> {
-        let tries = BUSY_TIMEOUT.as_millis() / self.tuning.poll.as_millis().max(1);
-        let mut tried = 0;
+        let tries = self.tuning.busy.as_millis() / self.tuning.poll.as_millis().max(1);
+        let mut misses = 0;
         loop {
             let begun =
                 Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate);
@@ -223,9 +254,9 @@ impl WriterLoop {
                 Ok(transaction) => return Ok(transaction),
                 Err(error)
                     if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-                        && tried < tries =>
+                        && misses < tries =>
                 {
-                    tried += 1;
+                    misses += 1;
                     if let Err(error) = self.read_foreign() {
                         tracing::debug!(%error, "other processes' changes cannot be read");
                     }
