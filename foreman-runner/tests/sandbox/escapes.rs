@@ -137,6 +137,11 @@ pub(crate) const CASES: &[Case] = &[
         body: |w| Box::pin(self_test(w)),
     },
     Case {
+        name: "the_self_test_where_namespaces_are_refused",
+        ways: WITH,
+        body: |w| Box::pin(nested(w)),
+    },
+    Case {
         name: "the_self_test_as_nobody",
         ways: WITH,
         body: |w| Box::pin(as_nobody(w)),
@@ -463,6 +468,23 @@ async fn self_test(world: World) {
         wrong.tier.as_str(),
         "none",
         "a helper that does nothing holds nothing"
+    );
+}
+
+/// A sandbox in the sandbox, where the system refuses new namespaces: the
+/// fallback is taken by itself.
+async fn nested(world: World) {
+    let exe = std::env::current_exe().expect("own path");
+    let argv = [
+        &exe.to_string_lossy(),
+        "role=probe",
+        &world.text("tree/scratch"),
+    ];
+    let output = world.run(&argv).await.expect("runs");
+    assert!(
+        output.output.starts_with("tier=network Some("),
+        "{}",
+        output.output
     );
 }
 

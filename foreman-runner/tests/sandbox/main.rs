@@ -9,6 +9,8 @@
 #[cfg(target_os = "linux")]
 mod escapes;
 #[cfg(target_os = "linux")]
+mod gate;
+#[cfg(target_os = "linux")]
 mod lifetime;
 #[cfg(target_os = "linux")]
 mod support;
@@ -35,6 +37,6 @@ fn run(arguments: &[String]) -> std::process::ExitCode {
     if let Some(role) = arguments.first().and_then(|it| it.strip_prefix("role=")) {
         return support::play(role, arguments.get(1..).unwrap_or_default());
     }
-    let cases: Vec<support::Case> = [escapes::CASES, lifetime::CASES].concat();
+    let cases: Vec<support::Case> = [escapes::CASES, lifetime::CASES, gate::CASES].concat();
     support::run_all(&cases, arguments)
 }
