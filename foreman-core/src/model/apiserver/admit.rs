@@ -61,8 +61,8 @@ pub fn admit<K: Kind>(object: &mut Value) -> Admitted {
 #[derive(Clone, Copy)]
 enum Path<'a> {
     Root,
-    Field(&'a Path<'a>, &'a str),
-    Item(&'a Path<'a>, usize),
+    Field(&'a Self, &'a str),
+    Item(&'a Self, usize),
 }
 
 impl Path<'_> {
@@ -109,7 +109,9 @@ fn drop_nulls(value: &mut Value, schema: &Value) {
         }
         Value::Array(list) => {
             if let Some(below) = schema.get("items") {
-                list.iter_mut().for_each(|child| drop_nulls(child, below));
+                for child in list.iter_mut() {
+                    drop_nulls(child, below);
+                }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -129,12 +131,16 @@ fn default(value: &mut Value, schema: &Value) {
                 }
             }
             if let Some(below) = schema.get("additionalProperties") {
-                map.values_mut().for_each(|child| default(child, below));
+                for child in map.values_mut() {
+                    default(child, below);
+                }
             }
         }
         Value::Array(list) => {
             if let Some(below) = schema.get("items") {
-                list.iter_mut().for_each(|child| default(child, below));
+                for child in list.iter_mut() {
+                    default(child, below);
+                }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
