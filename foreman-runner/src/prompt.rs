@@ -147,10 +147,15 @@ impl TaskPrompt {
     }
 }
 
+/// How [`gate_failed`] begins: a resumed run counts its rounds by it.
+pub const GATE_FAILED_BEGINS: &str = "Your submission was not accepted: the gate failed";
+/// How [`contradiction`] of a GO begins: it is asked once.
+pub const CONTRADICTION_BEGINS: &str = "You submitted GO, but the tree does not differ";
+
 /// What the coder is told when the gate failed on its submission.
 pub fn gate_failed(round: u32, rounds_max: u32, output: &str) -> String {
     format!(
-        "Your submission was not accepted: the gate failed (round {round} of {rounds_max}). Find the cause, change the code \
+        "{GATE_FAILED_BEGINS} (round {round} of {rounds_max}). Find the cause, change the code \
          and submit again. Do not weaken a test or the gate to make it pass.\n{}",
         quoted("gate output", output)
     )
@@ -182,9 +187,10 @@ pub fn review_findings(summary: &str, findings: &[Finding]) -> String {
 /// What is asked when a verdict and the tree contradict each other.
 pub fn contradiction(verdict_go: bool) -> String {
     if verdict_go {
-        "You submitted GO, but the tree does not differ from the commit you started from. Make the change and submit again, \
-         or submit NO-GO and say why nothing has to be changed."
-            .to_owned()
+        format!(
+            "{CONTRADICTION_BEGINS} from the commit you started from. Make the change and submit again, \
+             or submit NO-GO and say why nothing has to be changed."
+        )
     } else {
         "You submitted NO-GO, but you changed the tree. Submit GO if your change does the task; submit NO-GO again if the \
          change is to be thrown away."

@@ -1,0 +1,303 @@
+//! A run with a model: code, review or a free job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreman_core::model::agent::AgentSpec;
+use foreman_core::model::agentic_task::{Checkpoint as CheckpointRecord, TaskKind, Usage};
+use foreman_core::model::meta::Extra;
+use foreman_core::model::outcome::Infrastructure;
+
+use super::end::{Conclusion, Ending};
+use super::hooks::Hooks;
+use super::place::Place;
+use super::{Attempt, Fault, ModelTarget, spent_since};
+use crate::budget::Budget;
+use crate::journal::{OpenedJournal, Replay};
+use crate::limits::OUTPUT_TOKENS_DEFAULT;
+use crate::model_client::{ModelError, OpenAiClient, OpenAiSettings, Timeouts};
+use crate::observe::RunEvent;
+use crate::project::Instructions;
+use crate::prompt::{TaskPrompt, system_prompt};
+use crate::tool::SubmitRole;
+use crate::turn::{LoopSettings, Opening, StuckSettings, TurnLoop};
+use crate::workspace::Checkpoint;
+
+/// Turns of a run whose Agent says nothing (the schema's default).
+const TURNS_DEFAULT: i32 = 50;
+
+/// All that a model's run works with.
+pub(super) struct ModelRun<'a> {
+    pub(super) attempt: &'a Attempt<'a>,
+    pub(super) place: Arc<Place>,
+    pub(super) agent: AgentSpec,
+    pub(super) target: ModelTarget,
+    pub(super) before: Replay,
+    pub(super) opened: OpenedJournal,
+}
+
+impl Attempt<'_> {
+    pub(super) async fn model_run(&self) -> Ending {
+        let Some(agent) = self.job.agent.as_ref().map(|agent| agent.spec.clone()) else {
+            let message = "the task names no Agent, so no model can run it".to_owned();
+            return Ending::fault(&Fault {
+                kind: Infrastructure::Error,
+                message,
+            });
+        };
+        if self
+            .job
+            .task
+            .spec
+            .payload
+            .prompt
+            .as_deref()
+            .unwrap_or_default()
+            .trim()
+            .is_empty()
+            && self.job.task.spec.kind.known() != Some(TaskKind::Review)
+        {
+            return Ending::unsupported("spec.payload without prompt (fetching an issue)");
+        }
+        if let Some(told) = self.told_before().await {
+            return told;
+        }
+        let place = match self.place().await {
+            Ok(place) => Arc::new(place),
+            Err(no_place) => return self.no_place(no_place),
+        };
+        match self.prepare(&place, agent).await {
+            Ok(run) => {
+                // The run owns its place alone, so that it can tidy it up.
+                drop(place);
+                Box::pin(run.run()).await
+            }
+            Err(ending) => *ending,
+        }
+    }
+
+    /// A run that ended in an earlier claim, and whose terminal write did not arrive, is told again.
+    async fn told_before(&self) -> Option<Ending> {
+        let journals = &self.runner.journals;
+        let parent = journals.parent(self.job.fence.uid.as_str()).await.ok()??;
+        let key = crate::journal::JournalKey::new(&parent.uid, parent.attempt).ok()?;
+        let replay = journals.read(key).await.ok()?;
+        let conclusion: Conclusion = serde_json::from_value(replay.outcome?).ok()?;
+        self.notice("this run had ended before; its outcome is told again");
+        Some(Ending::concluded(conclusion, Usage::default()))
+    }
+}
+
+impl ModelRun<'_> {
+    async fn run(mut self) -> Ending {
+        let attempt = self.attempt;
+        if let Err(ending) = self.restore().await {
+            return *ending;
+        }
+        if let Err(error) = attempt.set_up(&self.place).await {
+            return attempt.no_place(error.into());
+        }
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(error) => {
+                return Ending::fault(&Fault::new(Infrastructure::ModelUnavailable, &error));
+            }
+        };
+        let opening = match self.opening().await {
+            Ok(opening) => opening,
+            Err(fault) => return Ending::fault(&fault),
+        };
+        let tools = match attempt.toolbox(&self.place, &self.agent) {
+            Ok(tools) => tools,
+            Err(message) => {
+                return Ending::fault(&Fault {
+                    kind: Infrastructure::Error,
+                    message,
+                });
+            }
+        };
+        let specs = self
+            .opened
+            .replay
+            .header
+            .as_ref()
+            .map(|header| header.tools.clone());
+        let tools = match specs {
+            Some(specs) => tools.with_snapshot(specs),
+            None => tools,
+        };
+        let settings = self.loop_settings();
+        let mut hooks = Hooks::new(
+            attempt,
+            self.place.clone(),
+            &self.opened.replay.conversation,
+        );
+        hooks.kept = self.kept();
+        let turns = TurnLoop {
+            model: &client,
+            tools: &tools,
+            settings: &settings,
+            journal: &mut self.opened.journal,
+            state: &mut self.opened.replay,
+            hooks: &mut hooks,
+        };
+        let end = Box::pin(turns.run(&opening, attempt.stop.clone())).await;
+        let (judged, fault) = (hooks.judged.take(), hooks.fault.take());
+        drop(hooks);
+        drop(tools);
+        self.conclude(end, judged, fault).await
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        spent_since(&self.before, &self.opened.replay)
+    }
+
+    fn kept(&self) -> Option<Checkpoint> {
+        let mark = self.opened.replay.checkpoint.as_ref()?;
+        Some(Checkpoint {
+            commit: mark.commit.clone(),
+            tree: mark.reference.clone(),
+        })
+    }
+
+    /// The tree as the journal knows it: at the last checkpoint, or untouched.
+    async fn restore(&self) -> Result<(), Box<Ending>> {
+        let turns = i64::try_from(self.before.turns.len()).unwrap_or(i64::MAX);
+        if self.before.conversation.is_empty() {
+            return Ok(());
+        }
+        self.attempt.tell(RunEvent::Resumed { turns });
+        let workspace = &self.place.workspace;
+        let untouched = || Checkpoint {
+            commit: workspace.parent().to_owned(),
+            tree: String::new(),
+        };
+        let checkpoint = self.kept().unwrap_or_else(untouched);
+        let restored = workspace.restore(&checkpoint, &self.attempt.cancel).await;
+        restored.map_err(|error| Box::new(self.attempt.no_place(error.into())))
+    }
+
+    fn client(&self) -> Result<OpenAiClient, ModelError> {
+        let seconds = |value: Option<i32>, fallback: Duration| {
+            let value = value.and_then(|value| u64::try_from(value).ok());
+            value.map_or(fallback, Duration::from_secs)
+        };
+        let defaults = Timeouts::default();
+        let mut settings = OpenAiSettings::new(self.target.base_url.clone());
+        settings.api_key.clone_from(&self.target.api_key);
+        settings.timeouts = Timeouts {
+            turn: seconds(self.agent.request_timeout_seconds, defaults.turn),
+            header: seconds(self.agent.request_turn_timeout_seconds, defaults.header),
+            idle: defaults.idle,
+        };
+        if let Some(retries) = self.agent.max_retries.and_then(|it| u32::try_from(it).ok()) {
+            settings.retries_max = retries;
+        }
+        settings.redactor = self.attempt.runner.redactor();
+        OpenAiClient::new(settings)
+    }
+
+    async fn opening(&self) -> Result<Opening, Fault> {
+        let (task, place) = (&self.attempt.job.task, &self.place);
+        let payload = &task.spec.payload;
+        let role = if self.attempt.is_coder() {
+            SubmitRole::Coder
+        } else {
+            SubmitRole::Reviewer
+        };
+        let found = Instructions::of_base(&place.workspace, &self.attempt.cancel).await;
+        let found = found.map_err(|error| Fault::new(Infrastructure::GitUnavailable, &error))?;
+        let shown = found.as_ref().map(|found| found.file.to_owned());
+        self.attempt
+            .ready(place, Some(self.target.label.clone()), shown);
+        let advisories = payload
+            .gate_advisories
+            .iter()
+            .filter_map(|it| it.detail.clone());
+        let prompt = TaskPrompt {
+            repo: payload.repo.clone().unwrap_or_default(),
+            base_branch: place.workspace.base_branch().unwrap_or("HEAD").to_owned(),
+            intent: payload.prompt.clone().unwrap_or_default(),
+            prefix: payload.prompt_prefix.clone(),
+            issue: None,
+            instructions: found.map(|found| (found.file.to_owned(), found.text)),
+            gate: place
+                .gate
+                .steps
+                .iter()
+                .map(|step| step.command.clone())
+                .collect(),
+            author_summary: None,
+            advisories: advisories.collect(),
+        };
+        let own = self
+            .agent
+            .system_prompt
+            .as_deref()
+            .filter(|text| !text.trim().is_empty());
+        Ok(Opening {
+            system: own.unwrap_or_else(|| system_prompt(role)).to_owned(),
+            user: prompt.render(role),
+        })
+    }
+
+    fn loop_settings(&self) -> LoopSettings {
+        let (agent, task) = (&self.agent, &self.attempt.job.task);
+        let positive = |value: Option<i32>| {
+            value
+                .and_then(|value| u32::try_from(value).ok())
+                .filter(|value| *value > 0)
+        };
+        let limits = task.spec.budget.clone().unwrap_or_default();
+        let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+        let before = task
+            .status
+            .usage
+            .as_ref()
+            .and_then(|usage| usage.wall_seconds);
+        let mut stuck = if self.attempt.is_coder() {
+            StuckSettings::coder()
+        } else {
+            StuckSettings::reviewer()
+        };
+        if let Some(own) = &agent.stuck_loop_detection {
+            let zero =
+                |value: Option<i32>| value.and_then(|it| u32::try_from(it).ok()).unwrap_or(0);
+            stuck.repeated_calls = zero(own.repeated_tool_threshold);
+            stuck.edit_free_turns = zero(own.edit_free_turns_limit);
+        }
+        let kwargs = agent.chat_template_kwargs.iter();
+        LoopSettings {
+            model: self.target.model.clone(),
+            mode: self.attempt.runner.settings.call_mode,
+            temperature: agent
+                .temperature
+                .as_deref()
+                .and_then(|text| text.parse().ok()),
+            output_tokens_max: positive(agent.max_output_tokens).unwrap_or(OUTPUT_TOKENS_DEFAULT),
+            chat_template_kwargs: kwargs
+                .map(|(name, value)| (name.clone(), value.0.clone()))
+                .collect(),
+            turns_max: positive(agent.max_turns.or(Some(TURNS_DEFAULT))).unwrap_or(1),
+            budget: Budget {
+                tokens_max: number(limits.tokens),
+                turns_max: number(limits.turns),
+                wall_max: number(limits.wall_seconds).map(Duration::from_secs),
+            },
+            wall_before: Duration::from_secs(number(before).unwrap_or(0)),
+            stuck,
+        }
+    }
+
+    pub(super) fn checkpoint_record(&self) -> Option<CheckpointRecord> {
+        let mark = self.opened.replay.checkpoint.as_ref()?;
+        Some(CheckpointRecord {
+            node: Some(self.attempt.job.fence.node.to_string()),
+            attempt: Some(self.attempt.job.fence.attempt),
+            turn: Some(i64::from(mark.turn)),
+            digest: Some(mark.commit.clone()),
+            archived: None,
+            extra: Extra::new(),
+        })
+    }
+}

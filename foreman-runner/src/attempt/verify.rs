@@ -1,0 +1,145 @@
+//! A verify task: the gate on a fresh checkout of the pushed commit. No model takes part.
+
+use foreman_core::model::agentic_task::Usage;
+use foreman_core::model::outcome::{
+    Decision, FailureReason, Infrastructure, OutcomeReason, Verdict, Verification,
+};
+use serde_json::json;
+
+use super::end::{Conclusion, Ending};
+use super::judge::{gate_findings, gate_json, gate_line};
+use super::place::{NoPlace, Place};
+use super::{Attempt, Fault, chain};
+use crate::gate::{GateError, GateOutcome, GateReport, run_setup};
+
+/// Characters of the findings that the envelope keeps.
+const FINDINGS_CHARS_MAX: usize = 8_000;
+
+impl Attempt<'_> {
+    pub(super) async fn verify(&self) -> Ending {
+        let place = match self.place().await {
+            Ok(place) => place,
+            Err(no_place) => return self.no_place(no_place),
+        };
+        self.ready(&place, None, None);
+        let ending = match self.setup_and_gate(&place).await {
+            Ok(report) => Ending::concluded(concluded(&place, &report), Usage::default()),
+            Err(GateError::Cancelled) => {
+                return Ending::Stopped {
+                    checkpoint: None,
+                    usage: Usage::default(),
+                    kept: None,
+                };
+            }
+            Err(error) => self.no_place(error.into()),
+        };
+        super::publishing::reap(place, self);
+        ending
+    }
+
+    async fn setup_and_gate(&self, place: &Place) -> Result<GateReport, GateError> {
+        self.set_up(place).await?;
+        self.gate(place, &self.cancel).await
+    }
+
+    /// Runs the setup of the repository, if it has one and it was not run for this lock file yet.
+    pub(super) async fn set_up(&self, place: &Place) -> Result<(), GateError> {
+        let sandbox = &*place.sandbox;
+        let said = run_setup(
+            &place.gate,
+            sandbox,
+            &place.workspace,
+            &place.layout,
+            &self.cancel,
+        )
+        .await?;
+        if let Some(said) = said {
+            self.notice(said);
+        }
+        Ok(())
+    }
+
+    /// The end of an attempt that had nowhere to work.
+    pub(super) fn no_place(&self, no_place: NoPlace) -> Ending {
+        match no_place {
+            NoPlace::Stopped => Ending::Stopped {
+                checkpoint: None,
+                usage: Usage::default(),
+                kept: None,
+            },
+            NoPlace::Fault(fault) => Ending::fault(&self.classified(fault)),
+            NoPlace::Gate(message) => {
+                let conclusion =
+                    Conclusion::new(Verdict::GateError, Decision::None, Verification::Error)
+                        .failed_as(FailureReason::GateError)
+                        .saying(message);
+                Ending::concluded(conclusion, Usage::default())
+            }
+        }
+    }
+
+    /// A fault that came of being told to stop is not the machinery's.
+    fn classified(&self, fault: Fault) -> Fault {
+        if self.cancel.is_cancelled() {
+            tracing::debug!(fault = fault.message, "a fault while stopping");
+        }
+        fault
+    }
+}
+
+fn concluded(place: &Place, report: &GateReport) -> Conclusion {
+    let mut conclusion = match report.outcome {
+        GateOutcome::Passed => {
+            Conclusion::new(Verdict::GatePass, Decision::None, Verification::Passed)
+        }
+        GateOutcome::Failed => {
+            Conclusion::new(Verdict::GateFail, Decision::None, Verification::Failed)
+                .failed_as(FailureReason::GateFailed)
+                .because(OutcomeReason::GateFailed)
+        }
+        GateOutcome::Error => {
+            Conclusion::new(Verdict::GateError, Decision::None, Verification::Error)
+                .failed_as(FailureReason::GateError)
+        }
+        // On target, because nothing speaks against the change, and plainly not verified.
+        GateOutcome::NotConfigured => {
+            Conclusion::new(Verdict::Go, Decision::None, Verification::NotVerified)
+        }
+    };
+    conclusion.message = gate_line(report);
+    conclusion.commit = Some(place.workspace.parent().to_owned());
+    conclusion.branch = place
+        .workspace
+        .branch()
+        .ok()
+        .map(|branch| branch.to_string());
+    conclusion
+        .extra
+        .insert("deterministic".to_owned(), json!(true));
+    conclusion
+        .extra
+        .insert("gate".to_owned(), gate_json(report));
+    if report.outcome != GateOutcome::Passed {
+        let findings: String = gate_findings(report)
+            .chars()
+            .take(FINDINGS_CHARS_MAX)
+            .collect();
+        conclusion
+            .extra
+            .insert("feedback".to_owned(), json!(findings));
+    }
+    conclusion
+}
+
+/// The fault of a gate that ended a model's run.
+pub(super) fn gate_fault(error: &GateError) -> Fault {
+    let kind = match error {
+        GateError::Workspace(_) => Infrastructure::GitUnavailable,
+        GateError::Sandbox { .. } => Infrastructure::SandboxUnavailable,
+        _ => Infrastructure::Error,
+    };
+    Fault {
+        kind,
+        message: chain(error),
+    }
+}
