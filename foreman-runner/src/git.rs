@@ -13,6 +13,7 @@
 mod call;
 mod error;
 mod names;
+mod settings;
 
 use std::path::{Path, PathBuf};
 

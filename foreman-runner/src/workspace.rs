@@ -9,6 +9,8 @@
 //! The work is never in an index or a branch that a model could touch: a
 //! checkpoint and the final commit are made from the tree by a private index.
 
+mod base;
+mod index;
 mod mirror;
 mod open;
 mod snapshot;
@@ -20,12 +22,11 @@ use serde::{Deserialize, Serialize};
 use crate::git::{BranchName, Git, GitCall, GitError};
 use crate::sandbox::{Layout, SandboxSettings};
 
+pub use index::{FILE_BYTES_MAX, TREE_GROWTH_BYTES_MAX};
 pub(crate) use mirror::hex;
 pub use mirror::{RemoteState, remote_state};
 pub use open::{Start, WorkspaceRequest, WorkspaceRoots};
-pub use snapshot::{
-    Change, Checkpoint, Commit, CommitRequest, FILE_BYTES_MAX, Person, TREE_GROWTH_BYTES_MAX,
-};
+pub use snapshot::{Change, Checkpoint, Commit, CommitRequest, Person};
 
 /// The trailer by which our commits are recognised.
 pub const TASK_TRAILER: &str = "Foreman-Task";
@@ -238,7 +239,7 @@ impl Workspace {
         self.git
             .call(action)
             .at(&self.git_dir, Some(&self.tree))
-            .env("GIT_INDEX_FILE", self.git_dir.join(snapshot::PRIVATE_INDEX))
+            .env("GIT_INDEX_FILE", self.git_dir.join(index::PRIVATE_INDEX))
     }
 
     /// Settings of a sandbox for this workspace: writes its tree, reads its git

@@ -387,22 +387,24 @@ async fn mount(world: World) {
         )
         .await;
     if world.way == Way::Namespaces {
-        assert!(
-            output.output.contains("CapEff:\t0000000000000000"),
-            "{}",
-            output.output
-        );
-        assert!(
-            output.output.contains("CapBnd:\t0000000000000000"),
-            "{}",
-            output.output
-        );
+        let nothing = "\t0000000000000000";
+        for line in ["CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(|it| format!("{it}{nothing}"))
+        {
+            assert!(output.output.contains(&line), "{line}: {}", output.output);
+        }
         assert!(
             output.output.contains("NoNewPrivs:\t1"),
             "{}",
             output.output
         );
     }
+    // As root too, and without namespaces: no right is left, and none comes back.
+    let output = world.sh("touch f && chown 12345 f", &[]).await;
+    assert_ne!(
+        output.exit,
+        Exit::Code(0),
+        "root could still give files away"
+    );
 }
 
 async fn setuid_program(world: World) {

@@ -190,7 +190,12 @@ fn drop_capabilities(within: Within) -> Result<(), Failed> {
             | CapabilitiesSecureBits::NO_ROOT_LOCKED
             | CapabilitiesSecureBits::NO_SETUID_FIXUP
             | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED;
-        set_capabilities_secure_bits(locked).step("give up root's rights")?;
+        let given_up = set_capabilities_secure_bits(locked);
+        // Root of a container may lack the right to this. No new privileges means
+        // that an exec gives it no more than the empty set it has below.
+        if within == Within::Namespaces {
+            given_up.step("give up root's rights")?;
+        }
     }
     let none = CapabilitySet::empty();
     let sets = CapabilitySets {
