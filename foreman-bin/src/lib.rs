@@ -8,7 +8,7 @@ pub mod exit;
 pub mod follow;
 pub mod leader;
 pub mod manifest_file;
-pub mod os_clock;
+pub use foreman_probe::os_clock;
 pub mod output;
 pub mod parts;
 pub mod progress;

@@ -10,6 +10,7 @@
 //! parser runs on recorded text on any system. What this crate never does: run a command whose
 //! text comes from outside, follow a redirect, show a credential, or wait without a limit.
 
+pub mod os_clock;
 pub mod accelerator;
 pub mod command;
 pub mod declared;

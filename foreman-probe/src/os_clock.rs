@@ -1,4 +1,4 @@
-//! The only place of these programs that asks what time it is, and the only source of chance.
+//! The only place of Foreman that asks what time it is, and the only source of chance.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,0 +1,3 @@
+//! Parts of the examples that tests use.
+
+pub mod own_store;
