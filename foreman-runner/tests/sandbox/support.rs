@@ -42,9 +42,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(way: Way) -> Self {
+        // With namespaces not beneath `/tmp`, which is private there. Without, not
+        // beneath a project: tools look for their settings in every parent, and one
+        // that is there and cannot be read stops them.
+        let place = match way {
+            Way::Namespaces => env!("CARGO_TARGET_TMPDIR").into(),
+            Way::Fallback => std::env::temp_dir(),
+        };
         let folder = tempfile::Builder::new()
             .prefix("fm-sb-")
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .tempdir_in(place)
             .expect("temp folder");
         let path = folder.path();
         std::fs::write(path.join("secret"), "TOPSECRET").expect("secret");
