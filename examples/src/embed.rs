@@ -1,4 +1,5 @@
 //! Foreman in a program of one's own: control loops, one node, its executor. `cargo run --bin embed`
+
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -6,11 +7,10 @@ use async_trait::async_trait;
 use foreman_core::control::{Foreman, Shutdown};
 use foreman_core::fleet::{CompositeProbe, Identity};
 use foreman_core::memory::MemoryStore;
-use foreman_core::model::outcome::{Decision, Infrastructure, Outcome, Verdict, Verification};
 use foreman_core::model::{
     AgenticTaskPayload, AgenticTaskSpec, Key, NewObject, NodeName, TaskKind,
 };
-use foreman_core::ports::{Executor, Finish, Job, Progress, RunEnd, Stop, Stores};
+use foreman_core::ports::{Executor, Job, Progress, RunEnd, Stop, Stores};
 use foreman_probe::os_clock::{SystemClock, SystemEntropy};
 use tokio::sync::watch;
 
@@ -25,59 +25,45 @@ impl Executor for Shout {
         _: watch::Sender<Progress>,
         _: watch::Receiver<Stop>,
     ) -> RunEnd {
-        let said = job
-            .task
-            .spec
-            .payload
-            .prompt
-            .unwrap_or_default()
-            .to_uppercase();
-        RunEnd::Finished(Box::new(Finish::new(
-            Verdict::Go,
-            Outcome {
-                decision: Decision::Go,
-                verification: Verification::NotApplicable,
-                infrastructure: Infrastructure::Ok,
-                reason: None,
-            },
-            said,
-        )))
+        RunEnd::go(
+            job.task
+                .spec
+                .payload
+                .prompt
+                .unwrap_or_default()
+                .to_uppercase(),
+        )
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock = Arc::new(SystemClock::new());
-    let store = Stores::of(&MemoryStore::new(clock.clone()));
+    let stores = Stores::of(&MemoryStore::new(clock.clone()));
+    let prompt = Some("hello, fleet".to_owned());
     let payload = AgenticTaskPayload {
-        prompt: Some("hello, fleet".into()),
+        prompt,
         ..Default::default()
     };
-    let task = AgenticTaskSpec::new(TaskKind::Freeform, payload);
+    let spec = AgenticTaskSpec::new(TaskKind::Freeform, payload);
     let key = Key::namespaced("default", "greet");
-    store
+    stores
         .tasks
-        .create(NewObject::new(key.clone(), task))
+        .create(NewObject::new(key.clone(), spec))
         .await?;
+
     let me = Identity::named(NodeName::parse("laptop")?);
-    let foreman = Foreman::builder(store.clone(), clock, Arc::new(SystemEntropy))
-        .node(
-            me,
-            Arc::new(CompositeProbe::new(Vec::new())),
-            Arc::new(Shout),
-        )
+    let probe = Arc::new(CompositeProbe::new(Vec::new()));
+    let foreman = Foreman::builder(stores.clone(), clock, Arc::new(SystemEntropy))
+        .node(me, probe, Arc::new(Shout))
         .build()?;
     let (drain, shutdown) = watch::channel(Shutdown::No);
     let (ran, ended) = tokio::join!(foreman.run(shutdown), async {
-        let ended = store.wait_for_end(&key).await;
+        let ended = stores.wait_for_end(&key).await;
         drain.send_replace(Shutdown::Drain);
         ended
     });
     ran?;
-    let conditions = ended?.status.conditions;
-    let result = conditions
-        .iter()
-        .find(|condition| condition.kind == "Finished");
-    let said = result.map_or("nothing", |condition| condition.message.as_str());
+    let said = ended?.finished_message().unwrap_or_default().to_owned();
     Ok(writeln!(std::io::stdout(), "{said}")?)
 }
