@@ -25,14 +25,7 @@ impl Executor for Shout {
         _: watch::Sender<Progress>,
         _: watch::Receiver<Stop>,
     ) -> RunEnd {
-        RunEnd::go(
-            job.task
-                .spec
-                .payload
-                .prompt
-                .unwrap_or_default()
-                .to_uppercase(),
-        )
+        RunEnd::go(job.task.spec.payload.prompt.unwrap_or_default().to_uppercase())
     }
 }
 
@@ -41,16 +34,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock = Arc::new(SystemClock::new());
     let stores = Stores::of(&MemoryStore::new(clock.clone()));
     let prompt = Some("hello, fleet".to_owned());
-    let payload = AgenticTaskPayload {
-        prompt,
-        ..Default::default()
-    };
+    let payload = AgenticTaskPayload { prompt, ..Default::default() };
     let spec = AgenticTaskSpec::new(TaskKind::Freeform, payload);
     let key = Key::namespaced("default", "greet");
-    stores
-        .tasks
-        .create(NewObject::new(key.clone(), spec))
-        .await?;
+    stores.tasks.create(NewObject::new(key.clone(), spec)).await?;
 
     let me = Identity::named(NodeName::parse("laptop")?);
     let probe = Arc::new(CompositeProbe::new(Vec::new()));

@@ -36,12 +36,7 @@ pub struct OwnStore {
 impl OwnStore {
     /// An empty store.
     pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<OwnHandle> {
-        let store = Self {
-            state: Mutex::default(),
-            changes: watch::channel(0).0,
-            clock,
-            entropy,
-        };
+        let store = Self { state: Mutex::default(), changes: watch::channel(0).0, clock, entropy };
         Arc::new(OwnHandle(Arc::new(store)))
     }
 
@@ -68,17 +63,13 @@ impl OwnStore {
 pub struct OwnHandle(Arc<OwnStore>);
 
 fn typed<K: Kind>(object: &Value) -> Result<Object<K>, StoreError> {
-    Object::from_json(object).map_err(|error| StoreError::Unreadable {
-        reason: error.to_string(),
-    })
+    Object::from_json(object).map_err(|error| StoreError::Unreadable { reason: error.to_string() })
 }
 
 fn current<K: Kind>(state: &State, key: &Key, expect: &Expect) -> Result<Value, StoreError> {
     let found = state.objects.get(&(K::NAMES.kind, key.clone()));
     let object = found.cloned().ok_or(StoreError::NotFound)?;
-    let revision = object
-        .pointer("/metadata/resourceVersion")
-        .and_then(Value::as_str);
+    let revision = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
     match expect {
         Expect::At(expected) if revision != Some(expected.as_str()) => Err(StoreError::Conflict),
         Expect::At(_) | Expect::Any => Ok(object),
@@ -92,23 +83,14 @@ fn next_revision(state: &State) -> Revision {
 #[async_trait]
 impl<K: Kind> Store<K> for OwnHandle {
     async fn get(&self, key: &Key) -> Result<Option<Object<K>>, StoreError> {
-        let found = self
-            .0
-            .lock()
-            .objects
-            .get(&(K::NAMES.kind, key.clone()))
-            .cloned();
+        let found = self.0.lock().objects.get(&(K::NAMES.kind, key.clone())).cloned();
         found.map(|object| typed(&object)).transpose()
     }
 
     async fn list(&self, query: &Query) -> Result<Listing<K>, StoreError> {
         let state = self.0.lock();
         let revision = Revision::new(state.log.len().to_string());
-        let mut listing = Listing {
-            objects: Vec::new(),
-            unreadable: Vec::new(),
-            revision,
-        };
+        let mut listing = Listing { objects: Vec::new(), unreadable: Vec::new(), revision };
         for ((kind, key), object) in &state.objects {
             if *kind != K::NAMES.kind || !query.matches(object) {
                 continue;
@@ -125,9 +107,7 @@ impl<K: Kind> Store<K> for OwnHandle {
         let state = self.0.lock();
         let id = (K::NAMES.kind, new.key.clone());
         if let Some(there) = state.objects.get(&id) {
-            return Err(StoreError::AlreadyExists {
-                uid: Some(apiserver::uid_of(there)),
-            });
+            return Err(StoreError::AlreadyExists { uid: Some(apiserver::uid_of(there)) });
         }
         let uid = Uid::new(self.0.entropy.uuid());
         let mut object = apiserver::create(&new, &uid, self.0.clock.wall())?;
@@ -150,8 +130,7 @@ impl<K: Kind> Store<K> for OwnHandle {
             Patched::Changed(mut object) => {
                 apiserver::set_revision(&mut object, &next_revision(&state));
                 let patched = typed(&object)?;
-                self.0
-                    .put(state, vec![((K::NAMES.kind, key.clone()), Some(object))]);
+                self.0.put(state, vec![((K::NAMES.kind, key.clone()), Some(object))]);
                 Ok(patched)
             }
         }
@@ -168,40 +147,30 @@ impl<K: Kind> Store<K> for OwnHandle {
             let owned = state.objects.iter().filter(|(id, object)| {
                 apiserver::owners_of(object).contains(&owner) && gone.iter().all(|(g, _)| g != *id)
             });
-            let owned: Vec<_> = owned
-                .map(|(id, object)| (id.clone(), apiserver::uid_of(object)))
-                .collect();
+            let owned: Vec<_> =
+                owned.map(|(id, object)| (id.clone(), apiserver::uid_of(object))).collect();
             gone.extend(owned);
             next += 1;
         }
-        self.0
-            .put(state, gone.into_iter().map(|(id, _)| (id, None)).collect());
+        self.0.put(state, gone.into_iter().map(|(id, _)| (id, None)).collect());
         Ok(())
     }
 
     fn watch(&self, query: Query) -> BoxStream<'static, Result<StoreEvent<K>, StoreError>> {
-        let start = (
-            self.0.clone(),
-            self.0.changes.subscribe(),
-            View::new(query),
-            None,
-        );
-        let events = stream::unfold(
-            start,
-            |(store, mut changes, mut view, mut seen)| async move {
-                loop {
-                    changes.borrow_and_update();
-                    let events = news::<K>(&store.lock(), &mut view, &mut seen);
-                    if !events.is_empty() {
-                        return Some((
-                            stream::iter(events.into_iter().map(Ok)),
-                            (store, changes, view, seen),
-                        ));
-                    }
-                    changes.changed().await.ok()?;
+        let start = (self.0.clone(), self.0.changes.subscribe(), View::new(query), None);
+        let events = stream::unfold(start, |(store, mut changes, mut view, mut seen)| async move {
+            loop {
+                changes.borrow_and_update();
+                let events = news::<K>(&store.lock(), &mut view, &mut seen);
+                if !events.is_empty() {
+                    return Some((
+                        stream::iter(events.into_iter().map(Ok)),
+                        (store, changes, view, seen),
+                    ));
                 }
-            },
-        );
+                changes.changed().await.ok()?;
+            }
+        });
         events.flatten().boxed()
     }
 }
@@ -210,10 +179,7 @@ impl<K: Kind> Store<K> for OwnHandle {
 fn news<K: Kind>(state: &State, view: &mut View, seen: &mut Option<usize>) -> Vec<StoreEvent<K>> {
     let from = seen.replace(state.log.len());
     let Some(from) = from else {
-        let objects = state
-            .objects
-            .iter()
-            .filter(|((kind, _), _)| *kind == K::NAMES.kind);
+        let objects = state.objects.iter().filter(|((kind, _), _)| *kind == K::NAMES.kind);
         return view.sync(objects.map(|((_, key), object)| (key, object)));
     };
     let mut events = Vec::new();

@@ -4,9 +4,7 @@ use std::process::Command;
 
 #[test]
 fn the_program_runs_its_task_and_leaves() {
-    let run = Command::new(env!("CARGO_BIN_EXE_embed"))
-        .output()
-        .expect("started");
+    let run = Command::new(env!("CARGO_BIN_EXE_embed")).output().expect("started");
     assert!(run.status.success(), "{run:?}");
     assert_eq!(String::from_utf8_lossy(&run.stdout), "HELLO, FLEET\n");
 }

@@ -11,47 +11,30 @@ use foreman_core::testkit::sim::SimEntropy;
 use serde_json::json;
 
 fn node(nodes: &str) -> Object<FleetNode> {
-    let spec = FleetNodeSpec {
-        node_name: nodes.to_owned(),
-        ..FleetNodeSpec::default()
-    };
+    let spec = FleetNodeSpec { node_name: nodes.to_owned(), ..FleetNodeSpec::default() };
     let meta = json!({"name": nodes, "uid": "u", "resourceVersion": "1"});
     Object::from_json(&json!({"metadata": meta, "spec": spec})).expect("a FleetNode")
 }
 
 fn clock() -> MockClock {
     let mut clock = MockClock::new();
-    clock
-        .expect_wall()
-        .return_const(WallTime::from_unix_seconds(1_800_000_000));
+    clock.expect_wall().return_const(WallTime::from_unix_seconds(1_800_000_000));
     clock.expect_boot().returning(Default::default);
     clock
 }
 
 fn registrar(nodes: MockNodeStore, probe: MockCapabilityProbe) -> Registrar {
     let me = Identity::named(NodeName::parse("laptop").expect("valid"));
-    Registrar::new(
-        Arc::new(nodes),
-        Arc::new(probe),
-        Arc::new(clock()),
-        SimEntropy::new(1),
-        me,
-    )
+    Registrar::new(Arc::new(nodes), Arc::new(probe), Arc::new(clock()), SimEntropy::new(1), me)
 }
 
 #[tokio::test]
 async fn a_node_that_is_as_it_should_be_is_not_written() {
     let mut nodes = MockNodeStore::new();
-    nodes
-        .expect_get()
-        .times(1)
-        .returning(|_| Ok(Some(node("laptop"))));
+    nodes.expect_get().times(1).returning(|_| Ok(Some(node("laptop"))));
     nodes.expect_patch().never();
     nodes.expect_create().never();
-    let kept = registrar(nodes, MockCapabilityProbe::new())
-        .upsert()
-        .await
-        .expect("nothing to do");
+    let kept = registrar(nodes, MockCapabilityProbe::new()).upsert().await.expect("nothing to do");
     assert_eq!(kept.revision().as_str(), "1");
 }
 
@@ -59,10 +42,7 @@ async fn a_node_that_is_as_it_should_be_is_not_written() {
 async fn a_beat_says_what_was_probed_when_it_was_probed() {
     let mut probe = MockCapabilityProbe::new();
     probe.expect_probe().times(1).returning(|| {
-        Ok(Capability {
-            accelerator: Some(Accelerator::Cuda.into()),
-            ..Capability::default()
-        })
+        Ok(Capability { accelerator: Some(Accelerator::Cuda.into()), ..Capability::default() })
     });
     let mut nodes = MockNodeStore::new();
     nodes.expect_patch().times(1).returning(|_, change, _| {
@@ -81,11 +61,7 @@ async fn a_beat_that_the_store_refuses_gives_no_leave() {
     let mut probe = MockCapabilityProbe::new();
     probe.expect_probe().returning(|| Ok(Capability::default()));
     let mut nodes = MockNodeStore::new();
-    nodes.expect_patch().returning(|_, _, _| {
-        Err(StoreError::Denied {
-            reason: "no".to_owned(),
-        })
-    });
+    nodes.expect_patch().returning(|_, _, _| Err(StoreError::Denied { reason: "no".to_owned() }));
     let registrar = registrar(nodes, probe);
     registrar.heartbeat().await.expect_err("refused");
     assert!(registrar.last_beat().borrow().is_none());
