@@ -7,10 +7,10 @@ pub mod fleet;
 pub mod memory;
 pub mod model;
 pub mod ports;
+pub mod schedule;
 pub(crate) mod task;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-pub mod schedule;
 pub mod timing;
 pub mod workload;
 

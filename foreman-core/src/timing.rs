@@ -11,13 +11,13 @@ pub const HEARTBEAT_JITTER_PERCENT: u32 = 10;
 /// Silence after which a node is dead.
 pub const NODE_DEAD: Duration = Duration::from_secs(90);
 /// How long after the begin of a good heartbeat an effect may be done.
-pub const PERMIT_WINDOW: Duration = Duration::from_secs(60);
+pub const PERMIT_WINDOW: Duration = Duration::from_mins(1);
 /// How often a running effect is checked against its permit.
 pub const PERMIT_CHECK: Duration = Duration::from_secs(1);
 /// Growth of `boot - awake` that means the machine slept.
 pub const SLEPT: Duration = Duration::from_secs(5);
 /// A node that is Unknown (recovering) longer than this is not waited for.
-pub const RECOVERY_MAX: Duration = Duration::from_secs(120);
+pub const RECOVERY_MAX: Duration = Duration::from_mins(2);
 /// How long an agent watches its `FleetNode` before it takes the name over.
 pub const TWIN_CHECK: Duration = Duration::from_secs(35);
 /// How often an agent looks at it meanwhile.
@@ -36,15 +36,26 @@ pub const HEARTBEAT_RETRY: [Duration; 4] = [
 /// How long an absent Agent is waited for (manifests may come in any order).
 pub const AGENT_MISSING_MAX: Duration = Duration::from_secs(5);
 /// How long an absent dependency is waited for.
-pub const DEPENDENCY_MISSING_MAX: Duration = Duration::from_secs(3600);
+pub const DEPENDENCY_MISSING_MAX: Duration = Duration::from_hours(1);
 /// After a refusal: that node is not tried again for this task for so long.
-pub const REFUSED_AVOID: Duration = Duration::from_secs(60);
+pub const REFUSED_AVOID: Duration = Duration::from_mins(1);
 /// A control loop's first and longest pause after a store error.
 pub const STORE_RETRY_MIN: Duration = Duration::from_millis(200);
 /// See [`STORE_RETRY_MIN`].
 pub const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a run may take to hand over when its node drains.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// What a node that drains may take beyond that for its children and its last writes; then it leaves
+/// and its claims stay for the next life.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(6);
+/// How soon a claim that seems lost is checked again when the store could not be asked.
+pub const CLAIM_CHECK_RETRY: Duration = Duration::from_secs(2);
+/// The least time between two looks at a task's time limit.
+pub const TIMEOUT_CHECK_MIN: Duration = Duration::from_millis(100);
+/// Lost races after which the end of a run is written with pauses between the tries.
+pub const CONFLICTS_AT_ONCE_MAX: usize = 8;
+/// The longest message that is written of a task, in characters.
+pub const MESSAGE_CHARS_MAX: usize = 2048;
 /// How long a Workload's step facts are gathered before they are written.
 pub const STEPS_FOLD: Duration = Duration::from_secs(2);
 /// How often the counts in a waiting message are refreshed.

@@ -55,7 +55,11 @@ impl Lab {
         Reconciler::new(self.stores.clone(), self.clock.clone(), Arc::new(LogRecorder))
     }
 
-    fn foreman(&self, nodes: &[(&str, Capability, &[&str])], executor: &Arc<ScriptedExecutor>) -> Foreman {
+    fn foreman(
+        &self,
+        nodes: &[(&str, Capability, &[&str])],
+        executor: &Arc<ScriptedExecutor>,
+    ) -> Foreman {
         let mut builder =
             Foreman::builder(self.stores.clone(), self.clock.clone(), SimEntropy::new(7));
         for (name, capability, roles) in nodes {
@@ -163,7 +167,11 @@ async fn a_pipeline_runs_in_order_and_the_workload_completes() {
     let end = lab
         .run(&foreman, async {
             lab.until(|| async {
-                lab.workload_now("w").await.status.phase.is_some_and(|p| p.is(WorkloadPhase::Completed))
+                lab.workload_now("w")
+                    .await
+                    .status
+                    .phase
+                    .is_some_and(|p| p.is(WorkloadPhase::Completed))
             })
             .await;
         })
@@ -189,7 +197,8 @@ async fn a_task_that_is_placed_at_once_costs_three_writes() {
     lab.run(&foreman, async {
         lab.until(|| async {
             let node = lab.stores.nodes.get(&Key::cluster("one")).await.expect("read");
-            node.and_then(|node| node.status.phase).is_some_and(|phase| phase.to_string() == "Ready")
+            node.and_then(|node| node.status.phase)
+                .is_some_and(|phase| phase.to_string() == "Ready")
         })
         .await;
         let before = lab.store.revision();
@@ -216,7 +225,8 @@ async fn three_unlike_nodes_each_get_what_fits() {
         })
     });
     let cuda = Capability { accelerator: Some(Accelerator::Cuda.into()), ..Capability::default() };
-    let metal = Capability { accelerator: Some(Accelerator::Metal.into()), ..Capability::default() };
+    let metal =
+        Capability { accelerator: Some(Accelerator::Metal.into()), ..Capability::default() };
     let big = Capability {
         total_ram_gb: Some(256),
         available_ram_gb: Some(200),
@@ -231,7 +241,8 @@ async fn three_unlike_nodes_each_get_what_fits() {
     };
     lab.agent("needs-cuda", on(RequiredAccelerator::Cuda)).await;
     lab.agent("needs-metal", on(RequiredAccelerator::Metal)).await;
-    lab.agent("needs-ram", RequiredCapability { min_ram_gb: Some(100), ..Default::default() }).await;
+    lab.agent("needs-ram", RequiredCapability { min_ram_gb: Some(100), ..Default::default() })
+        .await;
     lab.agent("needs-vulkan", on(RequiredAccelerator::Vulkan)).await;
     for name in ["cuda", "metal", "ram", "vulkan"] {
         lab.task(name, freeform(Some(&format!("needs-{name}")))).await;
@@ -322,11 +333,12 @@ async fn cancel_reaches_a_waiting_and_a_running_task() {
             let mut stop = run.stop.clone();
             let told = stop.wait_for(|stop| *stop != Stop::Continue).await.map(|stop| *stop);
             assert_eq!(told.ok(), Some(Stop::Cancel));
-            let RunEnd::Finished(mut finish) = on_target(&run.job) else { return RunEnd::Lost };
+            let RunEnd::Finished(mut finish) = on_target(&run.job) else {
+                return RunEnd::Lost;
+            };
             finish.succeeded = false;
             finish.verdict = Verdict::Incomplete;
-            finish.outcome.infrastructure =
-                foreman_core::model::outcome::Infrastructure::Cancelled;
+            finish.outcome.infrastructure = foreman_core::model::outcome::Infrastructure::Cancelled;
             RunEnd::Finished(finish)
         })
     });

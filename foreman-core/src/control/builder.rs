@@ -91,6 +91,9 @@ impl ForemanBuilder {
     }
 
     /// Checks the parts and puts them together. Nothing runs and nothing is written yet.
+    ///
+    /// # Errors
+    /// There is nothing to run.
     pub fn build(self) -> Result<Foreman, BuildError> {
         if self.nodes.is_empty() && !self.control_loops {
             return Err(BuildError::NothingToRun);
@@ -164,6 +167,9 @@ impl Foreman {
     /// Runs everything on the caller's task until `shutdown` says otherwise and all is handed over.
     /// A process with runs that block should rather give the registrar a thread of its own
     /// ([`Self::agents`]).
+    ///
+    /// # Errors
+    /// Why an agent could not start; what did start has been handed over by then.
     pub async fn run(&self, shutdown: watch::Receiver<Shutdown>) -> Result<AgentEnd, AgentError> {
         let (stop, stopped) = watch::channel(false);
         let loops = async {
@@ -173,14 +179,13 @@ impl Foreman {
         };
         let agents = async {
             let agents = self.agents.iter();
-            let ends = agents.map(|(registrar, agent)| {
-                run_agent(registrar, agent, shutdown.clone())
-            });
+            let ends =
+                agents.map(|(registrar, agent)| run_agent(registrar, agent, shutdown.clone()));
             let ends = futures::future::join_all(ends).await;
             if self.agents.is_empty() {
                 let mut shutdown = shutdown.clone();
                 // A dropped sender means that nobody will ever say stop: leave.
-                let _ = shutdown.wait_for(|told| *told != Shutdown::No).await;
+                drop(shutdown.wait_for(|told| *told != Shutdown::No).await);
             }
             stop.send_replace(true);
             ends.into_iter().collect::<Result<Vec<_>, _>>()
@@ -197,7 +202,17 @@ async fn run_agent(
     agent: &NodeAgent,
     shutdown: watch::Receiver<Shutdown>,
 ) -> Result<AgentEnd, AgentError> {
-    agent.start().await?;
+    let mut told = shutdown.clone();
+    let start = agent.start().fuse();
+    futures::pin_mut!(start);
+    futures::select_biased! {
+        started = start => started?,
+        // Told to leave before anything ran here. A dropped sender means the same.
+        told = told.wait_for(|told| *told != Shutdown::No).fuse() => {
+            drop(told);
+            return Ok(AgentEnd::Drained);
+        }
+    }
     let (stop, stopped) = watch::channel(false);
     let beats = registrar.run(stopped).fuse();
     let serving = agent.serve(shutdown).fuse();

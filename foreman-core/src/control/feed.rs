@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use crate::model::object::Kind;
+use crate::model::time::AwakeTime;
 use crate::ports::clock::Clock;
 use crate::ports::store::{Query, Store, StoreError, StoreEvent};
 use crate::timing::{STORE_RETRY_MAX, STORE_RETRY_MIN};
@@ -16,6 +17,7 @@ struct Feed<K: Kind, S: Store<K> + ?Sized> {
     clock: Arc<dyn Clock>,
     query: Query,
     open: Option<Events<K>>,
+    opened: AwakeTime,
     failures: u32,
 }
 
@@ -26,16 +28,22 @@ pub(crate) fn feed<K: Kind, S: Store<K> + ?Sized + 'static>(
     clock: Arc<dyn Clock>,
     query: Query,
 ) -> BoxStream<'static, StoreEvent<K>> {
-    let feed = Feed { store, clock, query, open: None, failures: 0 };
+    let opened = clock.awake();
+    let feed = Feed { store, clock, query, open: None, opened, failures: 0 };
     stream::unfold(feed, |mut feed| async move {
         loop {
-            let mut events = match feed.open.take() {
-                Some(events) => events,
-                None => feed.store.watch(feed.query.clone()),
+            let mut events = if let Some(events) = feed.open.take() {
+                events
+            } else {
+                feed.opened = feed.clock.awake();
+                feed.store.watch(feed.query.clone())
             };
             match events.next().await {
                 Some(Ok(event)) => {
-                    feed.failures = 0;
+                    // A watch that reads everything and breaks again each time is not healthy.
+                    if feed.clock.awake().since(feed.opened) >= STORE_RETRY_MAX {
+                        feed.failures = 0;
+                    }
                     feed.open = Some(events);
                     return Some((event, feed));
                 }

@@ -1,5 +1,10 @@
 //! What a loop knows of the objects of one kind: the watch's events, and its own writes' answers
 //! ahead of them.
+//!
+//! Own writes are compare-and-swaps, so nobody wrote between the version a write was for and its
+//! answer. Versions are opaque and a watch may leave some out, so an event is *older* than what we
+//! know only if it is one of our own answers; every other one is newer, or at worst as old as what
+//! the watch is about to correct itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +18,14 @@ pub(crate) struct Mirror<K: Kind> {
     pub(crate) objects: BTreeMap<Key, Object<K>>,
     synced: bool,
     syncing: Option<BTreeSet<Key>>,
-    /// Own writes that the watch did not show yet: until it does, its events of that key are older
-    /// than what we know.
-    echoes: BTreeMap<Key, Revision>,
-    /// Writes in flight, each with the revisions that the watch showed meanwhile.
-    in_flight: BTreeMap<Key, Vec<Revision>>,
+    /// Answers to own writes that the watch did not show yet, oldest first.
+    echoes: BTreeMap<Key, Vec<Revision>>,
+    /// Writes in flight, and whether the watch showed something new meanwhile.
+    in_flight: BTreeMap<Key, bool>,
     /// Versions of objects on which a write of ours was refused for good.
     refused: BTreeMap<Key, Revision>,
+    /// Objects that are there and cannot be read: nothing is known of them, nothing is written.
+    unreadable: BTreeSet<Key>,
 }
 
 impl<K: Kind> Default for Mirror<K> {
@@ -31,20 +37,38 @@ impl<K: Kind> Default for Mirror<K> {
             echoes: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             refused: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
         }
     }
+}
+
+/// What a fresh read showed.
+#[derive(Debug)]
+pub(crate) enum Reread<K: Kind> {
+    /// The object as it is now.
+    There(Box<Object<K>>),
+    /// There is none.
+    Absent,
+    /// It could not be read now.
+    Unknown,
 }
 
 impl<K: Kind> Mirror<K> {
     /// A mirror of a listing.
     pub(crate) fn of(listing: Listing<K>) -> Self {
         let objects = listing.objects.into_iter().map(|object| (object.key(), object)).collect();
-        Self { objects, synced: true, ..Self::default() }
+        let unreadable = listing.unreadable.into_iter().map(|(key, _)| key).collect();
+        Self { objects, unreadable, synced: true, ..Self::default() }
     }
 
     /// Whether a full reading is complete.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced
+    }
+
+    /// Whether an object of that name is there, readable or not.
+    pub(crate) fn is_taken(&self, key: &Key) -> bool {
+        self.objects.contains_key(key) || self.unreadable.contains(key)
     }
 
     /// Takes one event of the watch.
@@ -57,18 +81,26 @@ impl<K: Kind> Mirror<K> {
             StoreEvent::Upsert(object) => self.upsert(*object),
             StoreEvent::Unreadable { key, reason } => {
                 tracing::warn!(kind = K::NAMES.kind, %key, reason, "an object cannot be read");
-                self.objects.remove(&key);
+                self.seen(&key);
+                self.forget(&key);
+                if let Some(seen) = &mut self.syncing {
+                    seen.insert(key.clone());
+                }
+                self.unreadable.insert(key);
             }
             StoreEvent::SyncEnd => {
                 if let Some(seen) = self.syncing.take() {
                     self.objects.retain(|key, _| seen.contains(key));
+                    self.unreadable.retain(|key| seen.contains(key));
+                    self.refused.retain(|key, _| seen.contains(key));
                 }
                 self.synced = true;
             }
             StoreEvent::Gone { key, uid } => {
+                self.unreadable.remove(&key);
                 if self.objects.get(&key).is_some_and(|object| object.meta.uid == uid) {
-                    self.objects.remove(&key);
-                    self.echoes.remove(&key);
+                    self.seen(&key);
+                    self.forget(&key);
                 }
             }
         }
@@ -79,57 +111,75 @@ impl<K: Kind> Mirror<K> {
         if let Some(seen) = &mut self.syncing {
             seen.insert(key.clone());
         }
-        if let Some(seen) = self.in_flight.get_mut(&key) {
-            seen.push(object.revision().clone());
-        }
-        match self.echoes.get(&key) {
-            Some(echo) if echo == object.revision() => {
+        let own = self.echoes.get_mut(&key).and_then(|chain| {
+            let at = chain.iter().position(|echo| echo == object.revision())?;
+            chain.drain(..=at);
+            Some(chain.is_empty())
+        });
+        match own {
+            // The newest of our own answers: the mirror shows it, and what follows is newer.
+            Some(true) => {
                 self.echoes.remove(&key);
             }
-            Some(_) => {}
+            Some(false) => {}
             None => {
+                self.seen(&key);
+                self.forget(&key);
                 self.objects.insert(key, object);
             }
         }
+    }
+
+    fn seen(&mut self, key: &Key) {
+        if let Some(shown) = self.in_flight.get_mut(key) {
+            *shown = true;
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.objects.remove(key);
+        self.echoes.remove(key);
+        self.refused.remove(key);
+        self.unreadable.remove(key);
     }
 
     /// Whether a decision on this object may be written now.
     pub(crate) fn is_free(&self, key: &Key) -> bool {
         let refused = self.refused.get(key);
         let here = self.objects.get(key).map(Object::revision);
-        !self.in_flight.contains_key(key) && (refused.is_none() || refused != here)
+        !self.in_flight.contains_key(key)
+            && !self.unreadable.contains(key)
+            && (refused.is_none() || refused != here)
     }
 
     /// A write goes out.
     pub(crate) fn write_begins(&mut self, key: Key) {
-        self.in_flight.insert(key, Vec::new());
+        self.in_flight.insert(key, false);
     }
 
-    /// A write's answer came: newer than the watch, unless the watch showed it already.
+    /// A write's answer came: newer than the watch, unless the watch showed something meanwhile,
+    /// which then is that very answer or newer.
     pub(crate) fn write_done(&mut self, object: Object<K>) {
         let key = object.key();
-        let seen = self.in_flight.remove(&key).unwrap_or_default();
+        let shown = self.in_flight.remove(&key).unwrap_or_default();
         let known = self.objects.get(&key).map(Object::revision) == Some(object.revision());
-        if known || seen.contains(object.revision()) {
+        if known || shown {
             return;
         }
-        self.echoes.insert(key.clone(), object.revision().clone());
+        self.echoes.entry(key.clone()).or_default().push(object.revision().clone());
         self.objects.insert(key, object);
     }
 
-    /// A write failed; `now` is what a fresh read showed, if one was made.
-    pub(crate) fn write_failed(&mut self, key: &Key, now: Option<Option<Object<K>>>) {
+    /// A write failed; `now` is what a fresh read showed.
+    pub(crate) fn write_failed(&mut self, key: &Key, now: Reread<K>) {
         self.in_flight.remove(key);
         match now {
-            Some(Some(object)) => {
-                self.echoes.remove(key);
-                self.objects.insert(key.clone(), object);
+            Reread::There(object) => {
+                self.forget(key);
+                self.objects.insert(key.clone(), *object);
             }
-            Some(None) => {
-                self.echoes.remove(key);
-                self.objects.remove(key);
-            }
-            None => {}
+            Reread::Absent => self.forget(key),
+            Reread::Unknown => {}
         }
     }
 
@@ -143,70 +193,5 @@ impl<K: Kind> Mirror<K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::fleet_node::{FleetNode, FleetNodeSpec};
-    use serde_json::json;
-
-    fn node(revision: &str) -> Object<FleetNode> {
-        let spec = FleetNodeSpec { node_name: "n".into(), ..FleetNodeSpec::default() };
-        Object::from_json(&json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": revision},
-            "spec": spec}))
-        .expect("valid")
-    }
-
-    fn shown(mirror: &Mirror<FleetNode>) -> &str {
-        mirror.objects[&Key::cluster("n")].revision().as_str()
-    }
-
-    fn upsert(mirror: &mut Mirror<FleetNode>, revision: &str) {
-        mirror.apply(StoreEvent::Upsert(Box::new(node(revision))));
-    }
-
-    #[test]
-    fn an_older_event_does_not_undo_our_own_write() {
-        let mut mirror = Mirror::default();
-        upsert(&mut mirror, "1");
-        mirror.write_begins(Key::cluster("n"));
-        assert!(!mirror.is_free(&Key::cluster("n")));
-        mirror.write_done(node("3"));
-        upsert(&mut mirror, "2");
-        assert_eq!(shown(&mirror), "3");
-        upsert(&mut mirror, "3");
-        upsert(&mut mirror, "4");
-        assert_eq!(shown(&mirror), "4");
-    }
-
-    #[test]
-    fn an_answer_that_the_watch_overtook_is_not_taken_for_new() {
-        let mut mirror = Mirror::default();
-        upsert(&mut mirror, "1");
-        mirror.write_begins(Key::cluster("n"));
-        upsert(&mut mirror, "2");
-        upsert(&mut mirror, "3");
-        mirror.write_done(node("2"));
-        assert_eq!(shown(&mirror), "3");
-        upsert(&mut mirror, "4");
-        assert_eq!(shown(&mirror), "4");
-    }
-
-    #[test]
-    fn what_a_full_reading_does_not_show_is_gone() {
-        let mut mirror = Mirror::default();
-        upsert(&mut mirror, "1");
-        mirror.apply(StoreEvent::SyncStart);
-        mirror.apply(StoreEvent::SyncEnd);
-        assert!(mirror.objects.is_empty());
-    }
-
-    #[test]
-    fn a_refused_write_is_not_repeated_on_the_same_version() {
-        let mut mirror = Mirror::default();
-        upsert(&mut mirror, "1");
-        mirror.write_begins(Key::cluster("n"));
-        mirror.write_refused(&Key::cluster("n"));
-        assert!(!mirror.is_free(&Key::cluster("n")));
-        upsert(&mut mirror, "2");
-        assert!(mirror.is_free(&Key::cluster("n")));
-    }
-}
+#[path = "mirror_tests.rs"]
+mod tests;

@@ -1,13 +1,18 @@
 //! The control loops: store events in, decisions of the rules out.
 
 mod agent;
+mod backoff;
 mod builder;
+mod deliver;
 mod feed;
+mod memory;
 mod mirror;
 mod plan_tasks;
 mod plan_workloads;
 mod reconciler;
 mod run;
+mod serving;
+mod supervise;
 
 pub use agent::{AgentEnd, AgentError, AgentSettings, NodeAgent, Shutdown};
 pub use builder::{BuildError, Foreman, ForemanBuilder};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::reconciler::{Memory, World, Write};
+use super::memory::Memory;
+use super::reconciler::{World, Write};
 use crate::fleet::liveness::Seen;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, WaitingReason};
@@ -14,11 +15,11 @@ use crate::model::time::{AwakeTime, WallTime};
 use crate::model::{NodeName, Uid};
 use crate::ports::recorder::{Event, EventKind};
 use crate::ports::store::Change;
+use crate::schedule::Need;
 use crate::schedule::explain::waiting;
 use crate::schedule::order::{self, Turn};
 use crate::schedule::scheduler::{Placement, Scheduler};
 use crate::schedule::snapshot::{NodeRow, Reservation, Snapshot, reservation_of};
-use crate::schedule::Need;
 use crate::task::intake::{self, Facts, Step};
 use crate::task::lifecycle::IllegalMove;
 use crate::task::writes;
@@ -125,7 +126,10 @@ impl Planner<'_> {
     }
 
     fn wake_in(&mut self, pause: Duration) {
-        let at = self.awake + pause;
+        self.wake_at(self.awake + pause);
+    }
+
+    fn wake_at(&mut self, at: AwakeTime) {
         self.look_again = Some(self.look_again.map_or(at, |known| known.min(at)));
     }
 
@@ -139,13 +143,17 @@ impl Planner<'_> {
         match intake::next(task, facts) {
             Step::End(end) => {
                 let message = end.message.clone();
-                self.write(task, writes::end(task, &end, self.wall), Some(Event {
-                    kind: AgenticTask::NAMES.kind,
-                    key: task.key(),
-                    severity: EventKind::Warning,
-                    reason: "TaskEnded",
-                    message,
-                }));
+                self.write(
+                    task,
+                    writes::end(task, &end, self.wall),
+                    Some(Event {
+                        kind: AgenticTask::NAMES.kind,
+                        key: task.key(),
+                        severity: EventKind::Warning,
+                        reason: "TaskEnded",
+                        message,
+                    }),
+                );
                 false
             }
             Step::Wait { reason, message, until } => {
@@ -213,22 +221,21 @@ impl Planner<'_> {
             snapshot.reserve(node, uid.clone(), reservation.clone());
         }
         for ((uid, node), until) in &memory.avoided {
-            if *until > self.awake {
-                snapshot.avoid(uid.clone(), node.clone());
-            }
+            snapshot.avoid(uid.clone(), node.clone());
+            self.wake_at(*until);
         }
         let mut scheduler = Scheduler::new(snapshot);
-        let mut per_agent: BTreeMap<Key, usize> = BTreeMap::new();
+        let mut per_agent = intake::in_flight_by_agent(self.world.tasks.objects.values(), |task| {
+            memory.placing.contains_key(&task.meta.uid)
+        });
         for task in queue {
             let agent = intake::agent_of(task, agents);
-            if let Some(agent) = agent.filter(|agent| agent.spec.max_concurrent_tasks.is_some()) {
-                // One task of a bounded Agent per pass: the next pass counts it.
-                let placed = per_agent.entry(agent.key()).or_default();
-                if *placed > 0 {
-                    self.wake_in(Duration::ZERO);
+            if let Some(agent) = agent {
+                let running = per_agent.get(&agent.key()).copied().unwrap_or(0);
+                if let Some(message) = intake::agent_at_limit(agent, running) {
+                    self.wait(memory, task, WaitingReason::AgentAtLimit, &message);
                     continue;
                 }
-                *placed += 1;
             }
             let need = Need::of(task, agent.map(|agent| &agent.spec));
             match scheduler.place(task.key(), &need) {
@@ -236,14 +243,21 @@ impl Planner<'_> {
                     let message = format!("placed on {node}: {}", why.join(", "));
                     let reservation = Reservation { task: task.key(), ram_gb: need.ram_gb };
                     memory.placing.insert(task.meta.uid.clone(), (node.clone(), reservation));
+                    if let Some(agent) = agent {
+                        *per_agent.entry(agent.key()).or_default() += 1;
+                    }
                     let change = writes::place(task, &node, &message, self.wall);
-                    self.write(task, change, Some(Event {
-                        kind: AgenticTask::NAMES.kind,
-                        key: task.key(),
-                        severity: EventKind::Normal,
-                        reason: "TaskPlaced",
-                        message,
-                    }));
+                    self.write(
+                        task,
+                        change,
+                        Some(Event {
+                            kind: AgenticTask::NAMES.kind,
+                            key: task.key(),
+                            severity: EventKind::Normal,
+                            reason: "TaskPlaced",
+                            message,
+                        }),
+                    );
                 }
                 Placement::Nowhere(refused) => {
                     let (reason, message) = waiting(&refused);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::reconciler::{Memory, World, Write};
+use super::memory::{Memory, RefusedChild};
+use super::reconciler::{World, Write};
 use crate::model::agentic_task::{AgenticTask, TaskPhase};
 use crate::model::condition::{ConditionStatus, set_condition};
 use crate::model::ids::Key;
@@ -35,6 +36,19 @@ pub(super) fn plan(
             continue;
         }
         let planner = Planner { world, workload, wall };
+        match memory.refused.get(&workload.meta.uid) {
+            Some(RefusedChild::ForGood(why)) => {
+                writes.push(planner.child_refused(why));
+                continue;
+            }
+            Some(RefusedChild::ForNow(backoff)) => {
+                if let Some(at) = backoff.until(awake) {
+                    look_again = Some(look_again.map_or(at, |known| known.min(at)));
+                    continue;
+                }
+            }
+            None => {}
+        }
         match expand::desired(&workload.spec) {
             Err(error) => writes.push(planner.no_plan(&error)),
             Ok(desired) => {
@@ -79,13 +93,7 @@ impl Planner<'_> {
     }
 
     fn event(&self, severity: EventKind, reason: &'static str, message: String) -> Event {
-        Event {
-            kind: Workload::NAMES.kind,
-            key: self.workload.key(),
-            severity,
-            reason,
-            message,
-        }
+        Event { kind: Workload::NAMES.kind, key: self.workload.key(), severity, reason, message }
     }
 
     fn child(&self, record: &StepRecord) -> Option<&Object<AgenticTask>> {
@@ -100,12 +108,20 @@ impl Planner<'_> {
 
     /// No plan is possible: the workload ends and says why.
     fn no_plan(&self, error: &PlanError) -> Write {
-        let message = error.to_string();
+        self.failed_plan(error.reason(), error.to_string())
+    }
+
+    /// The store will never take a child of this plan.
+    fn child_refused(&self, why: &str) -> Write {
+        self.failed_plan("AgentResolveFailed", format!("a task of the plan was refused: {why}"))
+    }
+
+    fn failed_plan(&self, reason: &'static str, message: String) -> Write {
         let mut next = self.workload.status.clone();
         let set = |next: &mut WorkloadStatus, kind: &str, status, reason: &str| {
             set_condition(&mut next.conditions, kind, status, reason, &message, self.wall);
         };
-        set(&mut next, "Planned", ConditionStatus::False, error.reason());
+        set(&mut next, "Planned", ConditionStatus::False, reason);
         set(&mut next, "Finished", ConditionStatus::True, "NotOnTarget");
         let change = Change::of(Part::Status)
             .set("phase", WorkloadPhase::Failed)
@@ -136,16 +152,19 @@ impl Planner<'_> {
                 continue;
             }
             creating = true;
-            let Some(new) = children::render(self.workload, step, &records) else { continue };
+            let Some(new) = children::render(self.workload, step, &records) else {
+                continue;
+            };
             if self.world.tasks.is_free(&new.key) {
-                creates.push(Write::Create { new: Box::new(new) });
+                let owner = self.workload.meta.uid.clone();
+                creates.push(Write::Create { owner, new: Box::new(new) });
             }
         }
         if creating {
             return Next { writes: creates, ..Next::default() };
         }
         let mut next = self.fold(&records, fold_due);
-        next.writes.extend(self.copies(&records));
+        next.writes.extend(self.copies(desired, &records));
         next
     }
 
@@ -154,6 +173,7 @@ impl Planner<'_> {
     fn records(&self, desired: &[DesiredStep]) -> Vec<StepRecord> {
         let tasks = &self.world.tasks.objects;
         let mut records = self.workload.status.steps.clone();
+        records.retain(|record| !self.is_dropped(desired, record));
         for record in records.iter_mut().filter(|record| record.settled != Some(true)) {
             let taken = self.task_key(record).and_then(|key| tasks.get(&key));
             if taken.is_some_and(|task| !children::is_child(task, self.workload, &record.name)) {
@@ -162,14 +182,25 @@ impl Planner<'_> {
         }
         for step in desired {
             if records.iter().all(|record| record.name != step.name) {
+                let ours = |task| children::is_child(task, self.workload, &step.name);
+                let free =
+                    |key: &Key| !self.world.tasks.is_taken(key) || tasks.get(key).is_some_and(ours);
                 records.push(StepRecord {
                     name: step.name.clone(),
-                    task: Some(children::choose_name(self.workload, &step.name, tasks)),
+                    task: Some(children::choose_name(self.workload, &step.name, free)),
                     ..StepRecord::default()
                 });
             }
         }
         records
+    }
+
+    /// A step that the spec no longer has and that never came to anything: without it the workload
+    /// would wait for ever for a task that nobody makes.
+    fn is_dropped(&self, desired: &[DesiredStep], record: &StepRecord) -> bool {
+        let wanted = desired.iter().any(|step| step.name == record.name);
+        let busy = self.task_key(record).is_some_and(|key| !self.world.tasks.is_free(&key));
+        !wanted && !busy && record.settled != Some(true) && self.child(record).is_none()
     }
 
     /// Folds what the children show into the status. What settles a step or moves the phase is
@@ -183,7 +214,8 @@ impl Planner<'_> {
         if next == *now {
             return Next::default();
         }
-        let settled = |steps: &[StepRecord]| steps.iter().filter(|s| s.settled == Some(true)).count();
+        let settled =
+            |steps: &[StepRecord]| steps.iter().filter(|s| s.settled == Some(true)).count();
         let urgent = next.phase != now.phase || settled(&folded) != settled(records);
         if !urgent && !due {
             return Next { fold_later: true, ..Next::default() };
@@ -261,18 +293,23 @@ impl Planner<'_> {
         }
     }
 
-    /// Copies cancel and suspend to the children that have not ended.
-    fn copies(&self, records: &[StepRecord]) -> Vec<Write> {
+    /// Copies cancel and suspend to the children that have not ended. A child whose step the spec no
+    /// longer has is cancelled.
+    fn copies(&self, desired: &[DesiredStep], records: &[StepRecord]) -> Vec<Write> {
         let spec = &self.workload.spec;
-        let children = records.iter().filter_map(|record| self.child(record));
+        let children = records.iter().filter_map(|record| {
+            let wanted = desired.iter().any(|step| step.name == record.name);
+            Some((self.child(record)?, wanted))
+        });
         children
-            .filter(|child| {
+            .filter(|(child, _)| {
                 let ended = child.status.known_phase().is_some_and(TaskPhase::is_terminal);
                 !ended && self.world.tasks.is_free(&child.key())
             })
-            .filter_map(|child| {
+            .filter_map(|(child, wanted)| {
                 let mut change = Change::of(Part::Spec);
-                if spec.cancel == Some(true) && child.spec.cancel != Some(true) {
+                let cancel = spec.cancel == Some(true) || !wanted;
+                if cancel && child.spec.cancel != Some(true) {
                     change = change.set("cancel", true);
                 }
                 if let Some(suspend) = spec.suspend

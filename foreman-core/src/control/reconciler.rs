@@ -1,16 +1,19 @@
 //! The reconciler: wakes, takes every event, plans on the whole view, then acts.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
+use super::backoff::Backoff;
 use super::feed::feed;
-use super::mirror::Mirror;
+use super::memory::Memory;
+use super::mirror::{Mirror, Reread};
 use super::{plan_tasks, plan_workloads};
-use crate::fleet::liveness::Seen;
+use crate::model::Uid;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::AgenticTask;
 use crate::model::fleet_node::FleetNode;
@@ -18,11 +21,9 @@ use crate::model::ids::{Key, Revision};
 use crate::model::object::{Kind, NewObject, Object};
 use crate::model::time::AwakeTime;
 use crate::model::workload::Workload;
-use crate::model::{NodeName, Uid};
 use crate::ports::clock::Clock;
 use crate::ports::recorder::{Event, Recorder};
 use crate::ports::store::{Change, Expect, Query, Store, StoreError, StoreEvent, Stores};
-use crate::schedule::snapshot::Reservation;
 use crate::timing::{EVENTS_AT_ONCE, RECONCILE_PASSES_MAX, STORE_RETRY_MIN, WRITES_AT_ONCE};
 
 /// What the reconciler knows of the store.
@@ -34,44 +35,54 @@ pub(super) struct World {
     pub(super) agents: Mirror<Agent>,
 }
 
-/// What the reconciler remembers beside the store; all of it can be lost.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// What was seen of each node's heartbeat.
-    pub(super) seen: BTreeMap<Key, Seen>,
-    /// Placements whose write is under way.
-    pub(super) placing: BTreeMap<Uid, (NodeName, Reservation)>,
-    /// Nodes that a task is kept away from, and until when.
-    pub(super) avoided: BTreeMap<(Uid, NodeName), AwakeTime>,
-    /// When each waiting task was last told why.
-    pub(super) told: BTreeMap<Uid, AwakeTime>,
-    /// When each workload's facts were last folded.
-    pub(super) folded: BTreeMap<Uid, AwakeTime>,
-}
-
 /// A write that was decided.
 #[derive(Debug)]
 pub(super) enum Write {
-    Task { key: Key, revision: Revision, change: Change<AgenticTask>, event: Option<Event> },
-    Workload { key: Key, revision: Revision, change: Change<Workload>, event: Option<Event> },
-    Create { new: Box<NewObject<AgenticTask>> },
+    Task {
+        key: Key,
+        revision: Revision,
+        change: Change<AgenticTask>,
+        event: Option<Event>,
+    },
+    Workload {
+        key: Key,
+        revision: Revision,
+        change: Change<Workload>,
+        event: Option<Event>,
+    },
+    /// A child of the workload `owner`.
+    Create {
+        owner: Uid,
+        new: Box<NewObject<AgenticTask>>,
+    },
+}
+
+impl Write {
+    fn task(&self) -> Option<&Key> {
+        match self {
+            Self::Task { key, .. } => Some(key),
+            Self::Create { new, .. } => Some(&new.key),
+            Self::Workload { .. } => None,
+        }
+    }
 }
 
 /// What became of a write.
 enum Done {
     Task(Key, Answer<AgenticTask>),
     Workload(Key, Answer<Workload>),
+    Created(Key, Uid, Answer<AgenticTask>),
 }
 
 enum Answer<K: Kind> {
     /// The object as it is now.
     Written(Box<Object<K>>),
     /// Somebody was faster, or nobody knows: what a fresh read shows.
-    Lost(Option<Box<Object<K>>>),
+    Lost(Reread<K>),
     /// The store will never take it.
-    Refused,
-    /// Try again later.
-    Later,
+    Refused(StoreError),
+    /// Try again later, not before the store asked to be left alone for so long.
+    Later(Option<Duration>),
 }
 
 /// Why [`Reconciler::reconcile_once`] gave up.
@@ -124,6 +135,7 @@ impl Reconciler {
         let mut events = self.events().ready_chunks(EVENTS_AT_ONCE).fuse();
         let mut writes: FuturesUnordered<BoxFuture<'_, Done>> = FuturesUnordered::new();
         let mut look_again: Option<AwakeTime> = None;
+        let mut away = Backoff::default();
         loop {
             let clock = self.clock.clone();
             let alarm = async move {
@@ -135,10 +147,7 @@ impl Reconciler {
             futures::select_biased! {
                 _ = stop.wait_for(|stop| *stop).fuse() => break,
                 done = writes.select_next_some() => {
-                    self.take(&mut world, &mut memory, done);
-                    while let Some(Some(done)) = writes.next().now_or_never() {
-                        self.take(&mut world, &mut memory, done);
-                    }
+                    self.take(&mut world, &mut memory, &mut away, done);
                 }
                 chunk = events.select_next_some() => {
                     for event in chunk {
@@ -147,7 +156,21 @@ impl Reconciler {
                 }
                 () = alarm.fuse() => {}
             }
+            // Whatever else is ready: a pass decides on the whole view, and neither the answers nor
+            // the events can keep the other from being heard.
+            while let Some(Some(done)) = writes.next().now_or_never() {
+                self.take(&mut world, &mut memory, &mut away, done);
+            }
+            if let Some(Some(chunk)) = events.next().now_or_never() {
+                for event in chunk {
+                    self.apply(&mut world, &mut memory, event);
+                }
+            }
             if !world.is_synced() {
+                continue;
+            }
+            if let Some(at) = away.until(self.clock.awake()) {
+                look_again = Some(at);
                 continue;
             }
             let (planned, at) = self.plan(&world, &mut memory);
@@ -163,12 +186,15 @@ impl Reconciler {
             memory.forget_placements_without_write(&world);
         }
         while let Some(done) = writes.next().await {
-            self.take(&mut world, &mut memory, done);
+            self.take(&mut world, &mut memory, &mut away, done);
         }
     }
 
     /// Reads everything, decides and writes until nothing is left to do, and says how many writes
     /// that took. A store in which all is as it should be is not written to.
+    ///
+    /// # Errors
+    /// The store could not be read or did not take a write, or it never settles.
     pub async fn reconcile_once(&self) -> Result<usize, ReconcileError> {
         let query = Query::all();
         let read = ReconcileError::Read;
@@ -179,6 +205,7 @@ impl Reconciler {
             agents: Mirror::of(self.stores.agents.list(&query).await.map_err(read)?),
         };
         let mut memory = Memory::default();
+        let mut away = Backoff::default();
         let mut count = 0;
         for _ in 0..RECONCILE_PASSES_MAX {
             let (planned, _) = self.plan(&world, &mut memory);
@@ -189,13 +216,10 @@ impl Reconciler {
                 world.begins(&write);
                 count += 1;
                 let done = self.carry_out(write).await;
-                if matches!(
-                    done,
-                    Done::Task(_, Answer::Later) | Done::Workload(_, Answer::Later)
-                ) {
+                self.take(&mut world, &mut memory, &mut away, done);
+                if away.until(self.clock.awake()).is_some() {
                     return Err(ReconcileError::Write);
                 }
-                self.take(&mut world, &mut memory, done);
             }
             memory.forget_placements_without_write(&world);
         }
@@ -234,7 +258,9 @@ impl Reconciler {
         memory.refresh(world, awake);
         let (mut writes, first) = plan_workloads::plan(world, memory, wall, awake);
         let (more, second) = plan_tasks::plan(world, memory, wall, awake);
-        writes.extend(more);
+        // One write an object: a child that is told to stop is not placed by the same pass.
+        let taken: BTreeSet<_> = writes.iter().filter_map(Write::task).cloned().collect();
+        writes.extend(more.into_iter().filter(|w| w.task().is_none_or(|key| !taken.contains(key))));
         (writes, [first, second].into_iter().flatten().min())
     }
 
@@ -250,11 +276,11 @@ impl Reconciler {
                 let answer = self.patch(store, &key, revision, change, event).await;
                 Done::Workload(key, answer)
             }
-            Write::Create { new } => {
+            Write::Create { owner, new } => {
                 let key = new.key.clone();
                 let answer = self.stores.tasks.create(*new).await;
                 let answer = self.answer(&*self.stores.tasks, &key, answer).await;
-                Done::Task(key, answer)
+                Done::Created(key, owner, answer)
             }
         }
     }
@@ -290,8 +316,9 @@ impl Reconciler {
                 | StoreError::AlreadyExists { .. }
                 | StoreError::Uncertain { .. },
             ) => match store.get(key).await {
-                Ok(found) => Answer::Lost(found.map(Box::new)),
-                Err(error) => self.later(key, &error).await,
+                Ok(Some(found)) => Answer::Lost(Reread::There(Box::new(found))),
+                Ok(None) => Answer::Lost(Reread::Absent),
+                Err(error) => not_read(key, error),
             },
             Err(
                 error @ (StoreError::Invalid { .. }
@@ -300,42 +327,73 @@ impl Reconciler {
                 | StoreError::Unreadable { .. }),
             ) => {
                 tracing::error!(kind = K::NAMES.kind, %key, %error, "a write was refused");
-                Answer::Refused
+                Answer::Refused(error)
             }
-            Err(error @ StoreError::Unavailable { .. }) => self.later(key, &error).await,
+            Err(StoreError::Unavailable { reason, retry_after }) => {
+                tracing::warn!(kind = K::NAMES.kind, %key, reason, "the store is away: writes wait");
+                Answer::Later(retry_after)
+            }
         }
     }
 
-    async fn later<K: Kind>(&self, key: &Key, error: &StoreError) -> Answer<K> {
-        tracing::warn!(kind = K::NAMES.kind, %key, %error, "a write must wait");
-        let asked = match error {
-            StoreError::Unavailable { retry_after, .. } => *retry_after,
-            _ => None,
-        };
-        self.clock.sleep(asked.unwrap_or(STORE_RETRY_MIN)).await;
-        Answer::Later
-    }
-
-    #[expect(clippy::unused_self, reason = "the loop's methods stand together")]
-    fn take(&self, world: &mut World, memory: &mut Memory, done: Done) {
+    fn take(&self, world: &mut World, memory: &mut Memory, away: &mut Backoff, done: Done) {
+        let now = self.clock.awake();
         match done {
             Done::Task(key, answer) => {
                 if let Some(task) = world.tasks.objects.get(&key) {
                     memory.placing.remove(&task.meta.uid);
+                    if !matches!(answer, Answer::Written(_)) {
+                        memory.told.remove(&task.meta.uid);
+                    }
                 }
-                settle(&mut world.tasks, &key, answer);
+                settle(&mut world.tasks, &key, away, now, answer);
             }
-            Done::Workload(key, answer) => settle(&mut world.workloads, &key, answer),
+            Done::Workload(key, answer) => settle(&mut world.workloads, &key, away, now, answer),
+            Done::Created(key, owner, answer) => {
+                match &answer {
+                    Answer::Refused(error) => memory.child_refused(owner, error, now),
+                    Answer::Written(_) | Answer::Lost(_) => memory.child_made(&owner),
+                    Answer::Later(_) => {}
+                }
+                settle(&mut world.tasks, &key, away, now, answer);
+            }
         }
     }
 }
 
-fn settle<K: Kind>(mirror: &mut Mirror<K>, key: &Key, answer: Answer<K>) {
+/// After a lost race the object could not be read either.
+fn not_read<K: Kind>(key: &Key, error: StoreError) -> Answer<K> {
+    tracing::warn!(kind = K::NAMES.kind, %key, %error, "an object could not be read after a write");
+    match error {
+        StoreError::Unreadable { .. } | StoreError::Denied { .. } => Answer::Refused(error),
+        StoreError::Unavailable { retry_after, .. } => Answer::Later(retry_after),
+        StoreError::Conflict
+        | StoreError::NotFound
+        | StoreError::AlreadyExists { .. }
+        | StoreError::Invalid { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Uncertain { .. } => Answer::Later(None),
+    }
+}
+
+fn settle<K: Kind>(
+    mirror: &mut Mirror<K>,
+    key: &Key,
+    away: &mut Backoff,
+    now: AwakeTime,
+    answer: Answer<K>,
+) {
     match answer {
-        Answer::Written(object) => mirror.write_done(*object),
-        Answer::Lost(found) => mirror.write_failed(key, Some(found.map(|object| *object))),
-        Answer::Refused => mirror.write_refused(key),
-        Answer::Later => mirror.write_failed(key, None),
+        Answer::Written(object) => {
+            away.reset();
+            mirror.write_done(*object);
+        }
+        Answer::Lost(found) => mirror.write_failed(key, found),
+        Answer::Refused(_) => mirror.write_refused(key),
+        Answer::Later(asked) => {
+            away.failed(now, asked);
+            mirror.write_failed(key, Reread::Unknown);
+        }
     }
 }
 
@@ -351,39 +409,7 @@ impl World {
         match write {
             Write::Task { key, .. } => self.tasks.write_begins(key.clone()),
             Write::Workload { key, .. } => self.workloads.write_begins(key.clone()),
-            Write::Create { new } => self.tasks.write_begins(new.key.clone()),
+            Write::Create { new, .. } => self.tasks.write_begins(new.key.clone()),
         }
     }
 }
-
-impl Memory {
-    fn refresh(&mut self, world: &World, now: AwakeTime) {
-        self.seen.retain(|key, _| world.nodes.objects.contains_key(key));
-        for (key, node) in &world.nodes.objects {
-            let heartbeat = node.status.last_heartbeat_time;
-            self.seen
-                .entry(key.clone())
-                .and_modify(|seen| seen.observe(heartbeat, now))
-                .or_insert_with(|| Seen::first(heartbeat, now));
-        }
-        self.avoided.retain(|_, until| *until > now);
-        if self.told.len() > world.tasks.objects.len() + FORGET_SLACK {
-            let alive: std::collections::BTreeSet<_> =
-                world.tasks.objects.values().map(|task| task.meta.uid.clone()).collect();
-            self.told.retain(|uid, _| alive.contains(uid));
-        }
-        if self.folded.len() > world.workloads.objects.len() + FORGET_SLACK {
-            let alive: std::collections::BTreeSet<_> =
-                world.workloads.objects.values().map(|w| w.meta.uid.clone()).collect();
-            self.folded.retain(|uid, _| alive.contains(uid));
-        }
-    }
-
-    /// A placement that found no room among the concurrent writes is decided again.
-    fn forget_placements_without_write(&mut self, world: &World) {
-        self.placing.retain(|_, (_, reservation)| !world.tasks.is_free(&reservation.task));
-    }
-}
-
-/// Entries of dead objects that are tolerated before a sweep.
-const FORGET_SLACK: usize = 1024;

@@ -1,4 +1,4 @@
-//! One run on a node: claim, supervise, deliver.
+//! One run on a node: claim it, have it supervised, deliver its end.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,28 +8,23 @@ use futures::future::FutureExt;
 use tokio::sync::watch;
 
 use super::agent::Shutdown;
+use super::deliver::{deliver, failed};
 use super::plan_tasks::REFUSED_REASON;
+use super::supervise::supervise;
 use crate::fleet::registrar::Registrar;
 use crate::model::agent::Agent;
-use crate::model::agentic_task::{
-    AgenticTask, AttemptEnd, TaskPhase, Usage, WaitingReason,
-};
-use crate::model::fleet_node::RunSummary;
-use crate::model::ids::{Fence, Key};
-use crate::model::meta::Extra;
+use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, WaitingReason};
+use crate::model::ids::{Attempt, Fence, Key, Revision};
 use crate::model::object::Object;
-use crate::model::outcome::{
-    Decision, FailureReason, Infrastructure, Outcome, Verdict, Verification,
-};
-use crate::model::shared::{FreeObject, LocalObjectReference};
+use crate::model::outcome::FailureReason;
+use crate::model::shared::LocalObjectReference;
 use crate::model::time::WallTime;
 use crate::ports::clock::Clock;
-use crate::ports::executor::{Executor, Finish, Job, Progress, ReleaseWhy, RunEnd, Stop};
+use crate::ports::executor::{Executor, Job, RunEnd};
 use crate::ports::recorder::Recorder;
 use crate::ports::store::{Expect, StoreError, Stores};
-use crate::task::authority::Authority;
+use crate::task::writes;
 use crate::task::writes::Release;
-use crate::task::{claim, timeout, writes};
 use crate::timing::{STORE_RETRY_MAX, STORE_RETRY_MIN};
 
 /// What all runs of a node share.
@@ -42,23 +37,34 @@ pub(super) struct RunContext {
     pub(super) drain_deadline: Duration,
 }
 
+/// The task as the watch last showed it; `None` = it left this node or was deleted.
+pub(super) type Sight = watch::Receiver<Option<Arc<Object<AgenticTask>>>>;
+
 /// One task that is placed here.
 pub(super) struct Run {
     pub(super) context: Arc<RunContext>,
     pub(super) task: Object<AgenticTask>,
-    /// The task as the watch last showed it; `None` = it left this node or was deleted.
-    pub(super) seen: watch::Receiver<Option<Arc<Object<AgenticTask>>>>,
+    pub(super) seen: Sight,
     pub(super) shutdown: watch::Receiver<Shutdown>,
 }
 
+/// What became of a run's try.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Tried {
+    /// Whether to try the same version of the task again.
+    pub(super) again: bool,
+    /// The version that the claim made.
+    pub(super) claimed: Option<Revision>,
+}
+
 impl Run {
-    /// Gives the placement back unclaimed; true = it must be tried again.
-    pub(super) async fn refuse(self, why: &str) -> bool {
+    /// Gives the placement back unclaimed.
+    pub(super) async fn refuse(self, why: &str, waiting: Option<WaitingReason>) -> Tried {
         let release = Release {
             ended: AttemptEnd::Refused,
             reason: REFUSED_REASON,
             message: format!("refused by {}: {why}", self.context.registrar.identity().name),
-            waiting: Some(WaitingReason::NodesBusy),
+            waiting,
             usage: None,
             checkpoint: None,
         };
@@ -66,11 +72,10 @@ impl Run {
     }
 
     /// Claims the task and runs it to its end. A claim that somebody else was faster with is left.
-    /// True = the store was away, so it must be tried again.
-    pub(super) async fn run(mut self) -> bool {
+    pub(super) async fn run(self) -> Tried {
         let key = self.task.key();
         let adopting = self.task.status.known_phase() != Some(TaskPhase::Scheduled);
-        let known = self.context.executor.highest_attempt(&self.task.meta.uid).await;
+        let known = self.highest_attempt().await;
         if adopting && known == 0 {
             return self.hand_back().await;
         }
@@ -78,27 +83,37 @@ impl Run {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::info!(task = %key, %error, "the task was not claimed");
-                return self.again_after(&error).await;
+                return Tried { again: self.again_after(&error).await, claimed: None };
             }
         };
         tracing::info!(task = %key, attempt = fence.attempt, adopting, "claimed");
+        let claimed = Some(task.revision().clone());
         let end = match self.agent_object(&task).await {
             Ok(agent) => {
-                let job = Job { task: task.clone(), agent, fence: fence.clone() };
-                self.supervise(job).await
+                let job = Job { task, agent, fence: fence.clone() };
+                supervise(&self.context, job, self.seen, self.shutdown).await
             }
             Err(end) => *end,
         };
+        deliver(&self.context, &key, &fence, end).await;
         self.context.registrar.set_state(|state| {
             state.runs.retain(|run| run.uid.as_deref() != Some(fence.uid.as_str()));
         });
-        self.deliver(&key, &fence, end).await;
-        false
+        Tried { again: false, claimed }
+    }
+
+    async fn highest_attempt(&self) -> Attempt {
+        let asked = async { self.context.executor.highest_attempt(&self.task.meta.uid).await };
+        let answer = AssertUnwindSafe(asked).catch_unwind().await;
+        answer.unwrap_or_else(|_| {
+            tracing::error!(task = %self.task.key(), "the executor panicked when asked for a journal");
+            0
+        })
     }
 
     /// Whether a write may be tried again, after a pause.
     async fn again_after(&self, error: &StoreError) -> bool {
-        let away = matches!(error, StoreError::Unavailable { .. } | StoreError::Uncertain { .. });
+        let away = may_pass(error);
         if away {
             self.context.clock.sleep(STORE_RETRY_MIN).await;
         }
@@ -106,7 +121,7 @@ impl Run {
     }
 
     /// A task that ran here in an earlier life and left nothing behind goes back.
-    async fn hand_back(&self) -> bool {
+    async fn hand_back(&self) -> Tried {
         let release = Release {
             ended: AttemptEnd::HandedBack,
             reason: "AgentRestartRecovery",
@@ -119,46 +134,44 @@ impl Run {
     }
 
     /// Writes a release of a task that this life never claimed; whoever was faster is left alone.
-    async fn give_back(&self, release: &Release) -> bool {
+    async fn give_back(&self, release: &Release) -> Tried {
         let key = self.task.key();
         let change = match writes::release(&self.task, release, self.context.clock.wall()) {
             Ok(change) => change,
             Err(error) => {
                 tracing::error!(task = %key, %error, "nothing is written");
-                return false;
+                return Tried::default();
             }
         };
         let expect = Expect::At(self.task.revision().clone());
         match self.context.stores.tasks.patch(&key, change, expect).await {
-            Ok(_) => false,
+            Ok(_) => Tried::default(),
             Err(error) => {
                 tracing::warn!(task = %key, %error, "the task was not handed back");
-                self.again_after(&error).await
+                Tried { again: self.again_after(&error).await, claimed: None }
             }
         }
     }
 
-    async fn claim(&self, known: i64) -> Result<(Object<AgenticTask>, Fence), StoreError> {
+    async fn claim(&self, known: Attempt) -> Result<(Object<AgenticTask>, Fence), StoreError> {
         let registrar = &self.context.registrar;
         let status = &self.task.status;
         let attempt = status.attempt.unwrap_or(0).max(known) + 1;
-        let last = status.attempts.iter().filter_map(|attempt| attempt.started_at).max();
-        let earliest = last.map_or(WallTime::from_unix_seconds(0), |last| {
-            last.plus(Duration::from_secs(1))
-        });
-        let now = self.context.clock.wall().max(earliest);
+        let now = self.context.clock.wall().max(earliest_claim(&self.task));
         let (session, node) = (registrar.session(), &registrar.identity().name);
         let change = writes::claim(&self.task, attempt, session, node, now)
             .map_err(|error| StoreError::Denied { reason: error.to_string() })?;
         let expect = Expect::At(self.task.revision().clone());
         let tasks = &self.context.stores.tasks;
         let claimed = match tasks.patch(&self.task.key(), change, expect).await {
-            Err(StoreError::Uncertain { reason }) => {
-                let found = tasks.get(&self.task.key()).await?.ok_or(StoreError::NotFound)?;
-                let mine = found.status.session.as_deref() == Some(session.as_str())
+            // An earlier try of ours may have been done although its answer never came.
+            Err(error @ (StoreError::Uncertain { .. } | StoreError::Conflict)) => {
+                let found = self.read_until_answered().await?.ok_or(StoreError::NotFound)?;
+                let mine = found.meta.uid == self.task.meta.uid
+                    && found.status.session.as_deref() == Some(session.as_str())
                     && found.status.attempt == Some(attempt);
                 if !mine {
-                    return Err(StoreError::Uncertain { reason });
+                    return Err(error);
                 }
                 found
             }
@@ -174,6 +187,24 @@ impl Run {
         Ok((claimed, fence))
     }
 
+    /// Whether a claim was granted must be known before anything else: else the task would be held
+    /// by this session and run by nobody.
+    async fn read_until_answered(&self) -> Result<Option<Object<AgenticTask>>, StoreError> {
+        let mut pause = STORE_RETRY_MIN;
+        loop {
+            match self.context.stores.tasks.get(&self.task.key()).await {
+                Err(error) if may_pass(&error) => {
+                    tracing::warn!(task = %self.task.key(), %error, "the claim is not known yet");
+                }
+                answer => return answer,
+            }
+            self.context.clock.sleep(pause).await;
+            pause = (pause * 2).min(STORE_RETRY_MAX);
+        }
+    }
+
+    /// The Agent that the task names. A store that is away is waited for: the task has done nothing
+    /// wrong.
     async fn agent_object(
         &self,
         task: &Object<AgenticTask>,
@@ -182,294 +213,37 @@ impl Run {
             return Ok(None);
         };
         let key = Key { namespace: task.meta.namespace.clone(), name: name.to_owned() };
-        match self.context.stores.agents.get(&key).await {
-            Ok(Some(agent)) => Ok(Some(agent)),
-            Ok(None) => Err(Box::new(failed(
-                Some(FailureReason::AgentNotFound),
-                format!("Agent {name} is gone"),
-            ))),
-            Err(error) => Err(Box::new(failed(
-                Some(FailureReason::InfrastructureError),
-                format!("Agent {name} could not be read: {error}"),
-            ))),
-        }
-    }
-
-    /// Runs the job and tells it what happens around it.
-    async fn supervise(&mut self, job: Job) -> RunEnd {
-        let context = self.context.clone();
-        let (stop, stopped) = watch::channel(Stop::Continue);
-        let (progress, mut moved) = watch::channel(Progress::default());
-        let authority = Arc::new(Authority::new(
-            context.stores.tasks.clone(),
-            context.clock.clone(),
-            context.registrar.last_beat(),
-            job.task.key(),
-            job.fence.clone(),
-        ));
-        let (task, fence) = (job.task.clone(), job.fence.clone());
-        show_progress(&context.registrar, &task, &fence, &Progress::default());
-        if let Some(asked) = asked_for(&task) {
-            stop_for(&stop, asked);
-        }
-        let run = context.executor.run(job, authority, progress, stopped);
-        let mut run = Box::pin(AssertUnwindSafe(run).catch_unwind().fuse());
-        let mut time_left = timeout::left(&task, context.clock.wall());
-        let mut shutdown = self.shutdown.clone();
-        let mut watching = true;
-        loop {
-            let clock = context.clock.clone();
-            let limit = async move {
-                match time_left {
-                    Some(left) => clock.sleep(left).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let seen_changed = async {
-                if !watching || self.seen.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            let moved_changed = async {
-                if moved.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            let told = async {
-                // An error means that nobody is left who could say anything: hand over.
-                let _ = shutdown.wait_for(|told| *told == Shutdown::Drain).await;
-            };
-            let draining = matches!(*stop.borrow(), Stop::Drain { .. });
-            let told = async move {
-                if draining { std::future::pending().await } else { told.await }
-            };
-            futures::select_biased! {
-                end = run => return end.unwrap_or_else(|_| {
-                    failed(Some(FailureReason::InfrastructureError), "the run panicked".to_owned())
-                }),
-                () = told.fuse() => {
-                    let by = context.clock.boot() + context.drain_deadline;
-                    stop_for(&stop, Stop::Drain { by });
-                }
-                () = seen_changed.fuse() => {
-                    let view = self.seen.borrow_and_update().clone();
-                    match self.verdict_on(view.as_deref(), &fence).await {
-                        Some(Stop::Lost) => {
-                            watching = false;
-                            stop_for(&stop, Stop::Lost);
-                        }
-                        Some(other) => stop_for(&stop, other),
-                        None => {}
-                    }
-                }
-                () = moved_changed.fuse() => {
-                    let progress = moved.borrow_and_update().clone();
-                    show_progress(&context.registrar, &task, &fence, &progress);
-                }
-                () = limit.fuse() => {
-                    time_left = None;
-                    stop_for(&stop, Stop::TimedOut);
-                }
-            }
-        }
-    }
-
-    /// What a new sight of the task means for its run. A fence that seems lost is read afresh: the
-    /// watch may show an older version.
-    async fn verdict_on(
-        &self,
-        view: Option<&Object<AgenticTask>>,
-        fence: &Fence,
-    ) -> Option<Stop> {
-        let fresh;
-        let task = match view {
-            Some(task) if claim::holds(task, fence).is_ok() => task,
-            _ => match self.context.stores.tasks.get(&self.task.key()).await {
-                Ok(Some(task)) if claim::holds(&task, fence).is_ok() => {
-                    fresh = task;
-                    &fresh
-                }
-                Ok(_) => return Some(Stop::Lost),
-                Err(error) => {
-                    tracing::warn!(task = %self.task.key(), %error, "the claim could not be checked");
-                    return None;
-                }
-            },
-        };
-        asked_for(task)
-    }
-
-    /// Writes how the run ended: tried until it is written, the fence is lost or the task is gone.
-    async fn deliver(&self, key: &Key, fence: &Fence, end: RunEnd) {
         let mut pause = STORE_RETRY_MIN;
-        let mut cut = false;
         loop {
-            match self.deliver_once(key, fence, &end, cut).await {
-                Ok(()) => return,
-                Err(StoreError::Conflict) => continue,
-                Err(
-                    error @ (StoreError::Invalid { .. } | StoreError::TooLarge { .. }),
-                ) if !cut => {
-                    tracing::warn!(task = %key, %error, "the result was refused, ending without it");
-                    cut = true;
-                    continue;
+            let error = match self.context.stores.agents.get(&key).await {
+                Ok(Some(agent)) => return Ok(Some(agent)),
+                Ok(None) => {
+                    let message = format!("Agent {name} is gone");
+                    return Err(Box::new(failed(FailureReason::AgentNotFound, message)));
                 }
-                Err(error) => {
-                    tracing::warn!(task = %key, %error, "the end could not be written, trying again");
-                }
+                Err(error) => error,
+            };
+            if !may_pass(&error) {
+                let message = format!("Agent {name} could not be read: {error}");
+                return Err(Box::new(failed(FailureReason::InfrastructureError, message)));
             }
+            tracing::warn!(agent = %key, %error, "the Agent could not be read, trying again");
             self.context.clock.sleep(pause).await;
             pause = (pause * 2).min(STORE_RETRY_MAX);
         }
     }
-
-    async fn deliver_once(
-        &self,
-        key: &Key,
-        fence: &Fence,
-        end: &RunEnd,
-        cut: bool,
-    ) -> Result<(), StoreError> {
-        let Some(task) = self.context.stores.tasks.get(key).await? else { return Ok(()) };
-        if let Err(lost) = claim::holds(&task, fence) {
-            tracing::info!(task = %key, %lost, "nothing is written");
-            return Ok(());
-        }
-        let now = self.context.clock.wall();
-        let change = match end {
-            RunEnd::Lost => return Ok(()),
-            RunEnd::Finished(finish) => writes::finish(&task, finish, cut, now),
-            RunEnd::Released { checkpoint, usage, why } => {
-                let mut release = released(why);
-                release.usage = Some(usage.clone());
-                release.checkpoint.clone_from(checkpoint);
-                writes::release(&task, &release, now)
-            }
-        };
-        let change = match change {
-            Ok(change) => change,
-            Err(error) => {
-                tracing::error!(task = %key, %error, "nothing is written");
-                return Ok(());
-            }
-        };
-        let expect = Expect::At(task.revision().clone());
-        let written = self.context.stores.tasks.patch(key, change, expect).await?;
-        if let RunEnd::Finished(finish) = end {
-            self.context.recorder.record(ended_event(&written, finish));
-        }
-        Ok(())
-    }
 }
 
-fn ended_event(task: &Object<AgenticTask>, finish: &Finish) -> crate::ports::recorder::Event {
-    use crate::model::object::Kind as _;
-    use crate::ports::recorder::{Event, EventKind};
-    Event {
-        kind: AgenticTask::NAMES.kind,
-        key: task.key(),
-        severity: if finish.succeeded { EventKind::Normal } else { EventKind::Warning },
-        reason: "AttemptEnded",
-        message: format!("{}: {}", finish.verdict, finish.message),
-    }
+/// `claimedAt` differs from every earlier one by a second at least, so that it alone tells claims
+/// apart.
+fn earliest_claim(task: &Object<AgenticTask>) -> WallTime {
+    let started = task.status.attempts.iter().filter_map(|attempt| attempt.started_at);
+    let last = started.chain(task.status.claimed_at).max();
+    let epoch = WallTime::from_unix_seconds(0);
+    last.map_or(epoch, |last| last.plus(Duration::from_secs(1)))
 }
 
-/// What a task's spec asks of its run.
-fn asked_for(task: &Object<AgenticTask>) -> Option<Stop> {
-    if task.spec.cancel == Some(true) {
-        return Some(Stop::Cancel);
-    }
-    (task.spec.suspend == Some(true)).then_some(Stop::Suspend)
-}
-
-/// A stop that is stronger than the present one replaces it; `Lost` is final.
-fn stop_for(stop: &watch::Sender<Stop>, next: Stop) {
-    let strength = |stop: Stop| match stop {
-        Stop::Continue => 0,
-        Stop::Suspend => 1,
-        Stop::Drain { .. } => 2,
-        Stop::TimedOut => 3,
-        Stop::Cancel => 4,
-        Stop::Lost => 5,
-    };
-    stop.send_if_modified(|now| {
-        let stronger = strength(next) > strength(*now);
-        if stronger {
-            *now = next;
-        }
-        stronger
-    });
-}
-
-fn show_progress(
-    registrar: &Registrar,
-    task: &Object<AgenticTask>,
-    fence: &Fence,
-    progress: &Progress,
-) {
-    let summary = RunSummary {
-        task: task.key().to_string(),
-        uid: Some(fence.uid.to_string()),
-        attempt: Some(fence.attempt),
-        stage: progress.stage.map(Into::into),
-        turn: Some(progress.turn),
-        tokens: Some(progress.tokens),
-        archived_turn: None,
-        last_progress_time: progress.last_progress,
-        extra: Extra::new(),
-    };
-    registrar.set_state(|state| {
-        match state.runs.iter_mut().find(|run| run.uid == summary.uid) {
-            Some(run) => *run = summary,
-            None => state.runs.push(summary),
-        }
-    });
-}
-
-fn released(why: &ReleaseWhy) -> Release {
-    let (ended, reason, message, waiting) = match why {
-        ReleaseWhy::Suspended => (
-            AttemptEnd::Suspended,
-            "Suspended",
-            "suspended: set spec.suspend to false to go on".to_owned(),
-            Some(WaitingReason::Suspended),
-        ),
-        ReleaseWhy::Drained => {
-            (AttemptEnd::Drained, "Drained", "its node is leaving".to_owned(), None)
-        }
-        ReleaseWhy::BudgetExhausted { message } => (
-            AttemptEnd::BudgetExhausted,
-            "BudgetExhausted",
-            message.clone(),
-            Some(WaitingReason::BudgetExhausted),
-        ),
-        ReleaseWhy::Infrastructure { kind, message } => (
-            AttemptEnd::Infrastructure,
-            "InfrastructureError",
-            format!("{kind}: {message}"),
-            None,
-        ),
-    };
-    Release { ended, reason, message, waiting, usage: None, checkpoint: None }
-}
-
-/// An end that is nobody's work.
-fn failed(reason: Option<FailureReason>, message: String) -> RunEnd {
-    RunEnd::Finished(Box::new(Finish {
-        succeeded: false,
-        verdict: Verdict::Incomplete,
-        failure_reason: reason,
-        outcome: Outcome {
-            decision: Decision::None,
-            verification: Verification::NotVerified,
-            infrastructure: Infrastructure::Error,
-            reason: None,
-        },
-        result: FreeObject::default(),
-        branch: None,
-        commit_sha: None,
-        usage: Usage::default(),
-        checkpoint: None,
-        message,
-    }))
+/// Whether the same call may succeed later.
+pub(super) fn may_pass(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { .. } | StoreError::Uncertain { .. })
 }

@@ -27,7 +27,9 @@ impl Seen {
     /// Whether work may be placed there: the heartbeat changed within [`NODE_DEAD`] on our awake
     /// clock; as long as one value was seen only, its own age decides.
     pub fn is_fresh(&self, wall: WallTime, awake: AwakeTime) -> bool {
-        let Some(value) = self.value else { return false };
+        let Some(value) = self.value else {
+            return false;
+        };
         let silent = awake.since(self.changed_at);
         silent <= NODE_DEAD && (self.moved || wall.since(value) <= NODE_DEAD)
     }

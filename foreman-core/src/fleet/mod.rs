@@ -1,5 +1,6 @@
 //! The fleet: what machines there are, what they can do, who is alive.
 
+mod beat;
 pub mod composite_probe;
 pub mod liveness;
 pub mod naming;

@@ -30,7 +30,11 @@ pub fn default_node_name(host: &str) -> String {
 /// A comma-separated list: entries trimmed, empty ones dropped. Nothing left = empty, which the
 /// wire writes as absent.
 pub fn split_list(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(ToOwned::to_owned).collect()
+    text.split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub fn ram(
     };
     let available = match (total, available) {
         (Some(total), Some(available)) => Some(available.min(total)),
-        (None, available) | (Some(_), available) => available,
+        (None | Some(_), available) => available,
     };
     (total, available)
 }

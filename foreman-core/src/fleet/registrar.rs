@@ -4,24 +4,20 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
+use futures::future::FutureExt;
 use tokio::sync::watch;
 
-use crate::model::fleet_node::{
-    AgentKind, Capability, Capacity, FleetNode, FleetNodeSpec, FleetNodeStatus, NodePhase,
-    RunSummary,
-};
+use super::beat;
+use crate::model::fleet_node::{Capability, FleetNode, FleetNodeSpec, NodePhase, RunSummary};
 use crate::model::ids::{Key, NodeName, Session};
-use crate::model::object::{NewObject, Object, plain};
+use crate::model::object::{NewObject, Object};
 use crate::model::open::Open;
 use crate::model::time::BootTime;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
 use crate::ports::probe::{CapabilityProbe, ProbeError};
-use crate::ports::store::{Change, Expect, NodeStore, Part, StoreError, difference};
-use crate::timing::{
-    HEARTBEAT, HEARTBEAT_JITTER_PERCENT, HEARTBEAT_MIN, HEARTBEAT_RETRY, SLEPT,
-};
+use crate::ports::store::{Change, Expect, NodeStore, Part, StoreError};
+use crate::timing::{HEARTBEAT, HEARTBEAT_JITTER_PERCENT, HEARTBEAT_MIN, HEARTBEAT_RETRY, SLEPT};
 
 /// What the machine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +36,31 @@ pub struct Identity {
     pub os: String,
     /// Architecture: `amd64`, `arm64`.
     pub arch: String,
+}
+
+impl Identity {
+    /// A node of that name without address, roles or a number of slots, on the system that this
+    /// program was built for and of this library's version.
+    pub fn named(name: NodeName) -> Self {
+        let os = match std::env::consts::OS {
+            "macos" => "darwin",
+            os => os,
+        };
+        let arch = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            arch => arch,
+        };
+        Self {
+            name,
+            address: None,
+            roles: Vec::new(),
+            slots: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            os: os.to_owned(),
+            arch: arch.to_owned(),
+        }
+    }
 }
 
 /// What changes while the agent lives; set by the agent, published by the next beat.
@@ -120,6 +141,11 @@ pub struct Registrar {
     last_beat: watch::Sender<Option<BootTime>>,
     /// The object in the answer to the last write: what the next beat is compared with.
     answered: Mutex<Option<Object<FleetNode>>>,
+    /// `spec.slots` as the object last showed it: people own it.
+    slots: Mutex<Option<i32>>,
+    /// What the last good probe found.
+    probed: Mutex<Option<Capability>>,
+    beating: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Registrar {
@@ -141,6 +167,7 @@ impl Registrar {
         identity: Identity,
     ) -> Self {
         let session = Session::new(entropy.uuid());
+        let slots = Mutex::new(identity.slots);
         let state = NodeState { phase: NodePhase::Ready, runs: Vec::new() };
         Self {
             nodes,
@@ -152,7 +179,10 @@ impl Registrar {
             interval: HEARTBEAT,
             state: watch::channel(state).0,
             last_beat: watch::channel(None).0,
-            answered: Mutex::new(None),
+            answered: Mutex::default(),
+            slots,
+            probed: Mutex::default(),
+            beating: tokio::sync::Mutex::default(),
         }
     }
 
@@ -192,10 +222,7 @@ impl Registrar {
 
     /// Runs that this node may hold at the same time, as its object last said.
     pub(crate) fn slots(&self) -> usize {
-        let declared = match &*self.answered() {
-            Some(node) => node.spec.slots,
-            None => self.identity.slots,
-        };
+        let declared = *self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         usize::try_from(declared.unwrap_or(1)).unwrap_or(0)
     }
 
@@ -206,6 +233,10 @@ impl Registrar {
         capability.disk.as_ref()?.free_gb
     }
 
+    fn note_slots(&self, node: &Object<FleetNode>) {
+        *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = node.spec.slots;
+    }
+
     fn key(&self) -> Key {
         Key::cluster(self.identity.name.as_str())
     }
@@ -214,9 +245,16 @@ impl Registrar {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn probed(&self) -> MutexGuard<'_, Option<Capability>> {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Creates the `FleetNode` if it is missing and corrects nodeName, address and roles if they
     /// differ (roles in order; absent = empty). What people own does not count; when all is equal
     /// nothing is written and the revision stays.
+    ///
+    /// # Errors
+    /// The store refused or could not be reached.
     pub async fn upsert(&self) -> Result<Object<FleetNode>, RegisterError> {
         let failed = |source| RegisterError::Store { name: self.identity.name.clone(), source };
         let found = self.nodes.get(&self.key()).await.map_err(failed)?;
@@ -224,6 +262,7 @@ impl Registrar {
             Some(found) => self.correct(found).await.map_err(failed)?,
             None => self.create().await.map_err(failed)?,
         };
+        self.note_slots(&object);
         *self.answered() = None;
         Ok(object)
     }
@@ -273,48 +312,67 @@ impl Registrar {
     }
 
     /// One heartbeat: probes, then one patch of the leaves that differ from the answer to the
-    /// previous one. The first is full. A `FleetNode` that is gone is registered again.
+    /// previous one. The first is full. A `FleetNode` that is gone is registered again. Beats of one
+    /// registrar never overlap, so that none can undo what a later one said.
+    ///
+    /// # Errors
+    /// The machine could never be probed, the store did not take the beat, or another session speaks
+    /// for the node.
     pub async fn heartbeat(&self) -> Result<Object<FleetNode>, BeatError> {
+        let _one_at_a_time = self.beating.lock().await;
         let began = self.clock.boot();
-        let name = || self.identity.name.clone();
-        let capability = self
-            .probe
-            .probe()
-            .await
-            .map_err(|source| BeatError::Probe { name: name(), source })?;
-        let failed = |source| BeatError::Store { name: name(), source };
+        let capability = self.probe().await?;
+        let failed = |source| BeatError::Store { name: self.identity.name.clone(), source };
         let before = self.answered().clone();
         let change = self.change(before.as_ref(), capability.clone());
         let answer = match self.nodes.patch(&self.key(), change, Expect::Any).await {
-            Err(StoreError::NotFound) => {
-                self.create().await.map_err(failed)?;
-                let full = self.change(None, capability);
-                self.nodes.patch(&self.key(), full, Expect::Any).await.map_err(failed)?
-            }
+            Err(StoreError::NotFound) => self.register_again(capability).await?,
             answer => answer.map_err(failed)?,
         };
+        self.note_slots(&answer);
         *self.answered() = Some(answer.clone());
-        match answer.status.session.as_deref() {
-            Some(session) if session != self.session.as_str() => {
-                Err(BeatError::Superseded { name: name(), session: session.to_owned() })
-            }
-            _ => {
-                self.last_beat.send_replace(Some(began));
-                Ok(answer)
-            }
+        self.mine(answer.status.session.as_deref())?;
+        self.last_beat.send_replace(Some(began));
+        Ok(answer)
+    }
+
+    /// Whether the node is still spoken for by this session.
+    fn mine(&self, session: Option<&str>) -> Result<(), BeatError> {
+        match session {
+            Some(session) if session != self.session.as_str() => Err(BeatError::Superseded {
+                name: self.identity.name.clone(),
+                session: session.to_owned(),
+            }),
+            Some(_) | None => Ok(()),
         }
     }
 
-    /// The one heartbeat that publishes this session: written once, at start, so that a later
-    /// session is never overwritten by an earlier one that still beats.
-    pub async fn publish_session(&self) -> Result<Object<FleetNode>, BeatError> {
-        let change = Change::of(Part::Status)
-            .set("session", self.session.as_str())
-            .set("phase", self.state.borrow().phase);
-        let answer = self.nodes.patch(&self.key(), change, Expect::Any).await.map_err(|source| {
-            BeatError::Store { name: self.identity.name.clone(), source }
-        })?;
-        Ok(answer)
+    /// The object was deleted: it is made again with the same session, as if nothing had happened.
+    async fn register_again(&self, capability: Capability) -> Result<Object<FleetNode>, BeatError> {
+        let failed = |source| BeatError::Store { name: self.identity.name.clone(), source };
+        let made = self.create().await.map_err(failed)?;
+        self.mine(made.status.session.as_deref())?;
+        self.note_slots(&made);
+        let full = self.change(None, capability).set("session", self.session.as_str());
+        self.nodes.patch(&self.key(), full, Expect::Any).await.map_err(failed)
+    }
+
+    /// What the machine can do; when it cannot be asked, what it could do last time. A probe that
+    /// fails must not make a machine that is there look dead.
+    async fn probe(&self) -> Result<Capability, BeatError> {
+        let mut known = match self.probe.probe().await {
+            Ok(capability) => Some(capability),
+            Err(source) => {
+                let last = self.probed().clone();
+                if last.is_none() {
+                    return Err(BeatError::Probe { name: self.identity.name.clone(), source });
+                }
+                tracing::warn!(node = %self.identity.name, error = %source, "the last probe stands");
+                last
+            }
+        };
+        self.probed().clone_from(&known);
+        Ok(known.take().unwrap_or_default())
     }
 
     fn change(
@@ -323,26 +381,25 @@ impl Registrar {
         capability: Capability,
     ) -> Change<FleetNode> {
         let state = self.state.borrow().clone();
-        let old = before.map(|object| &object.status);
-        let mut next = old.cloned().unwrap_or_default();
-        next.phase = Some(state.phase.into());
-        next.runs = state.runs;
-        next.last_heartbeat_time = Some(self.clock.wall());
-        next.agent_kind = Some(Open::Known(AgentKind::ForemanAgent));
-        next.agent_version = Some(self.identity.version.clone());
-        next.os = Some(self.identity.os.clone());
-        next.arch = Some(self.identity.arch.clone());
-        let slots = before.map_or(self.identity.slots, |object| object.spec.slots).unwrap_or(1);
-        next.capacity = Some(Capacity {
-            slots: Some(slots),
-            ram_gb: capability.total_ram_gb,
-            extra: old.and_then(|old| old.capacity.as_ref()).map(|c| c.extra.clone()).unwrap_or_default(),
-        });
-        next.capability = Some(steady(old.and_then(|old| old.capability.as_ref()), capability));
-        match old {
-            Some(old) => Change::status_patch(difference(&plain(old), &plain(&next))),
-            None => full_change(&next),
-        }
+        let slots = i32::try_from(self.slots()).unwrap_or(i32::MAX);
+        beat::change(&self.identity, state, slots, before, capability, self.clock.wall())
+    }
+
+    /// The one heartbeat that publishes this session: written once, at start, so that a later
+    /// session is never overwritten by an earlier one that still beats.
+    ///
+    /// # Errors
+    /// The store did not take it.
+    pub async fn publish_session(&self) -> Result<Object<FleetNode>, BeatError> {
+        let change = Change::of(Part::Status)
+            .set("session", self.session.as_str())
+            .set("phase", self.state.borrow().phase);
+        let answer = self
+            .nodes
+            .patch(&self.key(), change, Expect::Any)
+            .await
+            .map_err(|source| BeatError::Store { name: self.identity.name.clone(), source })?;
+        Ok(answer)
     }
 
     /// Beats at once, then every interval ± 10 %, until `stop` turns true. A failed beat is tried
@@ -351,13 +408,16 @@ impl Registrar {
     pub async fn run(&self, mut stop: watch::Receiver<bool>) -> RegistrarEnd {
         let mut state = self.state.subscribe();
         let mut failures = 0_usize;
+        let mut hurried = false;
         while !*stop.borrow_and_update() {
             let phase = state.borrow_and_update().phase;
             let pause = match self.heartbeat().await {
                 Ok(answer) => {
                     failures = 0;
                     let shown = answer.status.phase.as_ref().and_then(Open::known);
-                    if shown == Some(phase) { self.jittered() } else { Duration::ZERO }
+                    // Once only: whoever says otherwise each time must not be answered for ever.
+                    hurried = shown != Some(phase) && !hurried;
+                    if hurried { Duration::ZERO } else { self.jittered() }
                 }
                 Err(BeatError::Superseded { name, session }) => {
                     tracing::error!(node = %name, %session, "another session took this node over");
@@ -371,9 +431,9 @@ impl Registrar {
                 }
             };
             futures::select_biased! {
-                _ = futures::FutureExt::fuse(stop.wait_for(|stop| *stop)) => break,
-                _ = futures::FutureExt::fuse(state.wait_for(|state| state.phase != phase)) => {}
-                () = futures::FutureExt::fuse(self.wait(pause)) => {}
+                _ = stop.wait_for(|stop| *stop).fuse() => break,
+                _ = state.wait_for(|state| state.phase != phase).fuse() => {}
+                () = self.wait(pause).fuse() => {}
             }
         }
         RegistrarEnd::Stopped
@@ -381,7 +441,7 @@ impl Registrar {
 
     fn jittered(&self) -> Duration {
         let spread = self.interval * HEARTBEAT_JITTER_PERCENT / 100;
-        self.interval - spread + self.entropy.up_to(spread * 2)
+        self.interval.saturating_sub(spread) + self.entropy.up_to(spread * 2)
     }
 
     fn pause_after(&self, failures: usize) -> Duration {
@@ -393,9 +453,8 @@ impl Registrar {
 
     /// Waits, but wakes early when the machine slept: then others may think that it is dead.
     async fn wait(&self, pause: Duration) {
-        let asleep = || {
-            self.clock.boot().since_origin().saturating_sub(self.clock.awake().since_origin())
-        };
+        let asleep =
+            || self.clock.boot().since_origin().saturating_sub(self.clock.awake().since_origin());
         let before = asleep();
         let until = self.clock.awake() + pause;
         while self.clock.awake() < until {
@@ -405,37 +464,6 @@ impl Registrar {
             }
         }
     }
-}
-
-/// `availableRAMGB` is published only when it moved by max(1, 5 %), so that an idle machine's beat
-/// stays small.
-fn steady(old: Option<&Capability>, mut new: Capability) -> Capability {
-    let Some(old) = old else { return new };
-    if let (Some(before), Some(now)) = (old.available_ram_gb, new.available_ram_gb) {
-        let step = (i64::from(before) * 5 / 100).max(1);
-        let within_total = new.total_ram_gb.is_none_or(|total| before <= total);
-        if (i64::from(before) - i64::from(now)).abs() < step && within_total {
-            new.available_ram_gb = Some(before);
-        }
-    }
-    for (name, value) in &old.extra {
-        new.extra.entry(name.clone()).or_insert_with(|| value.clone());
-    }
-    new
-}
-
-/// The first beat: every field that the agent owns, whatever the object showed.
-fn full_change(next: &FleetNodeStatus) -> Change<FleetNode> {
-    Change::of(Part::Status)
-        .set("phase", &next.phase)
-        .set("lastHeartbeatTime", next.last_heartbeat_time)
-        .set("capability", &next.capability)
-        .set("capacity", &next.capacity)
-        .set("runs", if next.runs.is_empty() { Value::Null } else { plain(&next.runs) })
-        .set("agentKind", &next.agent_kind)
-        .set("agentVersion", &next.agent_version)
-        .set("os", &next.os)
-        .set("arch", &next.arch)
 }
 
 /// An error with its causes, on one line.

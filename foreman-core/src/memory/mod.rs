@@ -57,13 +57,7 @@ impl MemoryStore {
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         let (revision, _) = watch::channel(0);
         let state = Mutex::new(State::default());
-        Arc::new(Self {
-            shared: Arc::new(Shared {
-                clock,
-                state,
-                revision,
-            }),
-        })
+        Arc::new(Self { shared: Arc::new(Shared { clock, state, revision }) })
     }
 
     /// The store's revision now: how many changes it has seen.
@@ -121,12 +115,7 @@ impl State {
                 self.objects.remove(&(kind, key.clone()));
             }
         }
-        self.log.push_back(Entry {
-            revision: self.revision,
-            kind,
-            key,
-            object,
-        });
+        self.log.push_back(Entry { revision: self.revision, kind, key, object });
         if self.log.len() > LOG_ENTRIES_MAX {
             self.log.pop_front();
         }
@@ -136,9 +125,7 @@ impl State {
         let found = self.objects.get(&(K::NAMES.kind, key.clone())).cloned();
         let object = found.ok_or(StoreError::NotFound)?;
         if let Expect::At(revision) = expect {
-            let now = object
-                .pointer("/metadata/resourceVersion")
-                .and_then(Value::as_str);
+            let now = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
             if now != Some(revision.as_str()) {
                 return Err(StoreError::Conflict);
             }
@@ -164,39 +151,25 @@ impl State {
 }
 
 fn typed<K: Kind>(object: &Value) -> Result<Object<K>, StoreError> {
-    Object::from_json(object).map_err(|error| StoreError::Unreadable {
-        reason: error.to_string(),
-    })
+    Object::from_json(object).map_err(|error| StoreError::Unreadable { reason: error.to_string() })
 }
 
 #[async_trait]
 impl<K: Kind> Store<K> for MemoryStore {
     async fn get(&self, key: &Key) -> Result<Option<Object<K>>, StoreError> {
-        let found = self
-            .shared
-            .lock()
-            .objects
-            .get(&(K::NAMES.kind, key.clone()))
-            .cloned();
+        let found = self.shared.lock().objects.get(&(K::NAMES.kind, key.clone())).cloned();
         found.map(|object| typed(&object)).transpose()
     }
 
     async fn list(&self, query: &Query) -> Result<Listing<K>, StoreError> {
         let (objects, revision) = {
             let state = self.shared.lock();
-            let matching = state
-                .of_kind::<K>()
-                .filter(|(_, object)| query.matches(object));
-            let objects: Vec<_> = matching
-                .map(|(key, object)| (key.clone(), object.clone()))
-                .collect();
+            let matching = state.of_kind::<K>().filter(|(_, object)| query.matches(object));
+            let objects: Vec<_> =
+                matching.map(|(key, object)| (key.clone(), object.clone())).collect();
             (objects, Revision::new(state.revision.to_string()))
         };
-        let mut listing = Listing {
-            objects: Vec::new(),
-            unreadable: Vec::new(),
-            revision,
-        };
+        let mut listing = Listing { objects: Vec::new(), unreadable: Vec::new(), revision };
         for (key, object) in objects {
             match Object::from_json(&object) {
                 Ok(object) => listing.objects.push(object),
@@ -210,9 +183,7 @@ impl<K: Kind> Store<K> for MemoryStore {
         let now = self.shared.now();
         let mut state = self.shared.lock();
         if let Some(there) = state.objects.get(&(K::NAMES.kind, new.key.clone())) {
-            return Err(StoreError::AlreadyExists {
-                uid: Some(apiserver::uid_of(there)),
-            });
+            return Err(StoreError::AlreadyExists { uid: Some(apiserver::uid_of(there)) });
         }
         let uid = state.next_uid();
         let mut object = apiserver::create(&new, &uid, now)?;
@@ -298,24 +269,14 @@ impl Watcher {
 
     fn take<K: Kind>(&mut self) -> Vec<StoreEvent<K>> {
         let state = self.shared.lock();
-        let oldest = state
-            .log
-            .front()
-            .map_or(state.revision + 1, |entry| entry.revision);
+        let oldest = state.log.front().map_or(state.revision + 1, |entry| entry.revision);
         let Some(cursor) = self.cursor.filter(|cursor| *cursor + 1 >= oldest) else {
             self.cursor = Some(state.revision);
-            return self
-                .view
-                .sync(state.of_kind::<K>().map(|(key, object)| (key, &**object)));
+            return self.view.sync(state.of_kind::<K>().map(|(key, object)| (key, &**object)));
         };
         let skip = usize::try_from(cursor + 1 - oldest).unwrap_or(usize::MAX);
         let mut events = Vec::new();
-        for entry in state
-            .log
-            .iter()
-            .skip(skip)
-            .filter(|entry| entry.kind == K::NAMES.kind)
-        {
+        for entry in state.log.iter().skip(skip).filter(|entry| entry.kind == K::NAMES.kind) {
             events.extend(self.view.change(&entry.key, entry.object.as_deref()));
         }
         self.cursor = Some(state.revision);

@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::condition::Condition;
+use super::condition::{Condition, find_condition};
 use super::meta::Extra;
-use super::object::{Column, Kind, Names, Scope};
+use super::object::{Column, Kind, Names, Object, Scope};
 use super::open::{Open, wire_enum};
 use super::outcome::{FailureReason, OutcomeRecord, Verdict};
 use super::shared::{
@@ -330,6 +330,14 @@ impl AgenticTaskStatus {
     /// belongs to whoever wrote it, and nothing of ours may place or end such a task.
     pub fn known_phase(&self) -> Option<TaskPhase> {
         self.phase.as_ref().map(|phase| phase.known().unwrap_or(TaskPhase::Running))
+    }
+}
+
+impl Object<AgenticTask> {
+    /// What the condition `Finished` says; absent until the task has ended.
+    pub fn finished_message(&self) -> Option<&str> {
+        let finished = find_condition(&self.status.conditions, "Finished");
+        finished.map(|condition| condition.message.as_str())
     }
 }
 

@@ -18,6 +18,9 @@ use crate::ports::store::{Change, Part, StoreError};
 pub const OBJECT_BYTES_MAX: usize = 1_572_864;
 
 /// The object that a create makes, without `resourceVersion`; status is not the client's to set.
+///
+/// # Errors
+/// `Invalid` names the first broken rule, `TooLarge` the limit.
 pub fn create<K: Kind>(new: &NewObject<K>, uid: &Uid, now: WallTime) -> Result<Value, StoreError> {
     let mut object = new.to_json();
     if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -40,6 +43,9 @@ pub enum Patched {
 /// Applies a change to an object. What was wrong with the object before and is the same now does not
 /// refuse the change (an API server calls it ratcheting): else nobody could write beside a value that
 /// a newer version allows, or mend one of two faults.
+///
+/// # Errors
+/// `Invalid` names the first rule that the change breaks, `TooLarge` the limit.
 pub fn patch<K: Kind>(current: &Value, change: &Change<K>) -> Result<Patched, StoreError> {
     let mut next = current.clone();
     merge(&mut next, &change.to_merge_patch(None));
@@ -48,9 +54,7 @@ pub fn patch<K: Kind>(current: &Value, change: &Change<K>) -> Result<Patched, St
         return Ok(Patched::Same);
     }
     if change.part() == Part::Spec && next.get("spec") != current.get("spec") {
-        let generation = current
-            .pointer("/metadata/generation")
-            .and_then(Value::as_i64);
+        let generation = current.pointer("/metadata/generation").and_then(Value::as_i64);
         if let Some(meta) = next.get_mut("metadata").and_then(Value::as_object_mut) {
             meta.insert("generation".to_owned(), json!(generation.unwrap_or(0) + 1));
         }
@@ -68,30 +72,18 @@ pub fn set_revision(object: &mut Value, revision: &Revision) {
 /// The key of an object's JSON; absent when it has no name.
 pub fn key_of(object: &Value) -> Option<Key> {
     let name = object.pointer("/metadata/name")?.as_str()?.to_owned();
-    let namespace = object
-        .pointer("/metadata/namespace")
-        .and_then(Value::as_str);
-    Some(Key {
-        namespace: namespace.map(ToOwned::to_owned),
-        name,
-    })
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+    Some(Key { namespace: namespace.map(ToOwned::to_owned), name })
 }
 
 /// The uid of an object's JSON; empty when there is none.
 pub fn uid_of(object: &Value) -> Uid {
-    Uid::new(
-        object
-            .pointer("/metadata/uid")
-            .and_then(Value::as_str)
-            .unwrap_or_default(),
-    )
+    Uid::new(object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default())
 }
 
 /// The uids of an object's owners.
 pub fn owners_of(object: &Value) -> Vec<Uid> {
-    let references = object
-        .pointer("/metadata/ownerReferences")
-        .and_then(Value::as_array);
+    let references = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     references
         .into_iter()
         .flatten()
@@ -104,9 +96,7 @@ fn accept<K: Kind>(mut object: Value, before: Option<&Value>) -> Result<Value, S
     let mut admitted = admit::<K>(&mut object);
     if let Some(before) = before.filter(|_| !admitted.violations.is_empty()) {
         let old = admit::<K>(&mut before.clone()).violations;
-        admitted
-            .violations
-            .retain(|violation| !old.contains(violation));
+        admitted.violations.retain(|violation| !old.contains(violation));
     }
     if let Some(first) = admitted.violations.first() {
         let more = match admitted.violations.len() - 1 {
@@ -120,10 +110,7 @@ fn accept<K: Kind>(mut object: Value, before: Option<&Value>) -> Result<Value, S
     }
     let bytes = json_bytes(&object);
     if bytes > OBJECT_BYTES_MAX {
-        return Err(StoreError::TooLarge {
-            bytes,
-            max: OBJECT_BYTES_MAX,
-        });
+        return Err(StoreError::TooLarge { bytes, max: OBJECT_BYTES_MAX });
     }
     Ok(object)
 }
@@ -208,11 +195,7 @@ mod tests {
                 json!({"a": {"b": "d"}}),
             ),
             (json!({"a": [1]}), json!([2]), json!([2])),
-            (
-                json!({}),
-                json!({"a": {"bb": {"ccc": null}}}),
-                json!({"a": {"bb": {}}}),
-            ),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
         ];
         for (mut target, patch, wanted) in cases {
             merge(&mut target, &patch);

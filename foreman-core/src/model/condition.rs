@@ -18,12 +18,20 @@ wire_enum! {
 pub struct Condition {
     /// What it is about; unique in its list.
     #[serde(rename = "type")]
-    #[schemars(length(max = 316), regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"))]
+    #[schemars(
+        length(max = 316),
+        regex(
+            pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+        )
+    )]
     pub kind: String,
     /// Whether it holds.
     pub status: Open<ConditionStatus>,
     /// Why, as one word.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"))]
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    )]
     pub reason: String,
     /// Why, for a person.
     #[schemars(length(max = 32768))]
@@ -50,33 +58,29 @@ pub fn set_condition(
     message: &str,
     now: WallTime,
 ) -> bool {
-    match conditions.iter_mut().find(|condition| condition.kind == kind) {
-        Some(condition) => {
-            let moved = !condition.status.is(status);
-            let changed = moved || condition.reason != reason || condition.message != message;
-            if moved {
-                condition.status = status.into();
-                condition.last_transition_time = now;
-            }
-            if changed {
-                reason.clone_into(&mut condition.reason);
-                message.clone_into(&mut condition.message);
-            }
-            changed
+    if let Some(condition) = conditions.iter_mut().find(|condition| condition.kind == kind) {
+        let moved = !condition.status.is(status);
+        let changed = moved || condition.reason != reason || condition.message != message;
+        if moved {
+            condition.status = status.into();
+            condition.last_transition_time = now;
         }
-        None => {
-            conditions.push(Condition {
-                kind: kind.to_owned(),
-                status: status.into(),
-                reason: reason.to_owned(),
-                message: message.to_owned(),
-                last_transition_time: now,
-                observed_generation: None,
-                extra: Extra::new(),
-            });
-            true
+        if changed {
+            reason.clone_into(&mut condition.reason);
+            message.clone_into(&mut condition.message);
         }
+        return changed;
     }
+    conditions.push(Condition {
+        kind: kind.to_owned(),
+        status: status.into(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        last_transition_time: now,
+        observed_generation: None,
+        extra: Extra::new(),
+    });
+    true
 }
 
 /// The condition of that type.

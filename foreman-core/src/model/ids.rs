@@ -43,11 +43,17 @@ pub enum InvalidName {
 }
 
 /// Checks a DNS-1123 subdomain: what Kubernetes allows as an object's name.
+///
+/// # Errors
+/// The first rule of DNS-1123 that the text breaks.
 pub fn check_object_name(text: &str) -> Result<(), InvalidName> {
     check_name(text, OBJECT_NAME_BYTES_MAX, true)
 }
 
 /// Checks a DNS-1123 label: what Kubernetes allows as a namespace.
+///
+/// # Errors
+/// The first rule of DNS-1123 that the text breaks.
 pub fn check_label_name(text: &str) -> Result<(), InvalidName> {
     check_name(text, LABEL_BYTES_MAX, false)
 }
@@ -57,10 +63,7 @@ fn check_name(text: &str, max: usize, dots: bool) -> Result<(), InvalidName> {
         return Err(InvalidName::Empty);
     }
     if text.len() > max {
-        return Err(InvalidName::TooLong {
-            len: text.len(),
-            max,
-        });
+        return Err(InvalidName::TooLong { len: text.len(), max });
     }
     let allowed =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (dots && c == '.');
@@ -73,9 +76,7 @@ fn check_name(text: &str, max: usize, dots: bool) -> Result<(), InvalidName> {
         .split('.')
         .find(|part| part.is_empty() || part.starts_with('-') || part.ends_with('-'))
     {
-        Some(part) => Err(InvalidName::BadPart {
-            part: part.to_owned(),
-        }),
+        Some(part) => Err(InvalidName::BadPart { part: part.to_owned() }),
         None => Ok(()),
     }
 }
@@ -121,6 +122,9 @@ identity! {
 
 impl NodeName {
     /// A valid node name.
+    ///
+    /// # Errors
+    /// The first rule of DNS-1123 that the text breaks.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         check_object_name(text).map(|()| Self(text.to_owned()))
     }
@@ -156,18 +160,12 @@ pub struct Key {
 impl Key {
     /// The key of a namespaced object.
     pub fn namespaced(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: Some(namespace.into()),
-            name: name.into(),
-        }
+        Self { namespace: Some(namespace.into()), name: name.into() }
     }
 
     /// The key of a cluster-scoped object.
     pub fn cluster(name: impl Into<String>) -> Self {
-        Self {
-            namespace: None,
-            name: name.into(),
-        }
+        Self { namespace: None, name: name.into() }
     }
 }
 
@@ -206,20 +204,9 @@ mod tests {
             assert_eq!(check_object_name(good), Ok(()), "{good}");
         }
         assert_eq!(check_object_name(""), Err(InvalidName::Empty));
-        assert_eq!(
-            check_object_name("A"),
-            Err(InvalidName::BadChar { found: 'A' })
-        );
-        assert_eq!(
-            check_object_name("a..b"),
-            Err(InvalidName::BadPart {
-                part: String::new()
-            })
-        );
-        assert_eq!(
-            check_object_name("a.-b"),
-            Err(InvalidName::BadPart { part: "-b".into() })
-        );
+        assert_eq!(check_object_name("A"), Err(InvalidName::BadChar { found: 'A' }));
+        assert_eq!(check_object_name("a..b"), Err(InvalidName::BadPart { part: String::new() }));
+        assert_eq!(check_object_name("a.-b"), Err(InvalidName::BadPart { part: "-b".into() }));
         assert_eq!(
             check_object_name(&"x".repeat(254)),
             Err(InvalidName::TooLong { len: 254, max: 253 })

@@ -124,8 +124,13 @@ pub enum NotAManifest {
 }
 
 /// Reads one manifest. `namespace` is used where a namespaced kind names none.
+///
+/// # Errors
+/// The value is no manifest of one of our kinds.
 pub fn read(mut object: Value, namespace: &str) -> Result<Manifest, NotAManifest> {
-    let Some(map) = object.as_object() else { return Err(NotAManifest::NotAMapping) };
+    let Some(map) = object.as_object() else {
+        return Err(NotAManifest::NotAMapping);
+    };
     let kinds = || AnyKind::ALL.map(|kind| kind.names().kind).join(", ");
     let Some(found) = map.get("kind").and_then(Value::as_str) else {
         return Err(NotAManifest::NoKind { kinds: kinds() });

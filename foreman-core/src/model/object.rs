@@ -138,7 +138,10 @@ impl<K: Kind> Object<K> {
         &self.meta.resource_version
     }
 
-    /// Reads an object from its JSON; the error says where it does not fit.
+    /// Reads an object from its JSON.
+    ///
+    /// # Errors
+    /// Where the JSON does not fit the kind.
     pub fn from_json(json: &Value) -> Result<Self, serde_json::Error> {
         Self::deserialize(json)
     }

@@ -28,7 +28,7 @@ impl<E: Copy> Open<E> {
     }
 }
 
-impl<E: PartialEq> Open<E> {
+impl<E: PartialEq + Copy> Open<E> {
     /// Whether this is exactly the known value `value`.
     pub fn is(&self, value: E) -> bool {
         matches!(self, Self::Known(known) if *known == value)

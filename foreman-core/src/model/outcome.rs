@@ -122,7 +122,9 @@ impl Outcome {
     /// never reads as verified.
     pub fn of(status: &AgenticTaskStatus) -> Self {
         let derived = derive(status);
-        let Some(record) = &status.outcome else { return derived };
+        let Some(record) = &status.outcome else {
+            return derived;
+        };
         Self {
             decision: read(record.decision.as_ref(), derived.decision, Decision::None),
             verification: read(

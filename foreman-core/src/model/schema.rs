@@ -17,7 +17,7 @@ pub const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 static SCHEMAS: LazyLock<Mutex<BTreeMap<&'static str, &'static Value>>> =
     LazyLock::new(Mutex::default);
 
-/// The structural schema (OpenAPI v3, as in a custom resource definition) of a kind.
+/// The structural schema (`OpenAPI` v3, as in a custom resource definition) of a kind.
 pub fn of<K: Kind>() -> &'static Value {
     let mut schemas = SCHEMAS.lock().unwrap_or_else(PoisonError::into_inner);
     schemas.entry(K::NAMES.kind).or_insert_with(|| Box::leak(Box::new(generate::<K>())))
@@ -52,7 +52,9 @@ fn generate<K: Kind>() -> Value {
 
 /// Makes a generated schema structural. `open` (below status) keeps unknown fields of every object.
 fn structural(schema: &mut Value, open: bool) {
-    let Some(map) = schema.as_object_mut() else { return };
+    let Some(map) = schema.as_object_mut() else {
+        return;
+    };
     for noise in ["title", "nullable", "$schema"] {
         map.remove(noise);
     }
@@ -110,7 +112,9 @@ mod tests {
             for word in ["anyOf", "oneOf", "allOf", "$ref", "nullable", "const", "title"] {
                 assert!(!map.contains_key(word), "{word} at {path}: {schema}");
             }
-            for (name, child) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            for (name, child) in
+                map.get("properties").and_then(Value::as_object).into_iter().flatten()
+            {
                 no_foreign_words(child, &format!("{path}.{name}"));
             }
             for child in ["items", "additionalProperties"] {

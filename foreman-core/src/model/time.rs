@@ -28,8 +28,7 @@ pub struct InvalidTime {
 impl WallTime {
     /// The time `seconds` after 1970-01-01T00:00:00Z; clamped to the years that can be written.
     pub fn from_unix_seconds(seconds: i64) -> Self {
-        let clamped =
-            seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        let clamped = seconds.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
         Self(Timestamp::from_second(clamped).unwrap_or(Timestamp::UNIX_EPOCH))
     }
 
@@ -69,8 +68,7 @@ impl FromStr for WallTime {
     type Err = InvalidTime;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed: Timestamp =
-            text.parse().map_err(|_| InvalidTime { found: text.to_owned() })?;
+        let parsed: Timestamp = text.parse().map_err(|_| InvalidTime { found: text.to_owned() })?;
         Ok(Self::from_unix_seconds(parsed.as_second()))
     }
 }

@@ -34,11 +34,7 @@ impl Kind for Workload {
             Column::always("Failed", "integer", ".status.failedTasks"),
             Column::always("Age", "date", ".metadata.creationTimestamp"),
             Column::wide("Desired", "integer", ".status.desiredTasks"),
-            Column::wide(
-                "Reason",
-                "string",
-                ".status.conditions[?(@.type==\"Finished\")].reason",
-            ),
+            Column::wide("Reason", "string", ".status.conditions[?(@.type==\"Finished\")].reason"),
         ],
         selectable: &[".status.phase"],
     };

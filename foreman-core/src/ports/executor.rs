@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use crate::model::agentic_task::{Checkpoint, Usage};
 use crate::model::fleet_node::RunStage;
 use crate::model::ids::Fence;
-use crate::model::outcome::{FailureReason, Infrastructure, Outcome, Verdict};
+use crate::model::outcome::{
+    Decision, FailureReason, Infrastructure, Outcome, Verdict, Verification,
+};
 use crate::model::shared::FreeObject;
 use crate::model::time::{BootTime, WallTime};
 use crate::model::{Agent, AgenticTask, Object};
@@ -60,6 +62,7 @@ pub enum Stop {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one a run, moved twice")]
 pub enum RunEnd {
     /// It came to something: the task ends.
     Finished(Box<Finish>),
@@ -120,6 +123,29 @@ pub struct Finish {
     pub checkpoint: Option<Checkpoint>,
     /// One sentence for the condition.
     pub message: String,
+}
+
+impl RunEnd {
+    /// The end of a run that did what was asked and that no gate judged: GO, not verified.
+    pub fn go(message: impl Into<String>) -> Self {
+        Self::Finished(Box::new(Finish {
+            succeeded: true,
+            verdict: Verdict::Go,
+            failure_reason: None,
+            outcome: Outcome {
+                decision: Decision::Go,
+                verification: Verification::NotVerified,
+                infrastructure: Infrastructure::Ok,
+                reason: None,
+            },
+            result: FreeObject::default(),
+            branch: None,
+            commit_sha: None,
+            usage: Usage::default(),
+            checkpoint: None,
+            message: message.into(),
+        }))
+    }
 }
 
 /// Runs claimed tasks.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::model::agent::Agent;
 use crate::model::agent_release::AgentRelease;
-use crate::model::agentic_task::AgenticTask;
+use crate::model::agentic_task::{AgenticTask, TaskPhase};
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::{Key, Revision, Uid};
 use crate::model::model_profile::ModelProfile;
@@ -285,6 +285,40 @@ impl Stores {
     }
 }
 
+impl Stores {
+    /// Waits until a task has ended and gives it as it is then.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] once there is no such task; what the watch says when it breaks.
+    pub async fn wait_for_end(&self, key: &Key) -> Result<Object<AgenticTask>, StoreError> {
+        let mut query = Query::all();
+        query.namespace.clone_from(&key.namespace);
+        let mut events = self.tasks.watch(query);
+        let mut synced = false;
+        let mut seen = false;
+        while let Some(event) = events.next().await {
+            match event? {
+                StoreEvent::Upsert(task) if task.key() == *key => {
+                    seen = true;
+                    if task.status.known_phase().is_some_and(TaskPhase::is_terminal) {
+                        return Ok(*task);
+                    }
+                }
+                StoreEvent::Gone { key: gone, .. } if gone == *key => seen = false,
+                StoreEvent::SyncStart => (synced, seen) = (false, false),
+                StoreEvent::SyncEnd => synced = true,
+                StoreEvent::Upsert(_) | StoreEvent::Gone { .. } | StoreEvent::Unreadable { .. } => {
+                }
+            }
+            if synced && !seen {
+                return Err(StoreError::NotFound);
+            }
+        }
+        let reason = "the watch ended".to_owned();
+        Err(StoreError::Unavailable { reason, retry_after: None })
+    }
+}
+
 impl std::fmt::Debug for Stores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stores").finish_non_exhaustive()
@@ -524,7 +558,10 @@ mod tests {
     fn the_revision_goes_inside_the_patch() {
         let change = Change::<FleetNode>::of(Part::Meta).annotations([("a", None)]);
         let patch = change.to_merge_patch(Some(&Revision::new("7")));
-        assert_eq!(patch, json!({"metadata": {"annotations": {"a": null}, "resourceVersion": "7"}}));
+        assert_eq!(
+            patch,
+            json!({"metadata": {"annotations": {"a": null}, "resourceVersion": "7"}})
+        );
     }
 
     #[test]

@@ -20,10 +20,7 @@ pub struct View {
 impl View {
     /// A view that has seen nothing.
     pub fn new(query: Query) -> Self {
-        Self {
-            query,
-            visible: BTreeMap::new(),
-        }
+        Self { query, visible: BTreeMap::new() }
     }
 
     /// The query.
@@ -57,10 +54,7 @@ impl View {
         if let Some(old) = self.visible.get(key)
             && uid.as_ref() != Some(old)
         {
-            events.push(StoreEvent::Gone {
-                key: key.clone(),
-                uid: old.clone(),
-            });
+            events.push(StoreEvent::Gone { key: key.clone(), uid: old.clone() });
             self.visible.remove(key);
         }
         if let (Some(object), Some(uid)) = (now, uid) {
@@ -74,9 +68,6 @@ impl View {
 fn read<K: Kind>(key: Key, object: &Value) -> StoreEvent<K> {
     match Object::from_json(object) {
         Ok(object) => StoreEvent::Upsert(Box::new(object)),
-        Err(error) => StoreEvent::Unreadable {
-            key,
-            reason: error.to_string(),
-        },
+        Err(error) => StoreEvent::Unreadable { key, reason: error.to_string() },
     }
 }

@@ -18,10 +18,14 @@ pub fn waiting(refused: &[(NodeName, Refusals)]) -> (WaitingReason, String) {
     }
     let total = refused.len();
     if total == 0 {
-        return (WaitingReason::NoNodes, "there are no nodes: start one with foreman up".to_owned());
+        return (
+            WaitingReason::NoNodes,
+            "there are no nodes: start one with foreman up".to_owned(),
+        );
     }
     let furthest = refused.iter().filter_map(|(_, refusals)| refusals.first()).map(reason).max();
-    let parts: Vec<_> = counts.iter().map(|(refusal, n)| format!("{n} {}", short(*refusal))).collect();
+    let parts: Vec<_> =
+        counts.iter().map(|(refusal, n)| format!("{n} {}", short(*refusal))).collect();
     let reason = furthest.map_or(WaitingReason::NoMatchingNode, Progressed::reason);
     (reason, format!("0/{total} nodes fit: {}", parts.join(", ")))
 }
@@ -143,13 +147,15 @@ fn verdict(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> NodeVerdict {
 fn detail(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) -> String {
     match refusal {
         Refusal::Role => {
-            let missing: Vec<_> = need.roles.iter().filter(|r| !node.roles.contains(r)).collect();
-            let missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
+            let lacks = |role: &&String| !node.roles.contains(*role);
+            let missing: Vec<_> = need.roles.iter().filter(lacks).map(String::as_str).collect();
             format!("lacks role {} (has {})", missing.join(", "), list(&node.roles))
         }
         Refusal::Label => {
-            let missing = need.labels.iter().find(|(name, value)| node.labels.get(*name) != Some(value));
-            missing.map_or_else(String::new, |(name, value)| {
+            let differs =
+                |(name, value): &(&String, &String)| node.labels.get(*name) != Some(*value);
+            let label = need.labels.iter().find(differs);
+            label.map_or_else(String::new, |(name, value)| {
                 let has = node.labels.get(name).map_or("absent", String::as_str);
                 format!("label {name} is {has}, not {value}")
             })
@@ -173,7 +179,7 @@ fn detail(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) ->
         }
         Refusal::NoSlots => "takes no runs (0 slots)".to_owned(),
         Refusal::Cordoned => match &node.note {
-            Some(note) => format!("cordoned: {note:?}"),
+            Some(words) => format!("cordoned: {words:?}"),
             None => "cordoned".to_owned(),
         },
         Refusal::Draining => "draining".to_owned(),

@@ -97,8 +97,7 @@ pub fn fit(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> Refusals {
     let mut refusals = Refusals::default();
     let says = |wanted: &str| node.accelerator.as_deref() == Some(wanted);
     refusals.refuse_if(need.roles.iter().any(|role| !node.roles.contains(role)), Refusal::Role);
-    let labelled =
-        need.labels.iter().all(|(name, value)| node.labels.get(name) == Some(value));
+    let labelled = need.labels.iter().all(|(name, value)| node.labels.get(name) == Some(value));
     refusals.refuse_if(!labelled, Refusal::Label);
     let takes = node.namespaces.is_empty() || node.namespaces.contains(&need.namespace);
     refusals.refuse_if(!takes, Refusal::Namespace);
@@ -139,7 +138,8 @@ fn memory(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> (bool, bool) {
         return (true, false);
     }
     let (mut reserved, mut unseen) = (0_i64, 0_i64);
-    for (uid, reservation) in snapshot.reservations(&node.name).filter(|(uid, _)| **uid != need.uid) {
+    for (uid, reservation) in snapshot.reservations(&node.name).filter(|(uid, _)| **uid != need.uid)
+    {
         let ram = i64::from(reservation.ram_gb);
         reserved += ram;
         if !node.running.contains(uid.as_str()) {

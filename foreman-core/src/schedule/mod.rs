@@ -4,8 +4,8 @@ pub mod explain;
 pub mod fit;
 pub mod need;
 pub mod order;
-pub mod score;
 pub mod scheduler;
+pub mod score;
 pub mod snapshot;
 
 pub use explain::{Explanation, NodeVerdict, explain, waiting};

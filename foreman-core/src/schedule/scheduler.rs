@@ -65,7 +65,9 @@ pub fn decide(snapshot: &Snapshot, need: &Need) -> Placement {
             best = Some((&node.name, candidate));
         }
     }
-    let Some((name, score)) = best else { return Placement::Nowhere(refused) };
+    let Some((name, score)) = best else {
+        return Placement::Nowhere(refused);
+    };
     let mut why = Vec::new();
     if score.model_loaded() {
         why.push("model loaded");

@@ -51,7 +51,10 @@ pub struct NodeRow {
 }
 
 impl NodeRow {
-    /// The row of a node; the error names why its object makes no sense.
+    /// The row of a node, with what this process saw of its heartbeat.
+    ///
+    /// # Errors
+    /// The object's name is no node name.
     pub fn of(
         node: &Object<FleetNode>,
         seen: &Seen,

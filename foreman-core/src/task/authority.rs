@@ -74,7 +74,10 @@ pub struct Authority {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("key", &self.key).field("fence", &self.fence).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("key", &self.key)
+            .field("fence", &self.fence)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,6 +100,9 @@ impl Authority {
 
     /// Leave to do `effect` (a short name such as `push`) once, now: a heartbeat that began within
     /// the window succeeded, and a fresh read shows that the fence holds and nobody cancelled.
+    ///
+    /// # Errors
+    /// Why the effect must not be done, or must wait ([`Refused::may_pass`]).
     pub async fn permit(&self, effect: &str) -> Result<Permit, Refused> {
         let effect = effect.to_owned();
         let permit = Permit {
@@ -134,7 +140,10 @@ pub struct Permit {
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("effect", &self.effect).field("fence", &self.fence).finish_non_exhaustive()
+        f.debug_struct("Permit")
+            .field("effect", &self.effect)
+            .field("fence", &self.fence)
+            .finish_non_exhaustive()
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
     if let Some(message) = budget_spent(task) {
         return wait(WaitingReason::BudgetExhausted, message);
     }
-    agent_at_limit(task, facts).unwrap_or(Step::Place)
+    Step::Place
 }
 
 fn wait(reason: WaitingReason, message: impl Into<String>) -> Step {
@@ -293,7 +293,8 @@ fn agent_missing(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
 fn budget_spent(task: &Object<AgenticTask>) -> Option<String> {
     let budget = task.spec.budget.as_ref()?;
     let usage = task.status.usage.as_ref()?;
-    let tokens = usage.prompt_tokens.unwrap_or(0).saturating_add(usage.completion_tokens.unwrap_or(0));
+    let tokens =
+        usage.prompt_tokens.unwrap_or(0).saturating_add(usage.completion_tokens.unwrap_or(0));
     let limits = [
         ("tokens", budget.tokens, tokens),
         ("turns", budget.turns, usage.turns.unwrap_or(0)),
@@ -307,18 +308,30 @@ fn budget_spent(task: &Object<AgenticTask>) -> Option<String> {
     })
 }
 
-fn agent_at_limit(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
-    let agent = agent_of(task, facts.agents)?;
-    let limit = usize::try_from(agent.spec.max_concurrent_tasks?).unwrap_or(0);
-    let name = agent.meta.name.as_str();
-    let holds = |other: &&Object<AgenticTask>| {
-        other.meta.uid != task.meta.uid
-            && other.meta.namespace == task.meta.namespace
-            && other.spec.agent_ref.as_ref().and_then(LocalObjectReference::named) == Some(name)
-            && other.status.known_phase().is_some_and(TaskPhase::is_in_flight)
-    };
-    let running = facts.tasks.values().filter(holds).count();
-    (running >= limit).then(|| {
-        wait(WaitingReason::AgentAtLimit, format!("Agent {name} runs {running} of {limit} tasks"))
-    })
+/// How many tasks each Agent has in flight. `placing` says of a task whether its placement is on the
+/// way to the store.
+pub(crate) fn in_flight_by_agent<'a>(
+    tasks: impl IntoIterator<Item = &'a Object<AgenticTask>>,
+    placing: impl Fn(&Object<AgenticTask>) -> bool,
+) -> BTreeMap<Key, usize> {
+    let mut counts = BTreeMap::new();
+    for task in tasks {
+        let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named);
+        let in_flight = task.status.known_phase().is_some_and(TaskPhase::is_in_flight);
+        if let Some(name) = name.filter(|_| in_flight || placing(task)) {
+            *counts.entry(sibling(task, name)).or_default() += 1;
+        }
+    }
+    counts
 }
+
+/// Why an Agent that has `running` tasks in flight takes no further one; absent = it does.
+pub(crate) fn agent_at_limit(agent: &Object<Agent>, running: usize) -> Option<String> {
+    let limit = usize::try_from(agent.spec.max_concurrent_tasks?).unwrap_or(0);
+    let name = &agent.meta.name;
+    (running >= limit).then(|| format!("Agent {name} runs {running} of {limit} tasks"))
+}
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

@@ -17,15 +17,18 @@ pub(crate) enum Actor {
 pub(crate) fn is_legal(actor: Actor, from: Option<TaskPhase>, to: TaskPhase) -> bool {
     use TaskPhase::{Failed, Pending, Running, Scheduled, Succeeded, Verifying};
     match (actor, from, to) {
-        (_, _, Verifying) | (_, Some(Succeeded | Failed), _) => false,
-        (Actor::Operator, None, Pending | Scheduled)
-        | (Actor::Operator, Some(Pending), Scheduled | Succeeded)
-        | (Actor::Operator, Some(Scheduled | Running | Verifying), Pending)
-        | (Actor::Operator, None | Some(Pending | Scheduled | Running | Verifying), Failed)
-        | (Actor::Operator, None, Succeeded)
-        | (Actor::Agent, Some(Scheduled), Running | Pending)
-        | (Actor::Agent, Some(Running | Verifying), Running | Pending | Succeeded | Failed) => true,
-        (Actor::Operator | Actor::Agent, _, _) => false,
+        (_, Some(Succeeded | Failed), _)
+        | (_, _, Verifying)
+        | (Actor::Agent, None | Some(Pending), _) => false,
+        (Actor::Operator, None, to) => matches!(to, Pending | Scheduled | Succeeded | Failed),
+        (Actor::Operator, Some(Pending), to) => matches!(to, Scheduled | Succeeded | Failed),
+        (Actor::Operator, Some(Scheduled | Running | Verifying), to) => {
+            matches!(to, Pending | Failed)
+        }
+        (Actor::Agent, Some(Scheduled), to) => matches!(to, Running | Pending),
+        (Actor::Agent, Some(Running | Verifying), to) => {
+            matches!(to, Running | Pending | Succeeded | Failed)
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What each writer writes of a task: one struct a writer, rendered as one change.
 
+use std::borrow::Cow;
+
 use crate::model::agentic_task::{
     AgenticTask, AgenticTaskStatus, AttemptEnd, AttemptRecord, Checkpoint, TaskPhase, Usage,
     Waiting, WaitingReason,
@@ -12,7 +14,7 @@ use crate::model::outcome::{FailureReason, Outcome, Verdict};
 use crate::model::time::WallTime;
 use crate::ports::executor::Finish;
 use crate::ports::store::{Change, Part};
-use crate::timing::{ATTEMPTS_KEPT, RESULT_BYTES_MAX};
+use crate::timing::{ATTEMPTS_KEPT, MESSAGE_CHARS_MAX, RESULT_BYTES_MAX};
 
 use super::lifecycle::{Actor, IllegalMove, check, finished_reason};
 
@@ -31,8 +33,18 @@ fn with(
     message: &str,
     now: WallTime,
 ) -> Vec<Condition> {
-    set_condition(&mut conditions, kind, value, reason, message, now);
+    set_condition(&mut conditions, kind, value, reason, &bounded(message), now);
     conditions
+}
+
+/// A message that the schema takes, whatever its length was: one that it refuses would keep a task
+/// from ending.
+fn bounded(message: &str) -> Cow<'_, str> {
+    if message.chars().nth(MESSAGE_CHARS_MAX).is_none() {
+        return Cow::Borrowed(message);
+    }
+    let head = message.chars().take(MESSAGE_CHARS_MAX - 1);
+    Cow::Owned(head.chain(std::iter::once('…')).collect())
 }
 
 /// The operator places a task on a node.
@@ -69,7 +81,7 @@ pub(crate) fn wait(
     let same = before.filter(|w| w.reason.as_ref().is_some_and(|r| r.is(reason)));
     let waiting = Waiting {
         reason: Some(reason.into()),
-        message: Some(message.to_owned()),
+        message: Some(bounded(message).into_owned()),
         since: Some(same.and_then(|waiting| waiting.since).unwrap_or(now)),
         extra: Extra::new(),
     };
@@ -102,8 +114,9 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
     next.outcome = Some(end.outcome.record());
     let conditions = &mut next.conditions;
     let yes = ConditionStatus::True;
-    set_condition(conditions, end.condition, yes, end.reason, &end.message, now);
-    finish_condition(&mut next, &end.message, now);
+    let message = bounded(&end.message);
+    set_condition(conditions, end.condition, yes, end.reason, &message, now);
+    finish_condition(&mut next, &message, now);
     close_attempt(&mut next.attempts, AttemptEnd::Cancelled, now);
     let change = status()
         .set("phase", check(Actor::Operator, &task.status, end.phase)?)
@@ -181,11 +194,7 @@ pub(crate) struct Release {
 }
 
 /// The holder gives a task back to Pending; the attempt number stays.
-pub(crate) fn release(
-    task: &Object<AgenticTask>,
-    release: &Release,
-    now: WallTime,
-) -> TaskChange {
+pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTime) -> TaskChange {
     let conditions = with(
         task.status.conditions.clone(),
         "Running",
@@ -215,7 +224,7 @@ pub(crate) fn release(
     if let Some(reason) = release.waiting {
         let waiting = Waiting {
             reason: Some(reason.into()),
-            message: Some(release.message.clone()),
+            message: Some(bounded(&release.message).into_owned()),
             since: Some(now),
             extra: Extra::new(),
         };
@@ -225,7 +234,7 @@ pub(crate) fn release(
 }
 
 /// The holder ends a task. With `cut`, what a server may refuse as too large or invalid (the result
-/// envelope) is left out, so that the task still ends.
+/// envelope, the checkpoint) is left out, so that the task still ends.
 pub(crate) fn finish(
     task: &Object<AgenticTask>,
     finish: &Finish,
@@ -243,12 +252,13 @@ pub(crate) fn finish(
     } else {
         (ConditionStatus::False, "ExecutorError")
     };
-    set_condition(&mut next.conditions, "Completed", value, reason, &finish.message, now);
+    let message = bounded(&finish.message);
+    set_condition(&mut next.conditions, "Completed", value, reason, &message, now);
     if finish.outcome.infrastructure == crate::model::outcome::Infrastructure::Cancelled {
         let yes = ConditionStatus::True;
-        set_condition(&mut next.conditions, "Cancelled", yes, "UserRequest", &finish.message, now);
+        set_condition(&mut next.conditions, "Cancelled", yes, "UserRequest", &message, now);
     }
-    finish_condition(&mut next, &finish.message, now);
+    finish_condition(&mut next, &message, now);
     close_attempt(&mut next.attempts, ended_as(finish), now);
     let mut change = status()
         .set("phase", check(Actor::Agent, &task.status, phase)?)
@@ -270,10 +280,11 @@ pub(crate) fn finish(
     if let Some(commit) = &finish.commit_sha {
         change = change.set("commitSHA", commit);
     }
-    if let Some(checkpoint) = &finish.checkpoint {
+    if let Some(checkpoint) = finish.checkpoint.as_ref().filter(|_| !cut) {
         change = change.set("checkpoint", checkpoint);
     }
-    let small = serde_json::to_string(&finish.result).is_ok_and(|json| json.len() <= RESULT_BYTES_MAX);
+    let small =
+        serde_json::to_string(&finish.result).is_ok_and(|json| json.len() <= RESULT_BYTES_MAX);
     Ok(if !cut && small { change.set("result", &finish.result) } else { change })
 }
 
@@ -325,3 +336,7 @@ pub(crate) fn add_usage(before: Option<&Usage>, now: &Usage) -> Usage {
         extra: before.extra.clone(),
     }
 }
+
+#[cfg(test)]
+#[path = "writes_tests.rs"]
+mod tests;

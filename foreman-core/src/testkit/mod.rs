@@ -1,5 +1,7 @@
 //! For tests: a simulated clock and chance, mocks, and the conformance cases of every port.
 
 pub mod conformance;
+pub mod fault;
 pub mod mock;
+pub mod scripted;
 pub mod sim;

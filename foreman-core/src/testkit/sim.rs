@@ -89,7 +89,7 @@ impl Clock for SimClock {
     async fn sleep_until(&self, until: AwakeTime) {
         let mut awake = self.awake.subscribe();
         // The sender lives as long as `self`, so waiting ends by the condition only.
-        let _ = awake.wait_for(|now| *now >= until).await;
+        drop(awake.wait_for(|now| *now >= until).await);
     }
 }
 

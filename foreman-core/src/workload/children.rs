@@ -1,13 +1,11 @@
 //! Children: the task objects of a workload's steps.
 
-use std::collections::BTreeMap;
-
 use sha2::{Digest, Sha256};
 
 use super::expand::DesiredStep;
 use crate::model::agentic_task::{AgenticTask, AgenticTaskSpec};
 use crate::model::apiserver::check_label_value;
-use crate::model::ids::{Key, OBJECT_NAME_BYTES_MAX};
+use crate::model::ids::{Key, OBJECT_NAME_BYTES_MAX, check_object_name};
 use crate::model::object::{NewObject, Object};
 use crate::model::wellknown::{ANNOTATION_PUSH_TO, LABEL_STEP, LABEL_WORKLOAD};
 use crate::model::workload::{StepRecord, Workload};
@@ -15,7 +13,11 @@ use crate::timing::WORKLOAD_HASH_CHARS;
 
 /// Whether a task is the child of a workload that stands for a step: by owner uid and step label,
 /// never by its name.
-pub(crate) fn is_child(task: &Object<AgenticTask>, workload: &Object<Workload>, step: &str) -> bool {
+pub(crate) fn is_child(
+    task: &Object<AgenticTask>,
+    workload: &Object<Workload>,
+    step: &str,
+) -> bool {
     owned_by(task, workload)
         && task.meta.labels.get(LABEL_STEP).map(String::as_str) == Some(label(step).as_str())
 }
@@ -25,17 +27,17 @@ pub(crate) fn owned_by(task: &Object<AgenticTask>, workload: &Object<Workload>) 
     task.meta.owner_references.iter().any(|owner| owner.uid == workload.meta.uid)
 }
 
-/// The task name of a step, chosen once: `<workload>-<step>` if that is free or ours, else with a
-/// hash of the workload's uid and the step.
+/// The task name of a step, chosen once: `<workload>-<step>` if that is a name and free or ours, else
+/// with a hash of the workload's uid and the step.
 pub(crate) fn choose_name(
     workload: &Object<Workload>,
     step: &str,
-    tasks: &BTreeMap<Key, Object<AgenticTask>>,
+    is_free: impl FnOnce(&Key) -> bool,
 ) -> String {
     let plain = format!("{}-{step}", workload.meta.name);
     let key = Key { namespace: workload.meta.namespace.clone(), name: plain.clone() };
-    let free = tasks.get(&key).is_none_or(|task| is_child(task, workload, step));
-    if free && plain.len() <= OBJECT_NAME_BYTES_MAX { plain } else { hashed_name(workload, step) }
+    let valid = check_object_name(&plain).is_ok();
+    if valid && is_free(&key) { plain } else { hashed_name(workload, step) }
 }
 
 /// A step's task name that no other workload or step has.
@@ -48,8 +50,11 @@ pub(crate) fn hashed_name(workload: &Object<Workload>, step: &str) -> String {
 
 fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.chars().take(WORKLOAD_HASH_CHARS).collect()
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
+    digits
+        .take(WORKLOAD_HASH_CHARS)
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 /// A text as a label value: as it is where that is allowed, else cut with a hash.
@@ -68,7 +73,8 @@ pub(crate) fn render(
     steps: &[StepRecord],
 ) -> Option<NewObject<AgenticTask>> {
     let task_of = |name: &str| steps.iter().find(|record| record.name == name)?.task.clone();
-    let depends_on = step.depends_on.iter().map(|name| task_of(name)).collect::<Option<Vec<_>>>()?;
+    let depends_on =
+        step.depends_on.iter().map(|name| task_of(name)).collect::<Option<Vec<_>>>()?;
     let spec = AgenticTaskSpec {
         kind: step.kind.clone(),
         agent_ref: Some(step.agent_ref.clone()),

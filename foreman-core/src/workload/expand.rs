@@ -61,6 +61,16 @@ pub enum PlanError {
         /// What it names.
         missing: String,
     },
+    /// `maxTasks` leaves out a step that another one waits for.
+    #[error("step {step:?} depends on {missing:?}, which spec.maxTasks {max} cuts off")]
+    DependencyCutOff {
+        /// The step.
+        step: String,
+        /// What it names.
+        missing: String,
+        /// The limit.
+        max: i32,
+    },
     /// Steps wait for each other.
     #[error("these steps wait for each other: {}", steps.join(", "))]
     Cycle {
@@ -75,14 +85,18 @@ impl PlanError {
         match self {
             Self::NoPlannerOrPipeline => "NoPlannerOrPipeline",
             Self::Unsupported { .. } => "Unsupported",
-            Self::DuplicateStep { .. } | Self::UnknownDependency { .. } | Self::Cycle { .. } => {
-                "InvalidPipeline"
-            }
+            Self::DuplicateStep { .. }
+            | Self::UnknownDependency { .. }
+            | Self::DependencyCutOff { .. }
+            | Self::Cycle { .. } => "InvalidPipeline",
         }
     }
 }
 
 /// The steps that a workload should have, in the order of the spec, at most `maxTasks`.
+///
+/// # Errors
+/// Why there is no plan; a person must change the workload.
 pub fn desired(spec: &WorkloadSpec) -> Result<Vec<DesiredStep>, PlanError> {
     if spec.pipeline.is_empty() {
         return Err(match (spec.issues.is_empty(), &spec.planner) {
@@ -109,6 +123,25 @@ pub fn desired(spec: &WorkloadSpec) -> Result<Vec<DesiredStep>, PlanError> {
         })
         .collect();
     check(&steps)?;
+    cut(steps, spec.max_tasks.unwrap_or(0))
+}
+
+/// The first `max` steps; 0 = all. A step whose dependency was cut off could never start.
+fn cut(mut steps: Vec<DesiredStep>, max: i32) -> Result<Vec<DesiredStep>, PlanError> {
+    match usize::try_from(max) {
+        Ok(max) if max > 0 => steps.truncate(max),
+        Ok(_) | Err(_) => return Ok(steps),
+    }
+    let names: BTreeSet<_> = steps.iter().map(|step| step.name.as_str()).collect();
+    for step in &steps {
+        if let Some(missing) = step.depends_on.iter().find(|name| !names.contains(name.as_str())) {
+            return Err(PlanError::DependencyCutOff {
+                step: step.name.clone(),
+                missing: missing.clone(),
+                max,
+            });
+        }
+    }
     Ok(steps)
 }
 
@@ -194,6 +227,15 @@ mod tests {
             let error = desired(&spec).expect_err("no plan");
             assert_eq!(error.reason(), reason, "{error}");
         }
+        let mut cut = spec(vec![step("b", &["a"]), step("a", &[]), step("c", &[])]);
+        cut.max_tasks = Some(1);
+        let error = desired(&cut).expect_err("b could never start");
+        assert_eq!(
+            error.to_string(),
+            "step \"b\" depends on \"a\", which spec.maxTasks 1 cuts off"
+        );
+        cut.max_tasks = Some(2);
+        assert_eq!(desired(&cut).expect("a plan").len(), 2);
         let error = desired(&spec(vec![step("a", &["b"]), step("b", &["a"]), step("c", &[])]));
         assert_eq!(error, Err(PlanError::Cycle { steps: vec!["a".into(), "b".into()] }));
     }

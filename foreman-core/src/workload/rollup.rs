@@ -75,12 +75,13 @@ pub(crate) struct RollUp {
 /// Rolls the steps up. Terminal only when every step that should have run is settled.
 pub(crate) fn roll_up(steps: &[StepRecord]) -> RollUp {
     let count = |wanted: Bucket| {
-        i32::try_from(steps.iter().filter(|step| bucket(step) == wanted).count()).unwrap_or(i32::MAX)
+        i32::try_from(steps.iter().filter(|step| bucket(step) == wanted).count())
+            .unwrap_or(i32::MAX)
     };
     let (succeeded, failed, incomplete) =
         (count(Bucket::Succeeded), count(Bucket::Failed), count(Bucket::Incomplete));
     let in_flight = count(Bucket::InFlight);
-    let completed = (in_flight == 0).then(|| match (failed, incomplete, succeeded) {
+    let completed = (in_flight == 0).then_some(match (failed, incomplete, succeeded) {
         (0, 0, 0) => (true, "AllAlreadyResolved"),
         (0, 0, _) => (true, "AllChildrenSucceeded"),
         (0, _, _) => (false, "ChildrenIncomplete"),
@@ -106,9 +107,9 @@ pub(crate) fn roll_up(steps: &[StepRecord]) -> RollUp {
 fn finished(steps: &[StepRecord], good: bool) -> &'static str {
     let broken = |wanted: fn(Infrastructure) -> bool| {
         steps.iter().any(|step| {
-            step.infrastructure.as_ref().is_some_and(|i| {
-                wanted(i.known().unwrap_or(Infrastructure::Error))
-            })
+            step.infrastructure
+                .as_ref()
+                .is_some_and(|i| wanted(i.known().unwrap_or(Infrastructure::Error)))
         })
     };
     if good {
@@ -124,18 +125,15 @@ fn finished(steps: &[StepRecord], good: bool) -> &'static str {
 
 /// Work that ended GO without a gate that passed, unless a later step verified it.
 fn unverified(steps: &[StepRecord]) -> Vec<String> {
-    let passed = |step: &StepRecord| {
-        step.verification.as_ref().is_some_and(|v| v.is(Verification::Passed))
-    };
-    let verified_later = steps.iter().any(|step| {
-        passed(step) && step.verdict.as_ref().is_some_and(|v| v.is(Verdict::GatePass))
-    });
+    let passed =
+        |step: &StepRecord| step.verification.as_ref().is_some_and(|v| v.is(Verification::Passed));
+    let verified_later = steps
+        .iter()
+        .any(|step| passed(step) && step.verdict.as_ref().is_some_and(|v| v.is(Verdict::GatePass)));
     steps
         .iter()
         .filter(|step| bucket(step) == Bucket::Succeeded && !verified_later)
-        .filter(|step| {
-            step.verification.as_ref().is_some_and(|v| v.is(Verification::NotVerified))
-        })
+        .filter(|step| step.verification.as_ref().is_some_and(|v| v.is(Verification::NotVerified)))
         .map(|step| step.name.clone())
         .collect()
 }

@@ -27,10 +27,7 @@ pub struct Violation {
 
 impl Violation {
     pub(super) fn new(field: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            rule: rule.into(),
-        }
+        Self { field: field.into(), rule: rule.into() }
     }
 }
 
@@ -67,7 +64,7 @@ enum Path<'a> {
 
 impl Path<'_> {
     fn is_root(self) -> bool {
-        matches!(self, Path::Root)
+        matches!(self, Self::Root)
     }
 }
 
@@ -190,47 +187,26 @@ fn prune(value: &mut Value, schema: &Value, path: Path<'_>, pruned: &mut Vec<Str
 
 fn validate(value: &Value, schema: &Value, path: Path<'_>, depth: usize, out: &mut Vec<Violation>) {
     if depth > DEPTH_MAX {
-        out.push(Violation::new(
-            path,
-            format!("must not be nested deeper than {DEPTH_MAX}"),
-        ));
+        out.push(Violation::new(path, format!("must not be nested deeper than {DEPTH_MAX}")));
         return;
     }
     if !has_type(value, schema) {
-        let wanted = schema
-            .get("type")
-            .and_then(Value::as_str)
-            .unwrap_or("integer or string");
-        out.push(Violation::new(
-            path,
-            format!("must be of type {wanted}, got {}", shown(value)),
-        ));
+        let wanted = schema.get("type").and_then(Value::as_str).unwrap_or("integer or string");
+        out.push(Violation::new(path, format!("must be of type {wanted}, got {}", shown(value))));
         return;
     }
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.contains(value)
     {
-        let list = allowed
-            .iter()
-            .filter_map(Value::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
-        out.push(Violation::new(
-            path,
-            format!("must be one of {list}, got {}", short(value)),
-        ));
+        let list = allowed.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+        out.push(Violation::new(path, format!("must be one of {list}, got {}", short(value))));
     }
     match value {
         Value::Number(_) => check_number(value, schema, path, out),
         Value::String(text) => check_text(text, schema, path, out),
         Value::Array(list) => check_list(list, schema, path, depth, out),
         Value::Object(map) => {
-            for name in schema
-                .get("required")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            for name in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
                 if let Some(name) = name.as_str().filter(|name| !map.contains_key(*name)) {
                     out.push(Violation::new(Path::Field(&path, name), "is required"));
                 }
@@ -260,19 +236,14 @@ fn check_list(
     if let Some(min) = schema.get("minItems").and_then(Value::as_u64)
         && (list.len() as u64) < min
     {
-        out.push(Violation::new(
-            path,
-            format!("must have at least {min} item(s)"),
-        ));
+        out.push(Violation::new(path, format!("must have at least {min} item(s)")));
     }
     if let Some(below) = schema.get("items") {
         for (index, child) in list.iter().enumerate() {
             validate(child, below, Path::Item(&path, index), depth + 1, out);
         }
     }
-    let keys = schema
-        .get("x-kubernetes-list-map-keys")
-        .and_then(Value::as_array);
+    let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
     if let Some(key) = keys.and_then(|keys| keys.first()).and_then(Value::as_str) {
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, child) in list.iter().enumerate() {
@@ -339,34 +310,17 @@ fn check_number(value: &Value, schema: &Value, path: Path<'_>, out: &mut Vec<Vio
         Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
         _ => (i64::MIN, i64::MAX),
     };
-    let low = schema
-        .get("minimum")
-        .and_then(Value::as_i64)
-        .unwrap_or(low)
-        .max(low);
-    let high = schema
-        .get("maximum")
-        .and_then(Value::as_i64)
-        .unwrap_or(high)
-        .min(high);
+    let low = schema.get("minimum").and_then(Value::as_i64).unwrap_or(low).max(low);
+    let high = schema.get("maximum").and_then(Value::as_i64).unwrap_or(high).min(high);
     match value.as_i64() {
         Some(number) if number < low => {
-            out.push(Violation::new(
-                path,
-                format!("must be at least {low}, got {number}"),
-            ));
+            out.push(Violation::new(path, format!("must be at least {low}, got {number}")));
         }
         Some(number) if number > high => {
-            out.push(Violation::new(
-                path,
-                format!("must be at most {high}, got {number}"),
-            ));
+            out.push(Violation::new(path, format!("must be at most {high}, got {number}")));
         }
         Some(_) => {}
-        None => out.push(Violation::new(
-            path,
-            format!("must be at most {high}, got {value}"),
-        )),
+        None => out.push(Violation::new(path, format!("must be at most {high}, got {value}"))),
     }
 }
 
@@ -375,10 +329,7 @@ fn check_text(text: &str, schema: &Value, path: Path<'_>, out: &mut Vec<Violatio
     if let Some(min) = schema.get("minLength").and_then(Value::as_u64)
         && length() < min
     {
-        out.push(Violation::new(
-            path,
-            format!("must have at least {min} character(s)"),
-        ));
+        out.push(Violation::new(path, format!("must have at least {min} character(s)")));
     }
     if let Some(max) = schema.get("maxLength").and_then(Value::as_u64)
         && length() > max
@@ -392,10 +343,7 @@ fn check_text(text: &str, schema: &Value, path: Path<'_>, out: &mut Vec<Violatio
         && !matches_pattern(pattern, text)
     {
         let shown = short(&json!(text));
-        out.push(Violation::new(
-            path,
-            format!("must match {pattern}, got {shown}"),
-        ));
+        out.push(Violation::new(path, format!("must match {pattern}, got {shown}")));
     }
     if schema.get("format").and_then(Value::as_str) == Some("date-time") && !is_date_time(text) {
         let shown = short(&json!(text));
@@ -417,11 +365,7 @@ fn matches_pattern(pattern: &str, text: &str) -> bool {
     }
     drop(known);
     let mut known = PATTERNS.write().unwrap_or_else(PoisonError::into_inner);
-    fits(
-        known
-            .entry(pattern.to_owned())
-            .or_insert_with(|| Regex::new(pattern).ok()),
-    )
+    fits(known.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok()))
 }
 
 /// RFC 3339 to the letter. [`WallTime`] reads more than an API server lets in: no seconds, a space
@@ -451,10 +395,8 @@ mod tests {
 
     #[test]
     fn nulls_go_before_defaults_come() {
-        let mut object = task(
-            json!({"kind": "verify", "payload": {"branchStrategy": null},
-            "requiredCapability": {"accelerator": null}}),
-        );
+        let mut object = task(json!({"kind": "verify", "payload": {"branchStrategy": null},
+            "requiredCapability": {"accelerator": null}}));
         let admitted = admit::<AgenticTask>(&mut object);
         assert_eq!(admitted.violations, []);
         assert_eq!(object["spec"]["payload"]["branchStrategy"], "reset");
@@ -480,10 +422,7 @@ mod tests {
             task(json!({"kind": "fix", "payload": {"issue": 0}, "timeoutSeconds": -1}));
         let rules = admit::<AgenticTask>(&mut object).violations;
         let fields: Vec<_> = rules.iter().map(|one| one.field.as_str()).collect();
-        assert_eq!(
-            fields,
-            ["spec.kind", "spec.payload.issue", "spec.timeoutSeconds"]
-        );
+        assert_eq!(fields, ["spec.kind", "spec.payload.issue", "spec.timeoutSeconds"]);
         assert_eq!(
             rules[0].rule,
             "must be one of issue-fix, verify, review, freeform, integrate, reconcile, got \"fix\""
@@ -496,10 +435,7 @@ mod tests {
             "metadata": {"name": "a", "namespace": "default"},
             "spec": {"role": "coder", "tools": []}});
         let rules = admit::<Agent>(&mut object).violations;
-        assert_eq!(
-            rules,
-            [Violation::new("spec.tools", "must have at least 1 item(s)")]
-        );
+        assert_eq!(rules, [Violation::new("spec.tools", "must have at least 1 item(s)")]);
     }
 
     #[test]
@@ -510,11 +446,8 @@ mod tests {
             "labels": {"a": 1, "b c": ""}, "annotations": ["x"]});
         let admitted = admit::<AgenticTask>(&mut object);
         assert_eq!(admitted.pruned, ["metadata.lables"]);
-        let said: Vec<_> = admitted
-            .violations
-            .iter()
-            .map(|one| format!("{}: {}", one.field, one.rule))
-            .collect();
+        let said: Vec<_> =
+            admitted.violations.iter().map(|one| format!("{}: {}", one.field, one.rule)).collect();
         assert_eq!(
             said,
             [

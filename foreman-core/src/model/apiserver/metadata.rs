@@ -51,10 +51,7 @@ pub(super) fn validate<K: Kind>(object: &Value, out: &mut Vec<Violation>) {
             None => out.push(Violation::new(field, format!("is required, use {wanted}"))),
             Some(found) if found.as_str() == Some(wanted) => {}
             Some(found) => {
-                out.push(Violation::new(
-                    field,
-                    format!("must be {wanted}, got {}", short(found)),
-                ));
+                out.push(Violation::new(field, format!("must be {wanted}, got {}", short(found))));
             }
         }
     }
@@ -127,12 +124,11 @@ fn check_annotations(meta: &Map<String, Value>, out: &mut Vec<Violation>) {
         if let Err(rule) = check_qualified_name(&name.to_lowercase()) {
             out.push(Violation::new(&path, rule));
         }
-        match value.as_str() {
-            Some(value) => bytes += name.len() + value.len(),
-            None => {
-                let rule = format!("must be of type string, got {}", shown(value));
-                out.push(Violation::new(path, rule));
-            }
+        if let Some(value) = value.as_str() {
+            bytes += name.len() + value.len();
+        } else {
+            let rule = format!("must be of type string, got {}", shown(value));
+            out.push(Violation::new(path, rule));
         }
     }
     if bytes > ANNOTATION_BYTES_MAX {
@@ -171,6 +167,9 @@ fn text_map<'a>(
 
 /// Checks a label value: at most 63 bytes, letters, digits, `-`, `_`, `.`, with a letter or digit at
 /// both ends; empty is allowed.
+///
+/// # Errors
+/// The rule that the value breaks.
 pub fn check_label_value(value: &str) -> Result<(), String> {
     if value.len() > LABEL_VALUE_BYTES_MAX {
         return Err(format!(

@@ -14,16 +14,9 @@ use crate::ports::{Change, Expect, StoreError};
 pub async fn defaults_are_stored(subject: &dyn Subject) {
     let stores = subject.stores();
     let made = created(&*stores.agents, agent(subject, "a")).await;
-    assert_eq!(
-        (made.spec.max_turns, made.spec.bash_timeout_seconds),
-        (Some(50), Some(30))
-    );
+    assert_eq!((made.spec.max_turns, made.spec.bash_timeout_seconds), (Some(50), Some(30)));
     let made = created(&*stores.tasks, task(subject, "a")).await;
-    let strategy = made
-        .spec
-        .payload
-        .branch_strategy
-        .map(|strategy| strategy.to_string());
+    let strategy = made.spec.payload.branch_strategy.map(|strategy| strategy.to_string());
     assert_eq!(strategy.as_deref(), Some("reset"));
 }
 
@@ -41,14 +34,9 @@ pub async fn a_cleared_default_comes_back(subject: &dyn Subject) {
 pub async fn unknown_spec_fields_are_pruned(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let made = created(&*tasks, task(subject, "a")).await;
-    let change = spec()
-        .set("frobnicate", true)
-        .set("payload", json!({"promt": "typo"}));
+    let change = spec().set("frobnicate", true).set("payload", json!({"promt": "typo"}));
     let after = patched(&*tasks, &made.key(), change).await;
-    assert_eq!(
-        after.spec.payload.prompt, None,
-        "payload was set and has no prompt"
-    );
+    assert_eq!(after.spec.payload.prompt, None, "payload was set and has no prompt");
     let change = spec().set("frobnicate", true);
     assert_eq!(
         patched(&*tasks, &made.key(), change).await,
@@ -64,19 +52,10 @@ pub async fn bad_specs_are_refused_by_field_and_rule(subject: &dyn Subject) {
     let bad: [(Change<AgenticTask>, &str); 7] = [
         (spec().set("timeoutSeconds", -1), "spec.timeoutSeconds"),
         (spec().set("timeoutSeconds", "soon"), "spec.timeoutSeconds"),
-        (
-            spec().set("timeoutSeconds", 1_i64 << 40),
-            "spec.timeoutSeconds",
-        ),
+        (spec().set("timeoutSeconds", 1_i64 << 40), "spec.timeoutSeconds"),
         (spec().set("kind", "fix"), "spec.kind"),
-        (
-            spec().set("payload", json!({"issue": 0})),
-            "spec.payload.issue",
-        ),
-        (
-            spec().set("dependsOn", json!(["a", 1])),
-            "spec.dependsOn[1]",
-        ),
+        (spec().set("payload", json!({"issue": 0})), "spec.payload.issue"),
+        (spec().set("dependsOn", json!(["a", 1])), "spec.dependsOn[1]"),
         (spec().clear("payload"), "spec.payload"),
     ];
     for (change, field) in bad {
@@ -92,9 +71,7 @@ pub async fn bad_specs_are_refused_by_field_and_rule(subject: &dyn Subject) {
     new.spec.max_turns = Some(501);
     assert_invalid(stores.agents.create(new).await, "spec.maxTurns");
     let step = json!([{"name": "A", "kind": "freeform", "agentRef": {"name": "x"}, "payload": {}}]);
-    let key = created(&*stores.workloads, workload(subject, "c"))
-        .await
-        .key();
+    let key = created(&*stores.workloads, workload(subject, "c")).await.key();
     let change = spec().set("pipeline", step);
     assert_invalid(
         stores.workloads.patch(&key, change, Expect::Any).await,
@@ -131,18 +108,7 @@ pub async fn names_are_dns_subdomains(subject: &dyn Subject) {
     for good in ["a", "0", "a-b.c-d", &"x".repeat(253)] {
         created(&*tasks, task(subject, good)).await;
     }
-    for bad in [
-        "A",
-        "a_b",
-        "-a",
-        "a-",
-        "a..b",
-        ".a",
-        "a/b",
-        "ä",
-        "a b",
-        &"x".repeat(254),
-    ] {
+    for bad in ["A", "a_b", "-a", "a-", "a..b", ".a", "a/b", "ä", "a b", &"x".repeat(254)] {
         assert_invalid(tasks.create(task(subject, bad)).await, "metadata.name");
     }
 }
@@ -150,25 +116,15 @@ pub async fn names_are_dns_subdomains(subject: &dyn Subject) {
 /// Labels are what Kubernetes allows.
 pub async fn labels_are_checked(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
-    let good = task(subject, "a")
-        .label("example.com/a_B.c", "v-1_x.Y")
-        .label("empty", "");
+    let good = task(subject, "a").label("example.com/a_B.c", "v-1_x.Y").label("empty", "");
     created(&*tasks, good).await;
     let long = "x".repeat(64);
-    for (name, value) in [
-        ("a", "b c"),
-        ("a", "-b"),
-        ("a", long.as_str()),
-        ("a b", "c"),
-        ("/a", "b"),
-        ("-a", "b"),
-    ] {
+    for (name, value) in
+        [("a", "b c"), ("a", "-b"), ("a", long.as_str()), ("a b", "c"), ("/a", "b"), ("-a", "b")]
+    {
         match tasks.create(task(subject, "b").label(name, value)).await {
             Err(StoreError::Invalid { field, .. }) => {
-                assert!(
-                    field.starts_with("metadata.labels"),
-                    "{name}={value}: {field}"
-                );
+                assert!(field.starts_with("metadata.labels"), "{name}={value}: {field}");
             }
             other => fail(&format!("{name}={value}: {other:?}")),
         }
@@ -185,10 +141,7 @@ pub async fn a_type_stands_once_in_a_condition_list(subject: &dyn Subject) {
     };
     let twice = status().set("conditions", [condition("True"), condition("False")]);
     let refused = tasks.patch(&made.key(), twice, Expect::Any).await;
-    assert!(
-        matches!(refused, Err(StoreError::Invalid { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
     assert_eq!(present(&*tasks, &made.key()).await, made);
 }
 
@@ -203,22 +156,14 @@ pub async fn an_object_may_be_large(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let made = created(&*tasks, with_prompt(subject, "a", 1 << 20)).await;
     let read = present(&*tasks, &made.key()).await;
-    assert_eq!(
-        read.spec.payload.prompt.as_deref().map(str::len),
-        Some(1 << 20)
-    );
+    assert_eq!(read.spec.payload.prompt.as_deref().map(str::len), Some(1 << 20));
 }
 
 /// What is over the limit is refused and named as such, on create and on patch.
 pub async fn too_large_is_refused(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
-    let refused = tasks
-        .create(with_prompt(subject, "a", OBJECT_BYTES_MAX))
-        .await;
-    assert!(
-        matches!(refused, Err(StoreError::TooLarge { .. })),
-        "{refused:?}"
-    );
+    let refused = tasks.create(with_prompt(subject, "a", OBJECT_BYTES_MAX)).await;
+    assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
     let key = Key::namespaced(subject.namespace(), "a");
     assert_eq!(tasks.get(&key).await, Ok(None));
     let half = OBJECT_BYTES_MAX / 2 + 1;
@@ -226,12 +171,6 @@ pub async fn too_large_is_refused(subject: &dyn Subject) {
     assert_eq!(made.spec.kind, TaskKind::Freeform.into());
     let change = status().set("result", json!({"extra": Value::String("x".repeat(half))}));
     let refused = tasks.patch(&made.key(), change, Expect::Any).await;
-    assert!(
-        matches!(refused, Err(StoreError::TooLarge { .. })),
-        "{refused:?}"
-    );
-    assert_eq!(
-        present(&*tasks, &made.key()).await.revision(),
-        made.revision()
-    );
+    assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
+    assert_eq!(present(&*tasks, &made.key()).await.revision(), made.revision());
 }

@@ -23,16 +23,11 @@ pub async fn of_many_creates_one_wins(subject: &dyn Subject) {
         tasks.create(new)
     });
     let results = join_all(creates).await;
-    let winners: Vec<_> = results
-        .iter()
-        .filter_map(|result| result.as_ref().ok())
-        .collect();
+    let winners: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
     assert_eq!(winners.len(), 1, "{results:?}");
     let stored = present(&*tasks, &task(subject, "a").key).await;
     assert_eq!(*winners[0], stored);
-    let lost = Err(StoreError::AlreadyExists {
-        uid: Some(stored.uid().clone()),
-    });
+    let lost = Err(StoreError::AlreadyExists { uid: Some(stored.uid().clone()) });
     assert_eq!(results.iter().filter(|result| **result == lost).count(), 15);
 }
 
@@ -59,10 +54,7 @@ pub async fn no_increment_is_lost(subject: &dyn Subject) {
         conflicts
     });
     let conflicts: u32 = join_all(writers).await.into_iter().sum();
-    assert_eq!(
-        present(&*tasks, &key).await.status.attempt,
-        Some(WRITERS * ROUNDS)
-    );
+    assert_eq!(present(&*tasks, &key).await.status.attempt, Some(WRITERS * ROUNDS));
     assert!(conflicts > 0, "the writers never met, so nothing was shown");
 }
 
@@ -75,25 +67,16 @@ pub async fn of_many_claims_one_wins(subject: &dyn Subject) {
             .set("phase", "Running")
             .set("attempt", 1)
             .set("session", format!("s{writer}"))
-            .set(
-                "attempts",
-                json!([{"attempt": 1, "session": format!("s{writer}")}]),
-            );
+            .set("attempts", json!([{"attempt": 1, "session": format!("s{writer}")}]));
         let (key, at) = (made.key(), Expect::At(made.revision().clone()));
         let tasks = tasks.clone();
         async move { tasks.patch(&key, change, at).await }
     });
     let results = join_all(claims).await;
-    let won: Vec<_> = results
-        .iter()
-        .filter_map(|result| result.as_ref().ok())
-        .collect();
+    let won: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
     assert_eq!(won.len(), 1, "{results:?}");
     assert_eq!(present(&*tasks, &made.key()).await, *won[0]);
-    let lost = results
-        .iter()
-        .filter(|result| **result == Err(StoreError::Conflict))
-        .count();
+    let lost = results.iter().filter(|result| **result == Err(StoreError::Conflict)).count();
     assert_eq!(lost, 15);
 }
 
@@ -135,24 +118,13 @@ pub async fn handles_see_each_other(subject: &dyn Subject) {
     let made = created(&*ours, task(subject, "a")).await;
     assert_eq!(present(&*theirs, &made.key()).await, made);
     let at = Expect::At(made.revision().clone());
-    let won = theirs
-        .patch(&made.key(), status().set("session", "theirs"), at.clone())
-        .await;
+    let won = theirs.patch(&made.key(), status().set("session", "theirs"), at.clone()).await;
     let won = won.expect("at the current revision");
-    let late = ours
-        .patch(&made.key(), status().set("session", "ours"), at)
-        .await;
+    let late = ours.patch(&made.key(), status().set("session", "ours"), at).await;
     assert_eq!(late, Err(StoreError::Conflict));
     assert_eq!(present(&*ours, &made.key()).await, won);
     let refused = theirs.create(task(subject, "a")).await;
-    assert_eq!(
-        refused,
-        Err(StoreError::AlreadyExists {
-            uid: Some(made.uid().clone())
-        })
-    );
-    ours.delete(&made.key(), made.uid(), Expect::Any)
-        .await
-        .expect("delete");
+    assert_eq!(refused, Err(StoreError::AlreadyExists { uid: Some(made.uid().clone()) }));
+    ours.delete(&made.key(), made.uid(), Expect::Any).await.expect("delete");
     assert_eq!(theirs.get(&made.key()).await, Ok(None));
 }

@@ -10,8 +10,7 @@ use crate::ports::{Expect, StoreError};
 pub async fn what_is_created_is_read_back(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let mut new = task(subject, "a").label("team", "core");
-    new.annotations
-        .insert("example.com/Note".to_owned(), "any text: {}".to_owned());
+    new.annotations.insert("example.com/Note".to_owned(), "any text: {}".to_owned());
     let made = created(&*tasks, new.clone()).await;
     assert_eq!(made.key(), new.key);
     assert_eq!(made.meta.labels, new.labels);
@@ -40,12 +39,7 @@ pub async fn a_taken_name_is_refused_and_says_whose(subject: &dyn Subject) {
     let mut again = task(subject, "a");
     again.spec.payload.prompt = Some("something else".to_owned());
     let refused = tasks.create(again).await;
-    assert_eq!(
-        refused,
-        Err(StoreError::AlreadyExists {
-            uid: Some(first.uid().clone())
-        })
-    );
+    assert_eq!(refused, Err(StoreError::AlreadyExists { uid: Some(first.uid().clone()) }));
     assert_eq!(present(&*tasks, &first.key()).await, first);
 }
 
@@ -69,10 +63,7 @@ pub async fn a_uid_is_never_used_again(subject: &dyn Subject) {
     for _ in 0..3 {
         let made = created(&*tasks, task(subject, "a")).await;
         assert!(!seen.contains(made.uid()), "{} came twice", made.uid());
-        tasks
-            .delete(&made.key(), made.uid(), Expect::Any)
-            .await
-            .expect("delete");
+        tasks.delete(&made.key(), made.uid(), Expect::Any).await.expect("delete");
         seen.push(made.uid().clone());
     }
 }
@@ -80,15 +71,10 @@ pub async fn a_uid_is_never_used_again(subject: &dyn Subject) {
 /// A namespaced object needs a namespace, a cluster-scoped one has none.
 pub async fn scope_is_checked(subject: &dyn Subject) {
     let stores = subject.stores();
-    let homeless: NewObject<AgenticTask> = NewObject {
-        key: Key::cluster("a"),
-        ..task(subject, "a")
-    };
+    let homeless: NewObject<AgenticTask> =
+        NewObject { key: Key::cluster("a"), ..task(subject, "a") };
     assert_invalid(stores.tasks.create(homeless).await, "metadata.namespace");
-    let spec = FleetNodeSpec {
-        node_name: "a".to_owned(),
-        ..FleetNodeSpec::default()
-    };
+    let spec = FleetNodeSpec { node_name: "a".to_owned(), ..FleetNodeSpec::default() };
     let housed: NewObject<FleetNode> =
         NewObject::new(Key::namespaced(subject.namespace(), "a"), spec);
     assert_invalid(stores.nodes.create(housed).await, "metadata.namespace");

@@ -15,13 +15,8 @@ pub async fn a_deleted_object_is_gone(subject: &dyn Subject) {
     let (key, uid) = (made.key(), made.uid());
     assert_eq!(tasks.delete(&key, uid, Expect::Any).await, Ok(()));
     assert_eq!(tasks.get(&key).await, Ok(None));
-    assert_eq!(
-        tasks.delete(&key, uid, Expect::Any).await,
-        Err(StoreError::NotFound)
-    );
-    let late = tasks
-        .patch(&key, status().set("attempt", 1), Expect::Any)
-        .await;
+    assert_eq!(tasks.delete(&key, uid, Expect::Any).await, Err(StoreError::NotFound));
+    let late = tasks.patch(&key, status().set("attempt", 1), Expect::Any).await;
     assert_eq!(late, Err(StoreError::NotFound));
     assert_eq!(present(&*tasks, &other.key()).await, other);
 }
@@ -54,27 +49,15 @@ pub async fn a_delete_at_an_old_revision_is_a_conflict(subject: &dyn Subject) {
 pub async fn a_new_object_of_an_old_name_starts_afresh(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let old = created(&*tasks, task(subject, "a").label("team", "core")).await;
-    patched(
-        &*tasks,
-        &old.key(),
-        status().set("phase", "Running").set("future", 1),
-    )
-    .await;
-    tasks
-        .delete(&old.key(), old.uid(), Expect::Any)
-        .await
-        .expect("delete");
+    patched(&*tasks, &old.key(), status().set("phase", "Running").set("future", 1)).await;
+    tasks.delete(&old.key(), old.uid(), Expect::Any).await.expect("delete");
     let new = created(&*tasks, task(subject, "a")).await;
     assert_ne!(new.uid(), old.uid());
     assert_ne!(new.revision(), old.revision());
     assert_eq!((new.meta.generation, new.meta.labels.len()), (1, 0));
     assert_eq!(new.status, AgenticTaskStatus::default());
     let late = tasks.delete(&old.key(), old.uid(), Expect::Any).await;
-    assert_eq!(
-        late,
-        Err(StoreError::Conflict),
-        "the old uid deletes the new object"
-    );
+    assert_eq!(late, Err(StoreError::Conflict), "the old uid deletes the new object");
 }
 
 /// What an object owns goes with it, whatever its kind, down to the last level; the rest stays.
@@ -97,11 +80,7 @@ pub async fn a_deletion_takes_what_is_owned_over_levels_and_kinds(subject: &dyn 
     let mut stays = task(subject, "stays");
     stays.owner_references.push(other.as_owner());
     let stays = created(&*stores.tasks, stays).await;
-    stores
-        .workloads
-        .delete(&root.key(), root.uid(), Expect::Any)
-        .await
-        .expect("delete");
+    stores.workloads.delete(&root.key(), root.uid(), Expect::Any).await.expect("delete");
     assert_eq!(stores.workloads.get(&root.key()).await, Ok(None));
     assert_eq!(stores.tasks.get(&child.key()).await, Ok(None));
     assert_eq!(stores.agents.get(&grandchild.key()).await, Ok(None));
@@ -116,10 +95,7 @@ pub async fn an_owner_is_known_by_its_uid(subject: &dyn Subject) {
     }
     let stores = subject.stores();
     let owner = created(&*stores.workloads, workload(subject, "w")).await;
-    let namesake = OwnerReference {
-        uid: Uid::new("another"),
-        ..owner.as_owner()
-    };
+    let namesake = OwnerReference { uid: Uid::new("another"), ..owner.as_owner() };
     let mut stays = task(subject, "stays");
     stays.owner_references.push(namesake.clone());
     let stays = created(&*stores.tasks, stays).await;
@@ -129,17 +105,8 @@ pub async fn an_owner_is_known_by_its_uid(subject: &dyn Subject) {
     let mut left = task(subject, "left");
     left.owner_references.push(owner.as_owner());
     let left = created(&*stores.tasks, left).await;
-    patched(
-        &*stores.tasks,
-        &left.key(),
-        meta().set("ownerReferences", [namesake]),
-    )
-    .await;
-    stores
-        .workloads
-        .delete(&owner.key(), owner.uid(), Expect::Any)
-        .await
-        .expect("delete");
+    patched(&*stores.tasks, &left.key(), meta().set("ownerReferences", [namesake])).await;
+    stores.workloads.delete(&owner.key(), owner.uid(), Expect::Any).await.expect("delete");
     assert_eq!(stores.tasks.get(&adopted.key()).await, Ok(None));
     assert_eq!(present(&*stores.tasks, &stays.key()).await, stays);
     assert_eq!(present(&*stores.tasks, &left.key()).await.uid(), left.uid());
@@ -157,10 +124,7 @@ pub async fn owners_in_a_ring_end(subject: &dyn Subject) {
     let second = created(&*tasks, second).await;
     let change = meta::<AgenticTask>().set("ownerReferences", [second.as_owner()]);
     patched(&*tasks, &first.key(), change).await;
-    tasks
-        .delete(&second.key(), second.uid(), Expect::Any)
-        .await
-        .expect("delete");
+    tasks.delete(&second.key(), second.uid(), Expect::Any).await.expect("delete");
     assert_eq!(tasks.get(&first.key()).await, Ok(None));
     assert_eq!(tasks.get(&second.key()).await, Ok(None));
 }

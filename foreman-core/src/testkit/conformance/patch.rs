@@ -14,18 +14,13 @@ use crate::ports::{Change, Expect, StoreError};
 pub async fn a_patch_changes_only_what_it_names(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let made = created(&*tasks, task(subject, "a").label("team", "core")).await;
-    let change = status()
-        .set("assignedNode", "n1")
-        .set("phase", TaskPhase::Scheduled);
+    let change = status().set("assignedNode", "n1").set("phase", TaskPhase::Scheduled);
     patched(&*tasks, &made.key(), change).await;
     let after = patched(&*tasks, &made.key(), status().set("attempt", 3)).await;
     assert_eq!(after.status.assigned_node.as_deref(), Some("n1"));
     assert_eq!(after.status.phase, Some(TaskPhase::Scheduled.into()));
     assert_eq!(after.status.attempt, Some(3));
-    assert_eq!(
-        (&after.spec, &after.meta.labels),
-        (&made.spec, &made.meta.labels)
-    );
+    assert_eq!((&after.spec, &after.meta.labels), (&made.spec, &made.meta.labels));
     assert_eq!(present(&*tasks, &made.key()).await, after);
 }
 
@@ -34,15 +29,9 @@ pub async fn a_patch_of_an_absent_object_is_not_found(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let key = task(subject, "absent").key;
     let change = || status::<AgenticTask>().set("attempt", 1);
-    assert_eq!(
-        tasks.patch(&key, change(), Expect::Any).await,
-        Err(StoreError::NotFound)
-    );
+    assert_eq!(tasks.patch(&key, change(), Expect::Any).await, Err(StoreError::NotFound));
     let at = Expect::At(Revision::new("1"));
-    assert_eq!(
-        tasks.patch(&key, change(), at).await,
-        Err(StoreError::NotFound)
-    );
+    assert_eq!(tasks.patch(&key, change(), at).await, Err(StoreError::NotFound));
     assert_eq!(tasks.get(&key).await, Ok(None));
 }
 
@@ -51,25 +40,16 @@ pub async fn a_patch_at_an_old_revision_is_a_conflict(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let made = created(&*tasks, task(subject, "a")).await;
     let at = |object: &crate::model::Object<AgenticTask>| Expect::At(object.revision().clone());
-    let second = tasks
-        .patch(&made.key(), status().set("attempt", 1), at(&made))
-        .await;
+    let second = tasks.patch(&made.key(), status().set("attempt", 1), at(&made)).await;
     let second = second.expect("at the current revision");
-    let late = tasks
-        .patch(&made.key(), status().set("attempt", 9), at(&made))
-        .await;
+    let late = tasks.patch(&made.key(), status().set("attempt", 9), at(&made)).await;
     assert_eq!(late, Err(StoreError::Conflict));
     assert_eq!(present(&*tasks, &made.key()).await, second);
     // Also when the late patch would change nothing.
-    let late = tasks
-        .patch(&made.key(), status().set("attempt", 1), at(&made))
-        .await;
+    let late = tasks.patch(&made.key(), status().set("attempt", 1), at(&made)).await;
     assert_eq!(late, Err(StoreError::Conflict));
     assert_eq!(
-        patched(&*tasks, &made.key(), status().set("attempt", 2))
-            .await
-            .status
-            .attempt,
+        patched(&*tasks, &made.key(), status().set("attempt", 2)).await.status.attempt,
         Some(2)
     );
 }
@@ -92,10 +72,7 @@ pub async fn a_patch_that_changes_nothing_keeps_the_revision(subject: &dyn Subje
         let after = patched(&*tasks, &made.key(), change.clone()).await;
         assert_eq!(after, before, "{change:?}");
         let at = Expect::At(before.revision().clone());
-        assert_eq!(
-            tasks.patch(&made.key(), change, at).await,
-            Ok(before.clone())
-        );
+        assert_eq!(tasks.patch(&made.key(), change, at).await, Ok(before.clone()));
     }
 }
 
@@ -106,11 +83,7 @@ pub async fn every_change_has_a_revision_of_its_own(subject: &dyn Subject) {
     let mut seen = BTreeSet::from([made.revision().clone()]);
     for attempt in [1, 2, 1, 2] {
         let after = patched(&*tasks, &made.key(), status().set("attempt", attempt)).await;
-        assert!(
-            seen.insert(after.revision().clone()),
-            "{} came twice",
-            after.revision()
-        );
+        assert!(seen.insert(after.revision().clone()), "{} came twice", after.revision());
     }
 }
 
@@ -136,12 +109,7 @@ pub async fn the_generation_moves_with_the_spec_only(subject: &dyn Subject) {
 pub async fn spec_and_status_are_apart(subject: &dyn Subject) {
     let nodes = subject.stores().nodes;
     let made = created(&*nodes, node(subject, "a")).await;
-    let ready = patched(
-        &*nodes,
-        &made.key(),
-        status().set("phase", NodePhase::Ready),
-    )
-    .await;
+    let ready = patched(&*nodes, &made.key(), status().set("phase", NodePhase::Ready)).await;
     assert_eq!(ready.spec, made.spec);
     let cordoned = patched(&*nodes, &made.key(), spec().set("unschedulable", true)).await;
     assert_eq!(cordoned.status, ready.status);
@@ -159,21 +127,13 @@ pub async fn a_set_struct_replaces_and_keeps_what_it_does_not_know(subject: &dyn
     let full = patched(&*nodes, &key, status().set("capability", before)).await;
     let capability = full.status.capability.expect("capability");
     assert_eq!(capability.accelerator, Some(Accelerator::Cuda.into()));
-    let next = Capability {
-        cpu: Some(Cpu {
-            cores: Some(4),
-            ..Cpu::default()
-        }),
-        ..Capability::default()
-    };
+    let next =
+        Capability { cpu: Some(Cpu { cores: Some(4), ..Cpu::default() }), ..Capability::default() };
     let after = patched(&*nodes, &key, status().set("capability", &next)).await;
     let after = after.status.capability.expect("capability");
     assert_eq!(after.extra.get("future"), Some(&json!({"x": 1})));
     let cpu = after.cpu.clone().expect("cpu");
-    assert_eq!(
-        (cpu.cores, cpu.arch, cpu.extra.get("future")),
-        (Some(4), None, Some(&json!(2)))
-    );
+    assert_eq!((cpu.cores, cpu.arch, cpu.extra.get("future")), (Some(4), None, Some(&json!(2))));
     assert_eq!((after.accelerator, after.total_ram_gb), (None, None));
     assert_eq!(after.installed_models, Vec::<String>::new());
 }
@@ -182,21 +142,13 @@ pub async fn a_set_struct_replaces_and_keeps_what_it_does_not_know(subject: &dyn
 pub async fn a_list_is_replaced_whole(subject: &dyn Subject) {
     let nodes = subject.stores().nodes;
     let key = created(&*nodes, node(subject, "a")).await.key();
-    let run = |task: &str| RunSummary {
-        task: task.to_owned(),
-        ..RunSummary::default()
-    };
+    let run = |task: &str| RunSummary { task: task.to_owned(), ..RunSummary::default() };
     let two = [run("default/a"), run("default/b")];
     let after = patched(&*nodes, &key, status().set("runs", &two)).await;
     assert_eq!(after.status.runs, two);
     let after = patched(&*nodes, &key, status().set("runs", [run("default/c")])).await;
     assert_eq!(after.status.runs, [run("default/c")]);
-    let after = patched(
-        &*nodes,
-        &key,
-        status().set("runs", Vec::<RunSummary>::new()),
-    )
-    .await;
+    let after = patched(&*nodes, &key, status().set("runs", Vec::<RunSummary>::new())).await;
     assert_eq!(after.status.runs, []);
 }
 
@@ -215,10 +167,7 @@ pub async fn a_replaced_spec_loses_map_entries(subject: &dyn Subject) {
     next.chat_template_kwargs.insert("kept".to_owned(), kept);
     let change = Change::replace_spec(&before.spec, &next);
     let at = Expect::At(before.revision().clone());
-    let after = agents
-        .patch(&before.key(), change, at)
-        .await
-        .expect("patch");
+    let after = agents.patch(&before.key(), change, at).await.expect("patch");
     assert_eq!(after.spec, next);
     assert_eq!(present(&*agents, &before.key()).await.spec, next);
 }
@@ -243,53 +192,33 @@ pub async fn unknown_status_fields_survive(subject: &dyn Subject) {
 pub async fn unknown_enum_values_survive(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let key = Key::namespaced(subject.namespace(), "a");
-    if !subject
-        .put_raw(
-            "AgenticTask",
-            &key,
-            raw_task(&key, &json!({"phase": "Levitating"})),
-        )
-        .await
+    if !subject.put_raw("AgenticTask", &key, raw_task(&key, &json!({"phase": "Levitating"}))).await
     {
         return;
     }
     let levitating = Some(Open::Other("Levitating".to_owned()));
     assert_eq!(present(&*tasks, &key).await.status.phase, levitating);
     let after = patched(&*tasks, &key, status().set("attempt", 2)).await;
-    assert_eq!(
-        (after.status.attempt, &after.status.phase),
-        (Some(2), &levitating)
-    );
+    assert_eq!((after.status.attempt, &after.status.phase), (Some(2), &levitating));
     let after = patched(&*tasks, &key, spec().set("priority", 1)).await;
     assert_eq!(after.status.phase, levitating);
     // Writing such a value is still refused.
-    let written = tasks
-        .patch(&key, status().set("phase", "Flying"), Expect::Any)
-        .await;
+    let written = tasks.patch(&key, status().set("phase", "Flying"), Expect::Any).await;
     super::support::assert_invalid(written, "status.phase");
 }
 
 /// One label or annotation is set or removed, the others stay.
 pub async fn labels_and_annotations_change_one_by_one(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
-    let key = created(
-        &*tasks,
-        task(subject, "a").label("team", "core").label("tier", "1"),
-    )
-    .await
-    .key();
+    let key =
+        created(&*tasks, task(subject, "a").label("team", "core").label("tier", "1")).await.key();
     let text = |text: &str| Some(text.to_owned());
     let change = meta().labels([("tier", None), ("zone", text("z1"))]);
     patched(&*tasks, &key, change).await;
     let change = meta().annotations([("example.com/a", text("1")), ("example.com/b", text("2"))]);
     patched(&*tasks, &key, change).await;
     let after = patched(&*tasks, &key, meta().annotations([("example.com/a", None)])).await;
-    let labels: Vec<_> = after
-        .meta
-        .labels
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.as_str()))
-        .collect();
+    let labels: Vec<_> = after.meta.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(labels, [("team", "core"), ("zone", "z1")]);
     let notes: Vec<_> = after.meta.annotations.into_iter().collect();
     assert_eq!(notes, [("example.com/b".to_owned(), "2".to_owned())]);
@@ -299,20 +228,12 @@ pub async fn labels_and_annotations_change_one_by_one(subject: &dyn Subject) {
 pub async fn a_cleared_field_is_absent(subject: &dyn Subject) {
     let tasks = subject.stores().tasks;
     let key = created(&*tasks, task(subject, "a")).await.key();
-    let change = status()
-        .set("session", "s")
-        .set("claimedAt", "2026-11-24T10:00:00Z")
-        .set("attempt", 1);
+    let change =
+        status().set("session", "s").set("claimedAt", "2026-11-24T10:00:00Z").set("attempt", 1);
     patched(&*tasks, &key, change).await;
-    let change = status()
-        .clear("session")
-        .clear("claimedAt")
-        .clear("startedAt");
+    let change = status().clear("session").clear("claimedAt").clear("startedAt");
     let after = patched(&*tasks, &key, change).await;
-    assert_eq!(
-        (after.status.session, after.status.claimed_at),
-        (None, None)
-    );
+    assert_eq!((after.status.session, after.status.claimed_at), (None, None));
     assert_eq!(after.status.attempt, Some(1));
 }
 

@@ -21,10 +21,7 @@ pub async fn ten_thousand_objects(subject: &dyn Subject) {
         let lane = if number % 100 == 0 { "rare" } else { "common" };
         created(&*tasks, task(subject, &name(number)).label("lane", lane))
     });
-    stream::iter(creates)
-        .buffer_unordered(AT_ONCE)
-        .for_each(async |_| {})
-        .await;
+    stream::iter(creates).buffer_unordered(AT_ONCE).for_each(async |_| {}).await;
     let chosen: Vec<usize> = (0..OBJECTS).step_by(50).collect();
     let placements = chosen.clone().into_iter().map(|number| {
         let key = Key::namespaced(subject.namespace(), name(number));
@@ -32,29 +29,16 @@ pub async fn ten_thousand_objects(subject: &dyn Subject) {
         let tasks = tasks.clone();
         async move { patched(&*tasks, &key, change).await }
     });
-    stream::iter(placements)
-        .buffer_unordered(AT_ONCE)
-        .for_each(async |_| {})
-        .await;
+    stream::iter(placements).buffer_unordered(AT_ONCE).for_each(async |_| {}).await;
 
     let here = Query::in_namespace(subject.namespace());
     let wanted: Vec<String> = (0..OBJECTS).map(name).collect();
     assert_eq!(names(&*tasks, here.clone()).await, wanted);
     let on_node: Vec<String> = chosen.iter().map(|number| name(*number)).collect();
-    assert_eq!(
-        names(&*tasks, here.clone().assigned_to("n1")).await,
-        on_node
-    );
+    assert_eq!(names(&*tasks, here.clone().assigned_to("n1")).await, on_node);
     let rare: Vec<String> = (0..OBJECTS).step_by(100).map(name).collect();
-    assert_eq!(
-        names(&*tasks, here.clone().label("lane", "rare")).await,
-        rare
-    );
+    assert_eq!(names(&*tasks, here.clone().label("lane", "rare")).await, rare);
     let watching = Watching::open(&*tasks, here).await;
-    let told: Vec<_> = watching
-        .objects
-        .values()
-        .map(|object| &object.meta.name)
-        .collect();
+    let told: Vec<_> = watching.objects.values().map(|object| &object.meta.name).collect();
     assert_eq!(told, wanted.iter().collect::<Vec<_>>());
 }

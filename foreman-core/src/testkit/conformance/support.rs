@@ -23,10 +23,8 @@ pub(super) fn task(subject: &dyn Subject, name: &str) -> NewObject<AgenticTask> 
 }
 
 pub(super) fn task_in(namespace: &str, name: &str) -> NewObject<AgenticTask> {
-    let payload = AgenticTaskPayload {
-        prompt: Some("do it".to_owned()),
-        ..AgenticTaskPayload::default()
-    };
+    let payload =
+        AgenticTaskPayload { prompt: Some("do it".to_owned()), ..AgenticTaskPayload::default() };
     let spec = AgenticTaskSpec::new(TaskKind::Freeform, payload);
     NewObject::new(Key::namespaced(namespace, name), spec)
 }
@@ -34,18 +32,12 @@ pub(super) fn task_in(namespace: &str, name: &str) -> NewObject<AgenticTask> {
 /// A node; its name begins with the subject's prefix.
 pub(super) fn node(subject: &dyn Subject, name: &str) -> NewObject<FleetNode> {
     let name = format!("{}-{name}", subject.prefix());
-    let spec = FleetNodeSpec {
-        node_name: name.clone(),
-        ..FleetNodeSpec::default()
-    };
+    let spec = FleetNodeSpec { node_name: name.clone(), ..FleetNodeSpec::default() };
     NewObject::new(Key::cluster(name), spec)
 }
 
 pub(super) fn workload(subject: &dyn Subject, name: &str) -> NewObject<Workload> {
-    let spec = WorkloadSpec {
-        intent: "mend it".to_owned(),
-        ..WorkloadSpec::default()
-    };
+    let spec = WorkloadSpec { intent: "mend it".to_owned(), ..WorkloadSpec::default() };
     NewObject::new(Key::namespaced(subject.namespace(), name), spec)
 }
 
@@ -84,10 +76,7 @@ pub(super) async fn created<K: Kind>(
     new: NewObject<K>,
 ) -> Object<K> {
     let key = new.key.clone();
-    store
-        .create(new)
-        .await
-        .unwrap_or_else(|error| fail(&format!("create {key}: {error}")))
+    store.create(new).await.unwrap_or_else(|error| fail(&format!("create {key}: {error}")))
 }
 
 pub(super) async fn patched<K: Kind>(
@@ -110,11 +99,7 @@ pub(super) async fn present<K: Kind>(store: &(impl Store<K> + ?Sized), key: &Key
 
 pub(super) async fn names<K: Kind>(store: &(impl Store<K> + ?Sized), query: Query) -> Vec<String> {
     let listing = store.list(&query).await.expect("list");
-    listing
-        .objects
-        .into_iter()
-        .map(|object| object.meta.name)
-        .collect()
+    listing.objects.into_iter().map(|object| object.meta.name).collect()
 }
 
 /// Ends the case.
@@ -165,11 +150,7 @@ impl<K: Kind> Watching<K> {
     pub(super) async fn open(store: &(impl Store<K> + ?Sized), query: Query) -> Self {
         let mut watching = Self::unread(store, query);
         let first = watching.next().await;
-        assert_eq!(
-            first,
-            StoreEvent::SyncStart,
-            "a watch begins with SyncStart"
-        );
+        assert_eq!(first, StoreEvent::SyncStart, "a watch begins with SyncStart");
         while watching.unseen.is_some() {
             watching.next().await;
         }
@@ -180,13 +161,7 @@ impl<K: Kind> Watching<K> {
     pub(super) fn unread(store: &(impl Store<K> + ?Sized), query: Query) -> Self {
         let events = store.watch(query);
         let (objects, unreadable) = (BTreeMap::new(), BTreeSet::new());
-        Self {
-            events,
-            objects,
-            unreadable,
-            unseen: None,
-            syncs: 0,
-        }
+        Self { events, objects, unreadable, unseen: None, syncs: 0 }
     }
 
     /// The next event.
@@ -215,9 +190,7 @@ impl<K: Kind> Watching<K> {
                 self.unseen = Some(known.cloned().collect());
             }
             StoreEvent::SyncEnd => {
-                let Some(gone) = self.unseen.take() else {
-                    fail("SyncEnd without SyncStart")
-                };
+                let Some(gone) = self.unseen.take() else { fail("SyncEnd without SyncStart") };
                 self.objects.retain(|key, _| !gone.contains(key));
                 self.unreadable.retain(|key| !gone.contains(key));
                 self.syncs += 1;
@@ -231,11 +204,7 @@ impl<K: Kind> Watching<K> {
                 self.unreadable.remove(&key);
                 let old = self.objects.insert(key.clone(), (**object).clone());
                 if let Some(old) = old.filter(|_| !reading) {
-                    assert_eq!(
-                        old.uid(),
-                        object.uid(),
-                        "{key} has a new uid without a Gone"
-                    );
+                    assert_eq!(old.uid(), object.uid(), "{key} has a new uid without a Gone");
                 }
             }
             StoreEvent::Unreadable { key, reason } => {

@@ -1,0 +1,93 @@
+//! What the reconciler remembers beside the store; all of it can be lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::backoff::Backoff;
+use super::reconciler::World;
+use crate::fleet::liveness::Seen;
+use crate::model::ids::Key;
+use crate::model::time::AwakeTime;
+use crate::model::{NodeName, Uid};
+use crate::ports::store::StoreError;
+use crate::schedule::snapshot::Reservation;
+
+/// Entries of dead objects that are tolerated before a sweep.
+const FORGET_SLACK: usize = 1024;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// What was seen of each node's heartbeat.
+    pub(super) seen: BTreeMap<Key, Seen>,
+    /// Placements whose write is under way.
+    pub(super) placing: BTreeMap<Uid, (NodeName, Reservation)>,
+    /// Nodes that a task is kept away from, and until when.
+    pub(super) avoided: BTreeMap<(Uid, NodeName), AwakeTime>,
+    /// When each waiting task was last told why.
+    pub(super) told: BTreeMap<Uid, AwakeTime>,
+    /// When each workload's facts were last folded.
+    pub(super) folded: BTreeMap<Uid, AwakeTime>,
+    /// Workloads of which the store refused a child.
+    pub(super) refused: BTreeMap<Uid, RefusedChild>,
+}
+
+/// The store refused to create a child.
+#[derive(Debug)]
+pub(super) enum RefusedChild {
+    /// A rule of the schema is broken: a person must change the workload.
+    ForGood(String),
+    /// The store may change its mind.
+    ForNow(Backoff),
+}
+
+impl Memory {
+    pub(super) fn refresh(&mut self, world: &World, now: AwakeTime) {
+        self.seen.retain(|key, _| world.nodes.objects.contains_key(key));
+        for (key, node) in &world.nodes.objects {
+            let heartbeat = node.status.last_heartbeat_time;
+            self.seen
+                .entry(key.clone())
+                .and_modify(|seen| seen.observe(heartbeat, now))
+                .or_insert_with(|| Seen::first(heartbeat, now));
+        }
+        self.avoided.retain(|_, until| *until > now);
+        if self.told.len() > world.tasks.objects.len() + FORGET_SLACK {
+            let alive: BTreeSet<_> =
+                world.tasks.objects.values().map(|task| task.meta.uid.clone()).collect();
+            self.told.retain(|uid, _| alive.contains(uid));
+        }
+        let workloads = self.folded.len().max(self.refused.len());
+        if workloads > world.workloads.objects.len() + FORGET_SLACK {
+            let alive: BTreeSet<_> =
+                world.workloads.objects.values().map(|w| w.meta.uid.clone()).collect();
+            self.folded.retain(|uid, _| alive.contains(uid));
+            self.refused.retain(|uid, _| alive.contains(uid));
+        }
+    }
+
+    /// A placement that found no room among the concurrent writes is decided again.
+    pub(super) fn forget_placements_without_write(&mut self, world: &World) {
+        self.placing.retain(|_, (_, reservation)| !world.tasks.is_free(&reservation.task));
+    }
+
+    /// The store refused a child of that workload.
+    pub(super) fn child_refused(&mut self, owner: Uid, error: &StoreError, now: AwakeTime) {
+        if matches!(error, StoreError::Invalid { .. } | StoreError::TooLarge { .. }) {
+            self.refused.insert(owner, RefusedChild::ForGood(error.to_string()));
+            return;
+        }
+        let mut backoff = match self.refused.remove(&owner) {
+            Some(RefusedChild::ForNow(backoff)) => backoff,
+            Some(RefusedChild::ForGood(_)) | None => Backoff::default(),
+        };
+        backoff.failed(now, None);
+        self.refused.insert(owner, RefusedChild::ForNow(backoff));
+    }
+
+    /// The store took a child of that workload.
+    pub(super) fn child_made(&mut self, owner: &Uid) {
+        if matches!(self.refused.get(owner), Some(RefusedChild::ForNow(_))) {
+            self.refused.remove(owner);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What an agent does with the tasks on its node: which it claims, refuses, and runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use tokio::sync::watch;
+
+use super::agent::Shutdown;
+use super::mirror::Mirror;
+use super::run::{Run, RunContext, Tried};
+use crate::model::agentic_task::{AgenticTask, TaskPhase, WaitingReason};
+use crate::model::object::Object;
+use crate::model::open::Open;
+use crate::model::{Revision, Uid};
+use crate::ports::store::StoreEvent;
+use crate::schedule::order;
+use crate::timing::CLAIM_DISK_GB_MIN;
+
+pub(super) struct Handle {
+    view: watch::Sender<Option<Arc<Object<AgenticTask>>>>,
+}
+
+pub(super) struct Serving<'a> {
+    context: Arc<RunContext>,
+    shutdown: watch::Receiver<Shutdown>,
+    pub(super) tasks: Mirror<AgenticTask>,
+    pub(super) runs: BTreeMap<Uid, Handle>,
+    /// The versions of each task that were tried and that the claim made: the mirror may show them
+    /// still after the run has ended.
+    handled: BTreeMap<Uid, Handled>,
+    pub(super) futures: FuturesUnordered<BoxFuture<'a, Ended>>,
+}
+
+struct Handled {
+    tried: Revision,
+    claimed: Option<Revision>,
+}
+
+/// A run's future is over.
+pub(super) struct Ended {
+    uid: Uid,
+    tried: Tried,
+}
+
+impl Serving<'_> {
+    pub(super) fn new(context: Arc<RunContext>, shutdown: watch::Receiver<Shutdown>) -> Self {
+        Self {
+            context,
+            shutdown,
+            tasks: Mirror::default(),
+            runs: BTreeMap::new(),
+            handled: BTreeMap::new(),
+            futures: FuturesUnordered::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, event: StoreEvent<AgenticTask>) {
+        match &event {
+            StoreEvent::Upsert(task) => {
+                if let Some(handle) = self.runs.get(&task.meta.uid) {
+                    handle.view.send_replace(Some(Arc::new((**task).clone())));
+                }
+            }
+            StoreEvent::Gone { uid, .. } => {
+                self.handled.remove(uid);
+                if let Some(handle) = self.runs.get(uid) {
+                    handle.view.send_replace(None);
+                }
+            }
+            StoreEvent::SyncEnd | StoreEvent::SyncStart | StoreEvent::Unreadable { .. } => {}
+        }
+        let resynced = matches!(event, StoreEvent::SyncEnd);
+        self.tasks.apply(event);
+        if resynced {
+            self.forget_unseen();
+        }
+    }
+
+    pub(super) fn ended(&mut self, ended: Ended) {
+        let Ended { uid, tried } = ended;
+        self.runs.remove(&uid);
+        if tried.again {
+            self.handled.remove(&uid);
+        } else if let Some(handled) = self.handled.get_mut(&uid) {
+            handled.claimed = tried.claimed;
+        }
+    }
+
+    /// After a full reading: runs whose task was not seen have lost it.
+    fn forget_unseen(&mut self) {
+        let seen: BTreeSet<_> = self.tasks.objects.values().map(|task| &task.meta.uid).collect();
+        for (uid, handle) in &self.runs {
+            if !seen.contains(uid) {
+                handle.view.send_replace(None);
+            }
+        }
+        self.handled.retain(|uid, _| seen.contains(uid));
+    }
+
+    /// Gives placements back that nobody claimed: this node is leaving.
+    pub(super) fn refuse_all(&mut self) {
+        let waiting: Vec<_> = self
+            .tasks
+            .objects
+            .values()
+            .filter(|task| task.status.known_phase() == Some(TaskPhase::Scheduled))
+            .filter(|task| self.is_due(task))
+            .cloned()
+            .collect();
+        for task in waiting {
+            let why = Refusal { why: "it is leaving".to_owned(), waiting: None };
+            self.start(task, Some(why));
+        }
+    }
+
+    fn is_due(&self, task: &Object<AgenticTask>) -> bool {
+        let handled = self.handled.get(&task.meta.uid).is_some_and(|handled| {
+            handled.tried == *task.revision() || handled.claimed.as_ref() == Some(task.revision())
+        });
+        let session = self.context.registrar.session().as_str();
+        !handled && !self.runs.contains_key(&task.meta.uid) && to_be_run(task, session)
+    }
+
+    /// Claims what is placed here, as far as there is room, and refuses the rest.
+    pub(super) fn start_runs(&mut self) {
+        let registrar = self.context.registrar.clone();
+        let session = registrar.session().as_str();
+        let mut waiting: Vec<_> =
+            self.tasks.objects.values().filter(|task| self.is_due(task)).collect();
+        waiting.sort_by_key(|task| {
+            let adopted = task.status.known_phase() != Some(TaskPhase::Scheduled);
+            (!adopted, order::rank(&task.spec.kind), task.meta.creation_timestamp, task.key())
+        });
+        let slots = registrar.slots();
+        let held = |task: &&Object<AgenticTask>| task.status.session.as_deref() == Some(session);
+        let running = self.tasks.objects.values().filter(held).count();
+        let disk_low = registrar.free_disk_gb().is_some_and(|gb| gb < CLAIM_DISK_GB_MIN);
+        let mut starts = Vec::new();
+        let mut room = slots.saturating_sub(self.runs.len());
+        for task in waiting {
+            let adopt = task.status.known_phase() != Some(TaskPhase::Scheduled);
+            let refusal = if adopt {
+                None
+            } else if disk_low {
+                Some(format!("less than {CLAIM_DISK_GB_MIN} GiB of disk are free"))
+            } else if room == 0 && running >= slots {
+                Some(format!("all {slots} slots are in use"))
+            } else if room == 0 {
+                continue;
+            } else {
+                None
+            };
+            let refusal =
+                refusal.map(|why| Refusal { why, waiting: Some(WaitingReason::NodesBusy) });
+            room = room.saturating_sub(1);
+            starts.push((task.clone(), refusal));
+        }
+        for (task, refusal) in starts {
+            self.start(task, refusal);
+        }
+    }
+
+    fn start(&mut self, task: Object<AgenticTask>, refusal: Option<Refusal>) {
+        let uid = task.meta.uid.clone();
+        let (view, seen) = watch::channel(Some(Arc::new(task.clone())));
+        self.runs.insert(uid.clone(), Handle { view });
+        self.handled.insert(uid.clone(), Handled { tried: task.revision().clone(), claimed: None });
+        let run =
+            Run { context: self.context.clone(), task, seen, shutdown: self.shutdown.clone() };
+        let future = async move {
+            // Boxed: a run's future is large, and most of these are refusals or lost races.
+            let tried = match refusal {
+                Some(refusal) => run.refuse(&refusal.why, refusal.waiting).await,
+                None => Box::pin(run.run()).await,
+            };
+            Ended { uid, tried }
+        };
+        self.futures.push(future.boxed());
+    }
+}
+
+/// Why a placement is given back.
+struct Refusal {
+    why: String,
+    waiting: Option<WaitingReason>,
+}
+
+/// Whether a task on this node is to be claimed: newly placed, or running under an earlier session.
+fn to_be_run(task: &Object<AgenticTask>, session: &str) -> bool {
+    if task.meta.deletion_timestamp.is_some() {
+        return false;
+    }
+    match task.status.phase.as_ref().and_then(Open::known) {
+        Some(TaskPhase::Scheduled) => task.spec.cancel != Some(true),
+        Some(TaskPhase::Running | TaskPhase::Verifying) => {
+            task.status.session.as_deref() != Some(session)
+        }
+        Some(TaskPhase::Pending | TaskPhase::Succeeded | TaskPhase::Failed) | None => false,
+    }
+}

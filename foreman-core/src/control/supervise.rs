@@ -1,0 +1,212 @@
+//! A run under way: told to stop when it must, shown in the heartbeat, caught when it panics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::FutureExt;
+use tokio::sync::watch;
+
+use super::agent::Shutdown;
+use super::deliver::failed;
+use super::run::{RunContext, Sight};
+use crate::fleet::registrar::Registrar;
+use crate::model::agentic_task::AgenticTask;
+use crate::model::fleet_node::RunSummary;
+use crate::model::ids::Fence;
+use crate::model::meta::Extra;
+use crate::model::object::Object;
+use crate::model::outcome::FailureReason;
+use crate::ports::clock::Clock;
+use crate::ports::executor::{Job, Progress, RunEnd, Stop};
+use crate::task::authority::Authority;
+use crate::task::{claim, timeout};
+use crate::timing::{CLAIM_CHECK_RETRY, TIMEOUT_CHECK_MIN};
+
+/// Runs the job and tells it what happens around it.
+pub(super) async fn supervise(
+    context: &Arc<RunContext>,
+    job: Job,
+    mut seen: Sight,
+    mut shutdown: watch::Receiver<Shutdown>,
+) -> RunEnd {
+    let (stop, stopped) = watch::channel(Stop::Continue);
+    let (progress, mut moved) = watch::channel(Progress::default());
+    let authority = Arc::new(Authority::new(
+        context.stores.tasks.clone(),
+        context.clock.clone(),
+        context.registrar.last_beat(),
+        job.task.key(),
+        job.fence.clone(),
+    ));
+    let mut watched = Watched {
+        context: context.clone(),
+        task: job.task.clone(),
+        fence: job.fence.clone(),
+        stop,
+        lost: false,
+    };
+    show_progress(&context.registrar, &watched.task, &watched.fence, &Progress::default());
+    watched.obey();
+    let run = async { context.executor.run(job, authority, progress, stopped).await };
+    let mut run = Box::pin(AssertUnwindSafe(run).catch_unwind().fuse());
+    let mut draining = false;
+    let mut check_again = false;
+    loop {
+        let limit = wait_for(&*context.clock, watched.time_left());
+        let again = check_again.then_some(CLAIM_CHECK_RETRY);
+        let again = wait_for(&*context.clock, again);
+        let told = async {
+            if draining {
+                std::future::pending::<()>().await;
+            }
+            // An error means that nobody is left who could say anything: hand over.
+            drop(shutdown.wait_for(|told| *told == Shutdown::Drain).await);
+        };
+        futures::select_biased! {
+            end = run => return end.unwrap_or_else(|_| {
+                failed(FailureReason::InfrastructureError, "the run panicked".to_owned())
+            }),
+            () = told.fuse() => {
+                draining = true;
+                let by = context.clock.boot() + context.drain_deadline;
+                watched.stop_for(Stop::Drain { by });
+            }
+            () = changed(&mut seen).fuse() => {
+                let sight = seen.borrow_and_update().clone();
+                check_again = !watched.look(sight.as_deref()).await;
+            }
+            () = again.fuse() => {
+                let sight = seen.borrow().clone();
+                check_again = !watched.look(sight.as_deref()).await;
+            }
+            () = changed(&mut moved).fuse() => {
+                let progress = moved.borrow_and_update().clone();
+                show_progress(&context.registrar, &watched.task, &watched.fence, &progress);
+            }
+            () = limit.fuse() => watched.time_is_up(),
+        }
+    }
+}
+
+/// Returns at the next change; never once nobody is left to make one.
+async fn changed<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn wait_for(clock: &dyn Clock, pause: Option<Duration>) {
+    match pause {
+        Some(pause) => clock.sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The task of a run, as last seen, and what the run was told.
+struct Watched {
+    context: Arc<RunContext>,
+    task: Object<AgenticTask>,
+    fence: Fence,
+    stop: watch::Sender<Stop>,
+    lost: bool,
+}
+
+impl Watched {
+    /// Takes a new sight of the task; false = it must be looked at again, because the store is
+    /// away. A fence that seems lost is read afresh: the watch may show an older version.
+    async fn look(&mut self, sight: Option<&Object<AgenticTask>>) -> bool {
+        if self.lost {
+            return true;
+        }
+        let held = |task: &Object<AgenticTask>| claim::holds(task, &self.fence).is_ok();
+        if let Some(task) = sight.filter(|task| held(task)) {
+            self.task = task.clone();
+            self.obey();
+            return true;
+        }
+        match self.context.stores.tasks.get(&self.task.key()).await {
+            Ok(Some(task)) if held(&task) => {
+                self.task = task;
+                self.obey();
+            }
+            Ok(_) => {
+                self.lost = true;
+                self.stop_for(Stop::Lost);
+            }
+            Err(error) => {
+                tracing::warn!(task = %self.task.key(), %error, "the claim could not be checked");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Passes on what the spec asks of the run. A suspension that is withdrawn in time is forgotten.
+    fn obey(&self) {
+        if self.task.spec.cancel == Some(true) {
+            self.stop_for(Stop::Cancel);
+        } else if self.task.spec.suspend == Some(true) {
+            self.stop_for(Stop::Suspend);
+        }
+    }
+
+    /// How long the task may run on, looked at on the wall clock each time, so that a sleeping
+    /// machine and a changed limit count.
+    fn time_left(&self) -> Option<Duration> {
+        if matches!(*self.stop.borrow(), Stop::TimedOut | Stop::Cancel | Stop::Lost) {
+            return None;
+        }
+        let left = timeout::left(&self.task, self.context.clock.wall())?;
+        Some(if left.is_zero() { left } else { left.max(TIMEOUT_CHECK_MIN) })
+    }
+
+    fn time_is_up(&self) {
+        let left = timeout::left(&self.task, self.context.clock.wall());
+        if left.is_some_and(|left| left.is_zero()) {
+            self.stop_for(Stop::TimedOut);
+        }
+    }
+
+    /// A stop that is stronger than the present one replaces it; `Lost` is final.
+    fn stop_for(&self, next: Stop) {
+        let strength = |stop: Stop| match stop {
+            Stop::Continue => 0,
+            Stop::Suspend => 1,
+            Stop::Drain { .. } => 2,
+            Stop::TimedOut => 3,
+            Stop::Cancel => 4,
+            Stop::Lost => 5,
+        };
+        self.stop.send_if_modified(|now| {
+            let stronger = strength(next) > strength(*now);
+            if stronger {
+                *now = next;
+            }
+            stronger
+        });
+    }
+}
+
+fn show_progress(
+    registrar: &Registrar,
+    task: &Object<AgenticTask>,
+    fence: &Fence,
+    progress: &Progress,
+) {
+    let summary = RunSummary {
+        task: task.key().to_string(),
+        uid: Some(fence.uid.to_string()),
+        attempt: Some(fence.attempt),
+        stage: progress.stage.map(Into::into),
+        turn: Some(progress.turn),
+        tokens: Some(progress.tokens),
+        archived_turn: None,
+        last_progress_time: progress.last_progress,
+        extra: Extra::new(),
+    };
+    registrar.set_state(|state| match state.runs.iter_mut().find(|run| run.uid == summary.uid) {
+        Some(run) => *run = summary,
+        None => state.runs.push(summary),
+    });
+}
