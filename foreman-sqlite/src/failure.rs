@@ -7,6 +7,8 @@ use std::time::Duration;
 use foreman_core::ports::StoreError;
 use rusqlite::ErrorCode;
 
+use crate::schema;
+
 /// How long a caller should leave a store alone whose write lock another process holds.
 const BUSY_RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -61,6 +63,18 @@ impl Site {
                 reason: self.describe(error),
             },
             Some(_) => self.nothing_done(error),
+        }
+    }
+
+    /// Another program took the file to another version while we had it open. Writing on would
+    /// leave out what the new version keeps.
+    pub(crate) fn migrated(&self, version: i64) -> StoreError {
+        let (path, ours) = (self.path.display(), schema::supported());
+        StoreError::Unavailable {
+            reason: format!(
+                "the store {path} was taken to version {version} by another foreman, this one writes version {ours}: restart with the newer one"
+            ),
+            retry_after: None,
         }
     }
 

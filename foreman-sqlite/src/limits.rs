@@ -35,6 +35,9 @@ pub(crate) const RESYNC_PAUSE: Duration = Duration::from_millis(500);
 /// Pages in the write-ahead log at which it is moved into the file (4 KiB each).
 pub(crate) const CHECKPOINT_PAGES: i64 = 4_000;
 
+/// The write-ahead log is cut down to this after it was moved into the file, in bytes.
+pub(crate) const LOG_FILE_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+
 /// The limits that a test may want smaller.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tuning {

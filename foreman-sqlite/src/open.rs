@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::limits::{BUSY_TIMEOUT, CHECKPOINT_PAGES, STATEMENTS_CACHED, Tuning};
+use crate::limits::{
+    BUSY_TIMEOUT, CHECKPOINT_PAGES, LOG_FILE_BYTES_KEPT, STATEMENTS_CACHED, Tuning,
+};
 use crate::{filesystem, schema};
 
 /// Mode of the directory that is made for a store.
@@ -143,6 +145,9 @@ pub(crate) fn writer(path: &Path, tuning: Tuning) -> Result<Connection, OpenErro
         .map_err(sqlite)?;
     connection
         .pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+        .map_err(sqlite)?;
+    connection
+        .pragma_update(None, "journal_size_limit", LOG_FILE_BYTES_KEPT)
         .map_err(sqlite)?;
     migrate(path, &mut connection)?;
     // Between two looks at other processes' commits a lock is waited for no longer than this.

@@ -13,6 +13,7 @@ use crate::failure::{Failure, Site};
 use crate::hub::Hub;
 use crate::limits::{FOREIGN_CHANGES_MAX, GROUP_CHANGES_MAX, PENDING_WRITES_MAX, Tuning};
 use crate::rows::{self, Foreign, Tx};
+use crate::schema;
 
 /// One change that waits for its transaction.
 trait Job: Send {
@@ -221,6 +222,10 @@ impl WriterLoop {
         self.groups += 1;
         let broken = |error: rusqlite::Error| self.site.nothing_done(&error);
         let transaction = self.begin()?;
+        let version = schema::version(&transaction).map_err(broken)?;
+        if version != schema::supported() {
+            return Err(self.site.migrated(version));
+        }
         // Others' changes come first in the log, as they do in the file.
         catch_up(&transaction, &self.hub).map_err(broken)?;
         let mut tx = Tx::new(&transaction, self.clock.wall());

@@ -167,3 +167,24 @@ async fn a_row_that_is_no_json_fails_nobody_else() {
         .await
         .expect("patch");
 }
+
+#[tokio::test]
+async fn a_store_that_was_migrated_meanwhile_is_not_written() {
+    let place = Place::new();
+    let store = place.open();
+    create(&store, "a").await;
+    place
+        .raw()
+        .pragma_update(None, "user_version", 99)
+        .expect("another program");
+    match store.create(task("b")).await {
+        Err(StoreError::Unavailable { reason, .. }) => {
+            assert!(
+                reason.contains("version 99") && reason.contains("restart"),
+                "{reason}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(names(&store).await, ["a"]);
+}
