@@ -59,15 +59,22 @@ pub struct Problem {
     pub rule: String,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if self.document > 0 {
+            write!(f, ": document {}", self.document)?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place.file)?;
-        if self.place.line > 0 {
-            write!(f, ":{}", self.place.line)?;
-        }
-        if self.place.document > 0 {
-            write!(f, ": document {}", self.place.document)?;
-        }
+        write!(f, "{}", self.place)?;
         if !self.field.is_empty() {
             write!(f, ": {}", self.field)?;
         }
