@@ -108,10 +108,7 @@ pub fn read(
     stdin: &mut dyn Read,
     namespace: &str,
 ) -> Result<Vec<Located<Manifest>>, Problems> {
-    let mut found = Found {
-        manifests: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut found = Found { manifests: Vec::new(), problems: Vec::new() };
     for path in paths {
         if path.as_os_str() == STDIN {
             found.stream("<stdin>", stdin, namespace);
@@ -131,10 +128,7 @@ pub fn read_bytes(
     bytes: &[u8],
     namespace: &str,
 ) -> Result<Vec<Located<Manifest>>, Problems> {
-    let mut found = Found {
-        manifests: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut found = Found { manifests: Vec::new(), problems: Vec::new() };
     found.stream(file, &mut &*bytes, namespace);
     found.into_result(&[PathBuf::from(file)])
 }
@@ -147,31 +141,16 @@ struct Found {
 impl Found {
     fn into_result(mut self, paths: &[PathBuf]) -> Result<Vec<Located<Manifest>>, Problems> {
         if self.manifests.is_empty() && self.problems.is_empty() {
-            let names: Vec<_> = paths
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
+            let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
             self.whole(&names.join(", "), "there is no manifest in it");
         }
-        if self.problems.is_empty() {
-            Ok(self.manifests)
-        } else {
-            Err(Problems(self.problems))
-        }
+        if self.problems.is_empty() { Ok(self.manifests) } else { Err(Problems(self.problems)) }
     }
 
     /// A problem of a file as a whole.
     fn whole(&mut self, file: &str, rule: impl Into<String>) {
-        let place = Place {
-            file: file.to_owned(),
-            line: 0,
-            document: 0,
-        };
-        self.problems.push(Problem {
-            place,
-            field: String::new(),
-            rule: rule.into(),
-        });
+        let place = Place { file: file.to_owned(), line: 0, document: 0 };
+        self.problems.push(Problem { place, field: String::new(), rule: rule.into() });
     }
 
     fn path(&mut self, path: &Path, namespace: &str) {
@@ -205,17 +184,9 @@ impl Found {
             Err(error) => {
                 let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
                 let line = 1 + String::from_utf8_lossy(good).matches('\n').count();
-                let place = Place {
-                    file: file.to_owned(),
-                    line,
-                    document: 0,
-                };
+                let place = Place { file: file.to_owned(), line, document: 0 };
                 let rule = "is not UTF-8 text: save it as UTF-8".to_owned();
-                self.problems.push(Problem {
-                    place,
-                    field: String::new(),
-                    rule,
-                });
+                self.problems.push(Problem { place, field: String::new(), rule });
             }
         }
     }
@@ -230,17 +201,10 @@ impl Found {
             }
             document += 1;
             if document > DOCUMENTS_MAX {
-                self.whole(
-                    file,
-                    format!("has more than {DOCUMENTS_MAX} documents: split it"),
-                );
+                self.whole(file, format!("has more than {DOCUMENTS_MAX} documents: split it"));
                 return;
             }
-            let place = |line| Place {
-                file: file.to_owned(),
-                line,
-                document,
-            };
+            let place = |line| Place { file: file.to_owned(), line, document };
             match parsed {
                 Ok(Some(tree)) => self.document(&tree, place, namespace),
                 Err(error) => self.problems.push(Problem {
@@ -280,23 +244,13 @@ impl Found {
             Ok(read) => read,
             Err(error) => {
                 let place = place(tree.line_of("kind"));
-                self.problems.push(Problem {
-                    place,
-                    field: field(""),
-                    rule: error.to_string(),
-                });
+                self.problems.push(Problem { place, field: field(""), rule: error.to_string() });
                 return;
             }
         };
         let schema = read.kind.schema();
-        let unknown = read
-            .unknown
-            .iter()
-            .map(|path| (path, hint::unknown(schema, path)));
-        let broken = read
-            .violations
-            .iter()
-            .map(|one| (&one.field, hint::broken(&one.rule)));
+        let unknown = read.unknown.iter().map(|path| (path, hint::unknown(schema, path)));
+        let broken = read.violations.iter().map(|one| (&one.field, hint::broken(&one.rule)));
         let mut problems: Vec<_> = unknown
             .chain(broken)
             .map(|(path, rule)| Problem {
@@ -306,10 +260,7 @@ impl Found {
             })
             .collect();
         if problems.is_empty() {
-            self.manifests.push(Located {
-                value: read,
-                place: place(tree.line),
-            });
+            self.manifests.push(Located { value: read, place: place(tree.line) });
             return;
         }
         problems.sort_by_key(|problem| problem.place.line);
@@ -328,9 +279,7 @@ fn directory(path: &Path) -> Result<Vec<PathBuf>, String> {
             files.push(file);
         }
         if files.len() > DIRECTORY_FILES_MAX {
-            return Err(format!(
-                "has more than {DIRECTORY_FILES_MAX} manifest files"
-            ));
+            return Err(format!("has more than {DIRECTORY_FILES_MAX} manifest files"));
         }
     }
     if files.is_empty() {

@@ -70,10 +70,7 @@ pub fn file_name(kind: AnyKind) -> String {
 ///
 /// # Panics
 /// Never: the types of k8s-openapi serialise to plain JSON.
-#[expect(
-    clippy::expect_used,
-    reason = "the types of k8s-openapi serialise to plain JSON"
-)]
+#[expect(clippy::expect_used, reason = "the types of k8s-openapi serialise to plain JSON")]
 pub fn to_json(kind: AnyKind) -> Value {
     let json = serde_json::to_value(of_kind(kind)).expect("a definition is plain JSON");
     canonical(json)
@@ -83,34 +80,24 @@ pub fn to_json(kind: AnyKind) -> Value {
 ///
 /// # Panics
 /// Never: plain JSON with text keys has a YAML form.
-#[expect(
-    clippy::expect_used,
-    reason = "plain JSON with text keys has a YAML form"
-)]
+#[expect(clippy::expect_used, reason = "plain JSON with text keys has a YAML form")]
 pub fn to_yaml(kind: AnyKind) -> String {
     let yaml = serde_saphyr::to_string(&to_json(kind)).expect("plain JSON has a YAML form");
     format!("{HEADER}{yaml}")
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "a test builds the definition of every kind"
-)]
+#[expect(clippy::expect_used, reason = "a test builds the definition of every kind")]
 fn version(names: &Names, schema: &Value) -> CustomResourceDefinitionVersion {
     let schema = serde_json::from_value(schema.clone()).expect("a structural schema");
     let selectable: Vec<_> = names
         .selectable
         .iter()
-        .map(|path| SelectableField {
-            json_path: (*path).to_owned(),
-        })
+        .map(|path| SelectableField { json_path: (*path).to_owned() })
         .collect();
     CustomResourceDefinitionVersion {
         additional_printer_columns: Some(names.columns.iter().map(column).collect()),
         name: VERSION.to_owned(),
-        schema: Some(CustomResourceValidation {
-            open_api_v3_schema: Some(schema),
-        }),
+        schema: Some(CustomResourceValidation { open_api_v3_schema: Some(schema) }),
         selectable_fields: Some(selectable).filter(|fields| !fields.is_empty()),
         served: true,
         storage: true,
@@ -139,10 +126,7 @@ fn canonical(value: Value) -> Value {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.into_iter().collect();
             entries.sort_by(|one, other| one.0.cmp(&other.0));
-            entries
-                .into_iter()
-                .map(|(name, child)| (name, canonical(child)))
-                .collect()
+            entries.into_iter().map(|(name, child)| (name, canonical(child))).collect()
         }
         Value::Array(list) => list.into_iter().map(canonical).collect(),
         Value::Number(number) => Value::Number(whole(number)),
@@ -155,8 +139,7 @@ fn whole(number: Number) -> Number {
         return number;
     }
     let text = number.as_f64().map(|float| float.to_string());
-    text.and_then(|text| text.parse::<i64>().ok())
-        .map_or(number, Number::from)
+    text.and_then(|text| text.parse::<i64>().ok()).map_or(number, Number::from)
 }
 
 #[cfg(test)]

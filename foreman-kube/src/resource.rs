@@ -65,21 +65,14 @@ impl<K: Kind> Resource<K> {
     /// # Errors
     /// [`Malformed`] when metadata, spec or status do not fit the kind.
     pub fn to_object(&self) -> Result<Object<K>, Malformed> {
-        let malformed = |source| Malformed {
-            kind: K::NAMES.kind,
-            key: self.key(),
-            source,
-        };
+        let malformed = |source| Malformed { kind: K::NAMES.kind, key: self.key(), source };
         let metadata = serde_json::to_value(&self.metadata).map_err(malformed)?;
         let mut json = self.body.clone();
         json.insert("metadata".to_owned(), metadata);
         Object::from_json(&Value::Object(json)).map_err(malformed)
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "the core writes metadata that Kubernetes reads"
-    )]
+    #[expect(clippy::expect_used, reason = "the core writes metadata that Kubernetes reads")]
     fn from_plain(object: Value) -> Self {
         serde_json::from_value(object).expect("an object of the core is a resource")
     }
@@ -185,10 +178,7 @@ mod tests {
             "AgenticTask team/fix cannot be read; correct or delete the object"
         );
         assert!(
-            error
-                .source
-                .to_string()
-                .contains("expected struct AgenticTaskPayload"),
+            error.source.to_string().contains("expected struct AgenticTaskPayload"),
             "{error:?}"
         );
         assert!(!error.to_string().contains(&error.source.to_string()));

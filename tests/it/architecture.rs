@@ -10,12 +10,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use crate::repository::root;
 
 const CORE: &str = "foreman-core";
-const ADAPTERS: [&str; 4] = [
-    "foreman-kube",
-    "foreman-sqlite",
-    "foreman-probe",
-    "foreman-runner",
-];
+const ADAPTERS: [&str; 4] = ["foreman-kube", "foreman-sqlite", "foreman-probe", "foreman-runner"];
 /// What the core must not reach, however far away.
 const FORBIDDEN: [&str; 12] = [
     "hyper",
@@ -34,17 +29,12 @@ const FORBIDDEN: [&str; 12] = [
 
 fn metadata() -> Metadata {
     let mut command = MetadataCommand::new();
-    command
-        .manifest_path(root().join("Cargo.toml"))
-        .other_options(["--offline".to_owned()]);
+    command.manifest_path(root().join("Cargo.toml")).other_options(["--offline".to_owned()]);
     command.exec().expect("cargo metadata")
 }
 
 fn package<'a>(metadata: &'a Metadata, name: &str) -> &'a Package {
-    let found = metadata
-        .workspace_packages()
-        .into_iter()
-        .find(|package| *package.name == name);
+    let found = metadata.workspace_packages().into_iter().find(|package| *package.name == name);
     found.unwrap_or_else(|| panic!("no member {name}"))
 }
 
@@ -70,10 +60,8 @@ fn reached(metadata: &Metadata, name: &str) -> BTreeMap<String, String> {
             continue;
         }
         for dependency in &nodes[id].deps {
-            let normal = dependency
-                .dep_kinds
-                .iter()
-                .any(|kind| kind.kind != DependencyKind::Development);
+            let normal =
+                dependency.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development);
             let name = metadata[&dependency.pkg].name.to_string();
             if normal && !ways.contains_key(&name) {
                 let way = format!("{way} > {name}");
@@ -89,20 +77,13 @@ fn reached(metadata: &Metadata, name: &str) -> BTreeMap<String, String> {
 fn the_core_reaches_no_adapter_and_no_io() {
     let metadata = metadata();
     let ways = reached(&metadata, CORE);
-    assert!(
-        ways.contains_key("serde_json"),
-        "the graph is empty: {ways:?}"
-    );
+    assert!(ways.contains_key("serde_json"), "the graph is empty: {ways:?}");
     assert!(
         reached(&metadata, "foreman-sqlite").contains_key("rusqlite"),
         "the walk finds nothing"
     );
     for name in FORBIDDEN.iter().chain(&ADAPTERS).chain(&["foreman-bin"]) {
-        assert!(
-            !ways.contains_key(*name),
-            "the core must not depend on {name}: {}",
-            ways[*name]
-        );
+        assert!(!ways.contains_key(*name), "the core must not depend on {name}: {}", ways[*name]);
     }
 }
 
@@ -119,10 +100,7 @@ fn the_core_uses_no_more_of_tokio_than_sync() {
     assert_eq!(tokio[0].features, ["sync"]);
     assert!(!tokio[0].uses_default_features);
     for (feature, parts) in &core.features {
-        assert!(
-            !parts.iter().any(|part| part.contains("tokio")),
-            "feature {feature} widens tokio"
-        );
+        assert!(!parts.iter().any(|part| part.contains("tokio")), "feature {feature} widens tokio");
     }
 }
 
@@ -132,14 +110,8 @@ fn no_adapter_knows_another_and_only_programs_compose_them() {
     for adapter in ADAPTERS {
         let names = normal(&metadata, adapter);
         assert!(names.contains(CORE), "{adapter} is no adapter of the core");
-        for other in ADAPTERS
-            .into_iter()
-            .chain(["foreman-bin", "xtask", "foreman-tests"])
-        {
-            assert!(
-                !names.contains(other),
-                "{adapter} must not depend on {other}"
-            );
+        for other in ADAPTERS.into_iter().chain(["foreman-bin", "xtask", "foreman-tests"]) {
+            assert!(!names.contains(other), "{adapter} must not depend on {other}");
         }
     }
 }
@@ -147,14 +119,15 @@ fn no_adapter_knows_another_and_only_programs_compose_them() {
 #[test]
 fn every_member_is_in_the_map() {
     let metadata = metadata();
-    let members: BTreeSet<String> = metadata
-        .workspace_packages()
-        .iter()
-        .map(|package| package.name.to_string())
-        .collect();
-    let known = ADAPTERS
-        .into_iter()
-        .chain([CORE, "foreman-bin", "foreman-tests", "xtask"]);
+    let members: BTreeSet<String> =
+        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
+    let known = ADAPTERS.into_iter().chain([
+        CORE,
+        "foreman-examples",
+        "foreman-bin",
+        "foreman-tests",
+        "xtask",
+    ]);
     assert_eq!(members, known.map(ToOwned::to_owned).collect());
 }
 
@@ -187,10 +160,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
 /// The code of a file: without comments, and without the tests at its end.
 fn code(text: &str) -> String {
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    code.lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
 /// The offences of one file's code.
@@ -212,11 +182,7 @@ fn the_core_has_no_clock_no_files_and_no_hash_order() {
             continue;
         }
         let text = fs::read_to_string(&file).expect("a source");
-        all.extend(
-            offences(&text)
-                .into_iter()
-                .map(|one| format!("{}: {one}", file.display())),
-        );
+        all.extend(offences(&text).into_iter().map(|one| format!("{}: {one}", file.display())));
     }
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
@@ -224,14 +190,8 @@ fn the_core_has_no_clock_no_files_and_no_hash_order() {
 #[test]
 fn offences_are_found_in_code_and_only_there() {
     assert_eq!(offences("use std::fs;\n").len(), 1);
-    assert_eq!(
-        offences("let map: HashMap<u8, u8>;\nlet now = Instant::now();\n").len(),
-        2
-    );
-    assert_eq!(
-        offences("// std::fs\n/// `HashMap`\n"),
-        Vec::<String>::new()
-    );
+    assert_eq!(offences("let map: HashMap<u8, u8>;\nlet now = Instant::now();\n").len(), 2);
+    assert_eq!(offences("// std::fs\n/// `HashMap`\n"), Vec::<String>::new());
     assert_eq!(
         offences("fn a() {}\n#[cfg(test)]\nmod tests { use std::fs; }\n"),
         Vec::<String>::new()

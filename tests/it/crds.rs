@@ -41,12 +41,7 @@ fn the_files_are_what_the_structs_make() {
     }
     let there: BTreeSet<String> = files(&directory, "")
         .iter()
-        .map(|path| {
-            path.file_name()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
         .collect();
     assert_eq!(there, wanted);
 }
@@ -59,18 +54,11 @@ fn every_file_is_one_definition_of_its_kind() {
         assert_eq!(json["apiVersion"], "apiextensions.k8s.io/v1");
         assert_eq!(json["kind"], "CustomResourceDefinition");
         let (names, group) = (&json["spec"]["names"], &json["spec"]["group"]);
-        let name = format!(
-            "{}.{}",
-            names["plural"].as_str().unwrap(),
-            group.as_str().unwrap()
-        );
+        let name = format!("{}.{}", names["plural"].as_str().unwrap(), group.as_str().unwrap());
         assert_eq!(json["metadata"], json!({ "name": name }));
         assert_eq!(json["spec"]["versions"].as_array().map(Vec::len), Some(1));
         let version = &json["spec"]["versions"][0];
-        assert_eq!(
-            (&version["served"], &version["storage"]),
-            (&json!(true), &json!(true))
-        );
+        assert_eq!((&version["served"], &version["storage"]), (&json!(true), &json!(true)));
         assert_eq!(version["schema"]["openAPIV3Schema"], *kind.schema());
     }
 }
@@ -125,13 +113,8 @@ fn list_map_faults(schema: &Value, keys: &[Value], fault: &mut dyn FnMut(String)
     let items = &schema["items"];
     for key in keys {
         let below = &items["properties"][key.as_str().unwrap_or_default()];
-        let required = items["required"]
-            .as_array()
-            .is_some_and(|all| all.contains(key));
-        if !["string", "integer", "boolean"]
-            .iter()
-            .any(|scalar| below["type"] == *scalar)
-        {
+        let required = items["required"].as_array().is_some_and(|all| all.contains(key));
+        if !["string", "integer", "boolean"].iter().any(|scalar| below["type"] == *scalar) {
             fault(format!("key {key} is no scalar of its items"));
         }
         if !required && below.get("default").is_none() {
@@ -148,27 +131,17 @@ fn fits(default: &Value, schema: &Value) -> bool {
         Value::Number(_) => "integer",
         Value::Null | Value::Array(_) | Value::Object(_) => return false,
     };
-    let listed = schema["enum"]
-        .as_array()
-        .is_none_or(|all| all.contains(default));
+    let listed = schema["enum"].as_array().is_none_or(|all| all.contains(default));
     let number = default.as_i64();
-    let at_least = number
-        .zip(schema["minimum"].as_i64())
-        .is_none_or(|(number, min)| number >= min);
-    let at_most = number
-        .zip(schema["maximum"].as_i64())
-        .is_none_or(|(number, max)| number <= max);
+    let at_least = number.zip(schema["minimum"].as_i64()).is_none_or(|(number, min)| number >= min);
+    let at_most = number.zip(schema["maximum"].as_i64()).is_none_or(|(number, max)| number <= max);
     schema["type"] == kind && listed && at_least && at_most
 }
 
 #[test]
 fn the_schemas_are_structural() {
     for kind in AnyKind::ALL {
-        assert_eq!(
-            structural_faults(kind.schema()),
-            Vec::<String>::new(),
-            "{kind:?}"
-        );
+        assert_eq!(structural_faults(kind.schema()), Vec::<String>::new(), "{kind:?}");
     }
 }
 
@@ -195,19 +168,14 @@ fn the_checker_finds_what_kubernetes_refuses() {
         "f: type None",
         "metadata.name: nothing but the type",
     ] {
-        assert!(
-            found.iter().any(|fault| fault.starts_with(part)),
-            "{part} not in {found:#?}"
-        );
+        assert!(found.iter().any(|fault| fault.starts_with(part)), "{part} not in {found:#?}");
     }
     assert_eq!(found.len(), 8, "{found:#?}");
 }
 
 /// The schema at a simple JSON path such as `.status.phase`; absent when it leads nowhere.
 fn at<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
-    path.strip_prefix('.')?
-        .split('.')
-        .try_fold(schema, |here, name| here["properties"].get(name))
+    path.strip_prefix('.')?.split('.').try_fold(schema, |here, name| here["properties"].get(name))
 }
 
 #[test]
@@ -218,9 +186,7 @@ fn selectable_fields_are_scalars_that_exist() {
         for path in selectable {
             let found = at(kind.schema(), path).unwrap_or_else(|| panic!("{kind:?} {path}"));
             assert!(
-                ["string", "integer", "boolean"]
-                    .iter()
-                    .any(|one| found["type"] == *one),
+                ["string", "integer", "boolean"].iter().any(|one| found["type"] == *one),
                 "{path}"
             );
         }
@@ -238,17 +204,9 @@ fn printer_columns_show_fields_that_exist_by_their_type() {
                 continue;
             };
             let found = found.unwrap_or_else(|| panic!("{kind:?} {path} leads nowhere"));
-            let wanted = if column.kind == "date" {
-                "string"
-            } else {
-                column.kind
-            };
+            let wanted = if column.kind == "date" { "string" } else { column.kind };
             assert_eq!(found["type"], wanted, "{kind:?} {path}");
-            assert_eq!(
-                column.kind == "date",
-                found["format"] == "date-time",
-                "{kind:?} {path}"
-            );
+            assert_eq!(column.kind == "date", found["format"] == "date-time", "{kind:?} {path}");
         }
     }
 }

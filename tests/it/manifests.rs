@@ -27,15 +27,8 @@ fn read(path: &Path) -> Vec<Located<Manifest>> {
 
 fn golden() -> Vec<(String, Vec<Located<Manifest>>)> {
     let paths = files(&fixture("manifests"), ".yaml");
-    assert!(
-        paths.len() >= GOLDEN_MIN,
-        "only {} golden manifests",
-        paths.len()
-    );
-    paths
-        .iter()
-        .map(|path| (path.display().to_string(), read(path)))
-        .collect()
+    assert!(paths.len() >= GOLDEN_MIN, "only {} golden manifests", paths.len());
+    paths.iter().map(|path| (path.display().to_string(), read(path))).collect()
 }
 
 #[test]
@@ -58,18 +51,12 @@ fn each_is_stored_as_its_json_says() {
 /// The object as a store would hand it out.
 fn as_stored(mut object: Value) -> Value {
     let meta = object["metadata"].as_object_mut().expect("metadata");
-    for (field, value) in [
-        ("uid", json!("u-1")),
-        ("resourceVersion", json!("1")),
-        ("generation", json!(1)),
-    ] {
+    for (field, value) in
+        [("uid", json!("u-1")), ("resourceVersion", json!("1")), ("generation", json!(1))]
+    {
         meta.entry(field).or_insert(value);
     }
-    object
-        .as_object_mut()
-        .expect("an object")
-        .entry("status")
-        .or_insert(json!({}));
+    object.as_object_mut().expect("an object").entry("status").or_insert(json!({}));
     without_empty_lists(&mut object);
     object
 }
@@ -91,10 +78,7 @@ fn through_structs<K: Kind>(object: &Value) -> [Value; 2] {
     let resource: Resource<K> = serde_json::from_value(object.clone()).expect("a resource");
     let back = resource.to_object().expect("fits its structs");
     assert_eq!(back, typed);
-    [
-        typed.to_json(),
-        serde_json::to_value(&resource).expect("plain JSON"),
-    ]
+    [typed.to_json(), serde_json::to_value(&resource).expect("plain JSON")]
 }
 
 #[test]
@@ -127,11 +111,7 @@ fn admitting_twice_changes_nothing() {
         for manifest in manifests {
             let mut again = manifest.value.object.clone();
             let admitted = manifest.value.kind.admit(&mut again);
-            assert_eq!(
-                (admitted.pruned, admitted.violations),
-                (vec![], vec![]),
-                "{file}"
-            );
+            assert_eq!((admitted.pruned, admitted.violations), (vec![], vec![]), "{file}");
             assert_eq!(again, manifest.value.object, "{file}");
         }
     }
@@ -165,18 +145,11 @@ fn together_they_write_every_field() {
         let text = fs::read_to_string(&path).expect("the file");
         let documents: Vec<Option<Value>> = serde_saphyr::from_multiple(&text).expect("YAML");
         for document in documents.into_iter().flatten() {
-            let kind = AnyKind::ALL
-                .into_iter()
-                .find(|kind| document["kind"] == kind.names().kind);
+            let kind = AnyKind::ALL.into_iter().find(|kind| document["kind"] == kind.names().kind);
             let kind = kind.expect("a kind of ours");
             for part in ["spec", "status"] {
                 let schema = &kind.schema()["properties"][part];
-                written(
-                    &document[part],
-                    schema,
-                    part,
-                    found.entry(kind).or_default(),
-                );
+                written(&document[part], schema, part, found.entry(kind).or_default());
             }
         }
     }
@@ -190,11 +163,7 @@ fn together_they_write_every_field() {
             }
         });
     }
-    assert!(
-        missing.is_empty(),
-        "no golden manifest writes:\n{}",
-        missing.join("\n")
-    );
+    assert!(missing.is_empty(), "no golden manifest writes:\n{}", missing.join("\n"));
 }
 
 #[test]
@@ -206,12 +175,7 @@ fn the_examples_for_people_are_good_and_commented() {
         let text = fs::read_to_string(&path).expect("the file");
         let comments = text.lines().filter(|line| line.contains('#')).count();
         assert!(comments >= 5, "{} explains nothing", path.display());
-        names.insert(
-            path.file_name()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned(),
-        );
+        names.insert(path.file_name().expect("a name").to_string_lossy().into_owned());
     }
     for wanted in [
         "agent-coder.yaml",
@@ -234,11 +198,7 @@ fn the_examples_for_people_are_good_and_commented() {
         .collect();
     for one in &together {
         for reference in references(&one.value.object) {
-            assert!(
-                agents.contains(&reference),
-                "{:?} refers to {reference}",
-                one.place
-            );
+            assert!(agents.contains(&reference), "{:?} refers to {reference}", one.place);
         }
     }
 }
@@ -246,11 +206,7 @@ fn the_examples_for_people_are_good_and_commented() {
 /// The Agents that an object names.
 fn references(object: &Value) -> Vec<String> {
     let spec = &object["spec"];
-    let steps = spec["pipeline"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|step| &step["agentRef"]);
+    let steps = spec["pipeline"].as_array().into_iter().flatten().map(|step| &step["agentRef"]);
     let singles = ["agentRef", "coderAgentRef", "verifierAgentRef"].map(|field| &spec[field]);
     let reviewers = spec["reviewerAgentRefs"].as_array().into_iter().flatten();
     steps

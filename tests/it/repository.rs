@@ -8,9 +8,7 @@ use serde_json::Value;
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    here.parent()
-        .expect("tests/ is in the repository")
-        .to_path_buf()
+    here.parent().expect("tests/ is in the repository").to_path_buf()
 }
 
 /// A file or directory under `tests/fixtures`.
@@ -37,10 +35,7 @@ pub(crate) fn canonical(value: &Value) -> String {
             Value::Object(map) => {
                 let mut entries: Vec<_> = map.iter().collect();
                 entries.sort_by_key(|(name, _)| *name);
-                entries
-                    .into_iter()
-                    .map(|(name, child)| (name.clone(), sorted(child)))
-                    .collect()
+                entries.into_iter().map(|(name, child)| (name.clone(), sorted(child))).collect()
             }
             Value::Array(list) => list.iter().map(sorted).collect(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
@@ -67,11 +62,7 @@ pub(crate) fn walk<'a>(schema: &'a Value, visit: &mut dyn FnMut(&str, &'a Value,
             .map(|name| name.as_str().expect("a name"))
             .collect();
         for (name, child) in schema["properties"].as_object().into_iter().flatten() {
-            let path = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}.{name}")
-            };
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             below(&path, child, names.contains(&name.as_str()), visit);
         }
         for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {

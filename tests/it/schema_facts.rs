@@ -31,25 +31,15 @@ const FACTS: [&str; 15] = [
 const NULLABLE: &str = "nullable";
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 /// Keywords that carry no rule.
-const PROSE: [&str; 5] = [
-    "description",
-    "properties",
-    "items",
-    "additionalProperties",
-    "required",
-];
+const PROSE: [&str; 5] = ["description", "properties", "items", "additionalProperties", "required"];
 
 fn facts() -> Vec<Map<String, Value>> {
     let text = fs::read_to_string(fixture("existing-schema.jsonl")).expect("the fixture");
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("a JSON object a line"))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
 }
 
 fn kind_of(name: &str) -> AnyKind {
-    let found = AnyKind::ALL
-        .into_iter()
-        .find(|kind| kind.names().kind == name);
+    let found = AnyKind::ALL.into_iter().find(|kind| kind.names().kind == name);
     found.unwrap_or_else(|| panic!("we have no kind {name}"))
 }
 
@@ -86,11 +76,7 @@ fn said(path: &str, schema: &Value, required: bool) -> Map<String, Value> {
 fn every_line_of_the_existing_schema_is_ours_too() {
     let facts = facts();
     let old = old_paths(&facts);
-    assert!(
-        old.len() > 400,
-        "the fixture is cut short: {} paths",
-        old.len()
-    );
+    assert!(old.len() > 400, "the fixture is cut short: {} paths", old.len());
     let mut ours = BTreeMap::new();
     for kind in AnyKind::ALL {
         walk(kind.schema(), &mut |path, schema, required| {
@@ -157,16 +143,10 @@ fn names_scopes_and_columns_are_equal_and_ours_follow_with_priority_1() {
         assert_eq!(names["shortNames"], old["shortNames"], "{kind:?}");
         assert_eq!(crd["spec"]["scope"], old["scope"], "{kind:?}");
         assert_eq!(version["name"], old["version"], "{kind:?}");
-        let subresources: Vec<_> = version["subresources"]
-            .as_object()
-            .expect("there")
-            .keys()
-            .cloned()
-            .collect();
+        let subresources: Vec<_> =
+            version["subresources"].as_object().expect("there").keys().cloned().collect();
         assert_eq!(json!(subresources), old["subresources"], "{kind:?}");
-        let columns = version["additionalPrinterColumns"]
-            .as_array()
-            .expect("columns");
+        let columns = version["additionalPrinterColumns"].as_array().expect("columns");
         let before = old["columns"].as_array().expect("columns");
         assert!(columns.len() >= before.len(), "{kind:?} lost a column");
         let (first, rest) = columns.split_at(before.len());
@@ -192,10 +172,7 @@ fn additions_are_optional_and_have_no_default() {
             additions += 1;
             // A field of a new struct may be required in it; a new field of an old struct may not.
             let parent = path.rsplit_once('.').map_or(".", |(parent, _)| parent);
-            assert!(
-                !(required && is_old(parent)),
-                "{name} {path} is new and required"
-            );
+            assert!(!(required && is_old(parent)), "{name} {path} is new and required");
             // References keep the old default of their own name wherever they are used.
             let reference = path == "spec.planner.agentRef.name";
             assert!(
@@ -228,10 +205,7 @@ fn status_keeps_unknown_fields_at_every_depth_and_spec_prunes() {
             if path == "status" || path.starts_with("status.") {
                 let closed =
                     schema["type"] == "object" && schema.get("additionalProperties").is_none();
-                assert!(
-                    keeps || !closed,
-                    "{kind:?} {path} drops what newer writers wrote"
-                );
+                assert!(keeps || !closed, "{kind:?} {path} drops what newer writers wrote");
             } else if path.starts_with("spec") {
                 assert!(
                     !keeps || path == "spec.chatTemplateKwargs{}",

@@ -16,10 +16,8 @@ pub(crate) const DIR: &str = "deploy/crds";
 /// Writes the files, or with `check` compares them.
 pub(crate) fn run(out: &Path, check: bool) -> anyhow::Result<()> {
     let dir = repo::root().join(out);
-    let wanted: BTreeMap<String, String> = AnyKind::ALL
-        .into_iter()
-        .map(|kind| (crd::file_name(kind), crd::to_yaml(kind)))
-        .collect();
+    let wanted: BTreeMap<String, String> =
+        AnyKind::ALL.into_iter().map(|kind| (crd::file_name(kind), crd::to_yaml(kind))).collect();
     if check {
         return compare(&dir, &wanted, out);
     }
@@ -42,11 +40,8 @@ fn compare(dir: &Path, wanted: &BTreeMap<String, String>, out: &Path) -> anyhow:
         say(format_args!("{} definitions are current", wanted.len()));
         return Ok(());
     }
-    let flag = if out == Path::new(DIR) {
-        String::new()
-    } else {
-        format!(" --out {}", out.display())
-    };
+    let flag =
+        if out == Path::new(DIR) { String::new() } else { format!(" --out {}", out.display()) };
     bail!(
         "{} differ from the structs:\n  {}\nrun `cargo xtask crds{flag}` and commit what it writes",
         out.display(),
@@ -61,11 +56,7 @@ fn drift(dir: &Path, wanted: &BTreeMap<String, String>) -> anyhow::Result<Vec<St
         match fs::read_to_string(dir.join(name)) {
             Ok(old) if old == *text => {}
             Ok(old) => {
-                let same = old
-                    .lines()
-                    .zip(text.lines())
-                    .take_while(|(a, b)| a == b)
-                    .count();
+                let same = old.lines().zip(text.lines()).take_while(|(a, b)| a == b).count();
                 drift.push(format!("{name}: differs from line {} on", same + 1));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -101,11 +92,8 @@ mod tests {
         fs::remove_file(dir.path().join("foreman.llmkube.dev_agents.yaml")).expect("remove");
         let nodes = dir.path().join("foreman.llmkube.dev_fleetnodes.yaml");
         let text = fs::read_to_string(&nodes).expect("read");
-        fs::write(
-            &nodes,
-            text.replace("kind: CustomResourceDefinition", "kind: Other"),
-        )
-        .expect("write");
+        fs::write(&nodes, text.replace("kind: CustomResourceDefinition", "kind: Other"))
+            .expect("write");
         let error = run(dir.path(), true).expect_err("drift").to_string();
         for part in [
             "foreman.llmkube.dev_agents.yaml: is missing",
@@ -119,10 +107,7 @@ mod tests {
 
     #[test]
     fn writing_twice_gives_the_same_bytes() {
-        let (one, two) = (
-            tempfile::tempdir().expect("one"),
-            tempfile::tempdir().expect("two"),
-        );
+        let (one, two) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("two"));
         run(one.path(), false).expect("writes");
         run(two.path(), false).expect("writes");
         for kind in AnyKind::ALL {

@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask help`.
 
+mod bench;
 mod ci;
 mod crds;
 mod repo;
@@ -40,6 +41,12 @@ enum Command {
     /// Looks at the files that git knows. A Rust file over 400 lines is a warning, over 600 an error
     /// unless it begins with a line `// tidy: <why it is one file>`.
     Tidy,
+    /// Measure the embedded store, in release, and print the figures.
+    Bench {
+        /// Also write them to docs/benchmarks.md, with the machine they were measured on.
+        #[arg(long)]
+        write: bool,
+    },
     /// Run all checks that a change must pass.
     ///
     /// The last two steps are the commands that README.md shows to its readers: the `sh` blocks after
@@ -58,6 +65,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Crds { out, check } => crds::run(&out, check),
         Command::Tidy => tidy::run(),
+        Command::Bench { write } => bench::run(write),
         Command::Ci { list, only } => ci::run(list, &only),
     };
     match done {
@@ -78,7 +86,7 @@ mod tests {
         let mut command = super::Cli::command();
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
-        for verb in ["crds", "tidy", "ci"] {
+        for verb in ["crds", "tidy", "bench", "ci"] {
             assert!(help.contains(verb), "{help}");
         }
     }

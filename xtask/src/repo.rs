@@ -21,10 +21,7 @@ pub(crate) fn files(root: &Path) -> anyhow::Result<Vec<String>> {
         .output()
         .context("cannot run git; it is needed to list the files")?;
     if !output.status.success() {
-        bail!(
-            "git ls-files failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let text = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
     let mut files: Vec<_> = text

@@ -34,9 +34,7 @@ pub(super) fn split(text: &str) -> Vec<Chunk<'_>> {
 }
 
 fn chunk(text: &str, begin: usize, end: usize, lines_before: usize) -> Option<Chunk<'_>> {
-    let text = text
-        .get(begin..end)
-        .filter(|text| !text.trim().is_empty())?;
+    let text = text.get(begin..end).filter(|text| !text.trim().is_empty())?;
     Some(Chunk { text, lines_before })
 }
 
@@ -55,10 +53,7 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> Vec<(usize, &str)> {
-        split(text)
-            .into_iter()
-            .map(|chunk| (chunk.lines_before, chunk.text))
-            .collect()
+        split(text).into_iter().map(|chunk| (chunk.lines_before, chunk.text)).collect()
     }
 
     #[test]

@@ -24,11 +24,7 @@ pub(super) fn broken(rule: &str) -> String {
     let misled = ["boolean", "number"]
         .iter()
         .any(|found| rule.starts_with(&format!("must be of type string, got {found} ")));
-    if misled {
-        format!("{rule}: put it in quotes")
-    } else {
-        rule.to_owned()
-    }
+    if misled { format!("{rule}: put it in quotes") } else { rule.to_owned() }
 }
 
 /// The fields that stand where the path ends, and the part of the path that none of them is.
@@ -45,14 +41,7 @@ fn siblings<'a>(schema: &'a Value, path: &'a str) -> (Vec<&'a str>, &'a str) {
     if let (Some(below), Some((_, rest))) = (schema.get("items"), item) {
         return siblings(below, rest.strip_prefix('.').unwrap_or(rest));
     }
-    (
-        properties
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name.as_str())
-            .collect(),
-        path,
-    )
+    (properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect(), path)
 }
 
 /// The known name that is nearest to `name`, if it is near at all: one edit, two from six characters
@@ -60,13 +49,8 @@ fn siblings<'a>(schema: &'a Value, path: &'a str) -> (Vec<&'a str>, &'a str) {
 fn nearest<'a>(known: &[&'a str], name: &str) -> Option<&'a str> {
     let far = ((name.chars().count() + 2) / 4).max(1);
     let lower = name.to_lowercase();
-    let distances = known
-        .iter()
-        .map(|one| (distance(&one.to_lowercase(), &lower), *one));
-    distances
-        .filter(|(distance, _)| *distance <= far)
-        .min()
-        .map(|(_, one)| one)
+    let distances = known.iter().map(|one| (distance(&one.to_lowercase(), &lower), *one));
+    distances.filter(|(distance, _)| *distance <= far).min().map(|(_, one)| one)
 }
 
 /// The edits (insert, delete, replace) that make one text of the other.
@@ -107,22 +91,13 @@ mod tests {
     fn the_nearest_field_of_the_same_place_is_meant() {
         let workload = AnyKind::Workload.schema();
         let cases = [
-            (
-                "spec.pipeline[0].payload.promt",
-                "unknown field, did you mean \"prompt\"?",
-            ),
+            ("spec.pipeline[0].payload.promt", "unknown field, did you mean \"prompt\"?"),
             ("spec.Intent", "unknown field, did you mean \"intent\"?"),
-            (
-                "spec.verifierAgentref",
-                "unknown field, did you mean \"verifierAgentRef\"?",
-            ),
+            ("spec.verifierAgentref", "unknown field, did you mean \"verifierAgentRef\"?"),
             ("specs", "unknown field, did you mean \"spec\"?"),
             ("metadata.lables", "unknown field, did you mean \"labels\"?"),
             ("spec.nonsense", "unknown field"),
-            (
-                "spec.budget.euros",
-                "unknown field, use some of: tokens, turns, wallSeconds",
-            ),
+            ("spec.budget.euros", "unknown field, use some of: tokens, turns, wallSeconds"),
         ];
         for (path, rule) in cases {
             assert_eq!(unknown(workload, path), rule);

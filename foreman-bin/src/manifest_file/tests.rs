@@ -18,14 +18,7 @@ fn bad(text: &str) -> Vec<String> {
 fn a_good_manifest_is_defaulted_and_gets_the_namespace() {
     let found = good(AGENT);
     assert_eq!(found.len(), 1);
-    assert_eq!(
-        found[0].place,
-        Place {
-            file: "m.yaml".to_owned(),
-            line: 1,
-            document: 1
-        }
-    );
+    assert_eq!(found[0].place, Place { file: "m.yaml".to_owned(), line: 1, document: 1 });
     assert_eq!(found[0].value.object["metadata"]["namespace"], "default");
     assert_eq!(found[0].value.object["spec"]["maxTurns"], 50);
 }
@@ -52,14 +45,10 @@ fn every_problem_has_its_own_line_whatever_document_it_is_in() {
 
 #[test]
 fn numbers_and_booleans_are_read_as_kubectl_reads_them() {
-    let found = good(&format!(
-        "{AGENT}  maxTurns: 3.0\n  maxRetries: 0o7\n  vision: {{enabled: yes}}\n"
-    ));
+    let found =
+        good(&format!("{AGENT}  maxTurns: 3.0\n  maxRetries: 0o7\n  vision: {{enabled: yes}}\n"));
     let spec = &found[0].value.object["spec"];
-    assert_eq!(
-        (&spec["maxTurns"], &spec["maxRetries"]),
-        (&3.into(), &7.into())
-    );
+    assert_eq!((&spec["maxTurns"], &spec["maxRetries"]), (&3.into(), &7.into()));
     assert_eq!(spec["vision"]["enabled"], true);
     assert_eq!(
         bad(&format!("{AGENT}  maxTurns: 3.5\n")),
@@ -108,12 +97,9 @@ fn merge_keys_give_way_to_what_is_written() {
 #[test]
 fn files_directories_and_stdin_come_in_order() {
     let dir = tempfile::tempdir().expect("a directory");
-    for (name, text) in [
-        ("b.yml", AGENT),
-        ("a.yaml", AGENT),
-        ("c.txt", "not: [read"),
-        ("d.json", ""),
-    ] {
+    for (name, text) in
+        [("b.yml", AGENT), ("a.yaml", AGENT), ("c.txt", "not: [read"), ("d.json", "")]
+    {
         fs::write(dir.path().join(name), text).expect("write");
     }
     let paths = [PathBuf::from("-"), dir.path().to_path_buf()];
@@ -128,25 +114,17 @@ fn what_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let problems = |path: &Path| {
         let paths = [path.to_path_buf()];
-        let said = read(&paths, &mut std::io::empty(), "default")
-            .expect_err("bad")
-            .to_string();
+        let said = read(&paths, &mut std::io::empty(), "default").expect_err("bad").to_string();
         said.replace(&dir.path().display().to_string(), "DIR")
     };
-    assert_eq!(
-        problems(dir.path()),
-        "DIR: has no file of *.yaml, *.yml, *.json"
-    );
+    assert_eq!(problems(dir.path()), "DIR: has no file of *.yaml, *.yml, *.json");
     assert_eq!(
         problems(&dir.path().join("x.yaml")),
         "DIR/x.yaml: cannot be opened: No such file or directory (os error 2)"
     );
     let empty = dir.path().join("empty.yaml");
     fs::write(&empty, "# nothing\n---\n").expect("write");
-    assert_eq!(
-        problems(&empty),
-        "DIR/empty.yaml: there is no manifest in it"
-    );
+    assert_eq!(problems(&empty), "DIR/empty.yaml: there is no manifest in it");
 }
 
 #[test]
@@ -157,9 +135,7 @@ fn limits_hold() {
     bytes[AGENT.len() - 1] = b'\n';
     assert!(read_bytes("m.yaml", &bytes, "default").is_ok());
     bytes.push(b'#');
-    let said = read_bytes("m.yaml", &bytes, "default")
-        .expect_err("large")
-        .to_string();
+    let said = read_bytes("m.yaml", &bytes, "default").expect_err("large").to_string();
     assert_eq!(said, "m.yaml: is larger than 10 MiB: split it");
 
     let node = "kind: FleetNode\napiVersion: foreman.llmkube.dev/v1alpha1\nmetadata: {name: m}\nspec: {nodeName: m}\n---\n";
@@ -170,9 +146,7 @@ fn limits_hold() {
     );
 
     assert_eq!(
-        read_bytes("m.yaml", b"a: 1\nb: \xff\n", "default")
-            .expect_err("bytes")
-            .to_string(),
+        read_bytes("m.yaml", b"a: 1\nb: \xff\n", "default").expect_err("bytes").to_string(),
         "m.yaml:2: is not UTF-8 text: save it as UTF-8"
     );
 }

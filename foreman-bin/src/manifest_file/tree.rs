@@ -51,14 +51,9 @@ impl Tree {
             let parser = std::thread::Builder::new()
                 .stack_size(PARSER_STACK_BYTES)
                 .spawn_scoped(scope, || Self::parse_here(text, lines_before));
-            let broken = |rule: &str| NotYaml {
-                line: lines_before + 1,
-                rule: rule.to_owned(),
-            };
+            let broken = |rule: &str| NotYaml { line: lines_before + 1, rule: rule.to_owned() };
             match parser {
-                Ok(parser) => parser
-                    .join()
-                    .unwrap_or_else(|_| Err(broken("broke the parser"))),
+                Ok(parser) => parser.join().unwrap_or_else(|_| Err(broken("broke the parser"))),
                 Err(error) => Err(broken(&format!("cannot be parsed, no thread: {error}"))),
             }
         })
@@ -71,10 +66,7 @@ impl Tree {
             Ok(raw) => Ok(raw.map(|raw| Self::of(raw, lines_before))),
             Err(error) => {
                 let line = error.location().map_or(1, |location| line(location.line()));
-                Err(NotYaml {
-                    line: lines_before + line,
-                    rule: words(&error),
-                })
+                Err(NotYaml { line: lines_before + line, rule: words(&error) })
             }
         }
     }
@@ -83,11 +75,9 @@ impl Tree {
         let first = lines_before + line(raw.referenced.line());
         let node = match raw.value.0 {
             Node::Scalar(value) => Node::Scalar(value),
-            Node::List(list) => Node::List(
-                list.into_iter()
-                    .map(|child| Self::of(child, lines_before))
-                    .collect(),
-            ),
+            Node::List(list) => {
+                Node::List(list.into_iter().map(|child| Self::of(child, lines_before)).collect())
+            }
             Node::Map(entries) => Node::Map(
                 entries
                     .into_iter()
@@ -131,10 +121,7 @@ impl Tree {
         let Node::Map(entries) = &self.node else {
             return None;
         };
-        entries
-            .iter()
-            .find(|(key, _, _)| key == name)
-            .map(|(_, _, child)| child)
+        entries.iter().find(|(key, _, _)| key == name).map(|(_, _, child)| child)
     }
 
     /// The line of the field at `path`, e.g. `spec.pipeline[0].name` or `metadata.labels[a/b.c]`;
@@ -151,10 +138,7 @@ impl Tree {
                 let Some((index, rest)) = split else {
                     return here;
                 };
-                let child = index
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| list.get(index));
+                let child = index.parse::<usize>().ok().and_then(|index| list.get(index));
                 child.map_or(here, |child| child.seek(rest, child.line))
             }
             // Keys may hold dots, so the longest key that the path begins with is the one meant.
@@ -169,9 +153,8 @@ impl Tree {
 
 /// What is left of a path after its first part, when that is `key`.
 fn after<'a>(path: &'a str, key: &str) -> Option<&'a str> {
-    let bracketed = path
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_prefix(key)?.strip_prefix(']'));
+    let bracketed =
+        path.strip_prefix('[').and_then(|rest| rest.strip_prefix(key)?.strip_prefix(']'));
     let plain = || path.strip_prefix('.').unwrap_or(path).strip_prefix(key);
     let rest = bracketed.or_else(plain)?;
     (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest)
@@ -273,9 +256,7 @@ impl<'de> Visitor<'de> for RawVisitor {
     // kubectl writes a whole float as an integer, so `3.0` is a good number of turns.
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
         let whole = value.fract() == 0.0 && value.abs() <= EXACT_FLOAT_MAX;
-        let integer = whole
-            .then(|| format!("{value:.0}").parse::<i64>().ok())
-            .flatten();
+        let integer = whole.then(|| format!("{value:.0}").parse::<i64>().ok()).flatten();
         Ok(integer.map_or_else(|| Self::scalar(value), Self::scalar))
     }
 

@@ -26,18 +26,14 @@ pub(super) fn check(root: &Path, files: &[String]) -> anyhow::Result<Vec<Finding
 }
 
 fn parse(root: &Path, name: &str) -> anyhow::Result<Table> {
-    repo::read(root, name)?
-        .parse()
-        .with_context(|| format!("cannot parse {name}"))
+    repo::read(root, name)?.parse().with_context(|| format!("cannot parse {name}"))
 }
 
 /// The dependencies that have a reason, with the line it stands in: ``- `name`: why``.
 fn reasons(text: &str) -> BTreeMap<String, usize> {
     let mut reasons = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
-        let named = line
-            .strip_prefix("- `")
-            .and_then(|rest| rest.split_once("`: "));
+        let named = line.strip_prefix("- `").and_then(|rest| rest.split_once("`: "));
         if let Some((name, why)) = named
             && !why.trim().is_empty()
         {
@@ -52,9 +48,7 @@ fn compare(
     members: &BTreeMap<String, Table>,
     reasons: &BTreeMap<String, usize>,
 ) -> Vec<Finding> {
-    let workspace = manifest
-        .get("workspace")
-        .and_then(|table| table.get("dependencies"));
+    let workspace = manifest.get("workspace").and_then(|table| table.get("dependencies"));
     let ours = |spec: &Value| spec.get("path").is_some();
     let wanted: BTreeSet<&str> = workspace
         .and_then(Value::as_table)
@@ -100,11 +94,7 @@ fn compare(
         }
     }
     for name in wanted.iter().filter(|name| !used.contains(**name)) {
-        findings.push(Finding::warning(
-            ROOT,
-            0,
-            format!("{name} is used by no crate: remove it"),
-        ));
+        findings.push(Finding::warning(ROOT, 0, format!("{name} is used by no crate: remove it")));
     }
     findings
 }
@@ -112,11 +102,8 @@ fn compare(
 /// Every dependency a crate declares, whatever for and on whatever target.
 fn declared(member: &Table) -> Vec<(&str, &Value)> {
     let targets = member.get("target").and_then(Value::as_table);
-    let tables = std::iter::once(member).chain(
-        targets
-            .into_iter()
-            .flat_map(|all| all.values().filter_map(Value::as_table)),
-    );
+    let tables = std::iter::once(member)
+        .chain(targets.into_iter().flat_map(|all| all.values().filter_map(Value::as_table)));
     tables
         .flat_map(|table| {
             ["dependencies", "dev-dependencies", "build-dependencies"]

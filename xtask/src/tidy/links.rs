@@ -12,10 +12,8 @@ pub(super) fn check(root: &Path, files: &[String]) -> anyhow::Result<Vec<Finding
     for name in files.iter().filter(|name| is_markdown(name)) {
         texts.insert(name.clone(), repo::read(root, name)?);
     }
-    let anchors: BTreeMap<_, _> = texts
-        .iter()
-        .map(|(name, text)| (name.clone(), anchors(text)))
-        .collect();
+    let anchors: BTreeMap<_, _> =
+        texts.iter().map(|(name, text)| (name.clone(), anchors(text))).collect();
     let mut findings = Vec::new();
     for (name, text) in &texts {
         for link in links(text) {
@@ -28,9 +26,7 @@ pub(super) fn check(root: &Path, files: &[String]) -> anyhow::Result<Vec<Finding
 }
 
 fn is_markdown(name: &str) -> bool {
-    Path::new(name)
-        .extension()
-        .is_some_and(|extension| extension == "md")
+    Path::new(name).extension().is_some_and(|extension| extension == "md")
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,24 +43,17 @@ fn dead(
     anchors: &BTreeMap<String, BTreeSet<String>>,
 ) -> Option<String> {
     let has_scheme = target.split_once(':').is_some_and(|(scheme, _)| {
-        !scheme.is_empty()
-            && scheme
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '+')
+        !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+')
     });
     if has_scheme || target.starts_with("//") {
         return None;
     }
-    let (path, anchor) = target
-        .split_once('#')
-        .map_or((target, None), |(p, a)| (p, Some(a)));
+    let (path, anchor) = target.split_once('#').map_or((target, None), |(p, a)| (p, Some(a)));
     let path = path.replace("%20", " ");
     let file = if path.is_empty() {
         from.to_owned()
     } else if path.starts_with('/') {
-        return Some(format!(
-            "link to {target}: use a relative path, or a full URL"
-        ));
+        return Some(format!("link to {target}: use a relative path, or a full URL"));
     } else {
         match inside(from, &path) {
             Some(file) => file,
@@ -79,15 +68,9 @@ fn dead(
     if known.contains(anchor) {
         return None;
     }
-    let near = known
-        .iter()
-        .find(|known| known.contains(anchor) || anchor.contains(known.as_str()));
-    let hint = near
-        .map(|near| format!(", did you mean #{near}?"))
-        .unwrap_or_default();
-    Some(format!(
-        "link to {target}: {file} has no heading #{anchor}{hint}"
-    ))
+    let near = known.iter().find(|known| known.contains(anchor) || anchor.contains(known.as_str()));
+    let hint = near.map(|near| format!(", did you mean #{near}?")).unwrap_or_default();
+    Some(format!("link to {target}: {file} has no heading #{anchor}{hint}"))
 }
 
 /// A path relative to the file `from`, as a path from the root; absent when it leaves the root.
@@ -114,9 +97,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fence: Option<&str> = None;
     text.lines().enumerate().filter_map(move |(index, line)| {
         let start = line.trim_start();
-        let mark = ["```", "~~~"]
-            .into_iter()
-            .find(|mark| start.starts_with(mark));
+        let mark = ["```", "~~~"].into_iter().find(|mark| start.starts_with(mark));
         match (fence, mark) {
             (None, Some(mark)) => fence = Some(mark),
             (Some(open), Some(mark)) if open == mark => fence = None,
@@ -142,21 +123,13 @@ fn links(text: &str) -> Vec<Link> {
             };
             let target = target.split_whitespace().next().unwrap_or_default();
             let target = target.trim_start_matches('<').trim_end_matches('>');
-            links.push(Link {
-                line,
-                target: target.to_owned(),
-            });
+            links.push(Link { line, target: target.to_owned() });
         }
-        let definition = plain
-            .trim_start()
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once("]: "));
+        let definition =
+            plain.trim_start().strip_prefix('[').and_then(|rest| rest.split_once("]: "));
         if let Some((_, target)) = definition {
             let target = target.split_whitespace().next().unwrap_or_default();
-            links.push(Link {
-                line,
-                target: target.to_owned(),
-            });
+            links.push(Link { line, target: target.to_owned() });
         }
     }
     links
@@ -181,11 +154,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
         };
         let slug = slug(heading);
         let count = seen.entry(slug.clone()).or_insert(0);
-        anchors.insert(if *count == 0 {
-            slug
-        } else {
-            format!("{slug}-{count}")
-        });
+        anchors.insert(if *count == 0 { slug } else { format!("{slug}-{count}") });
         *count += 1;
     }
     anchors
@@ -210,17 +179,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(dir.path().join("docs")).expect("mkdir");
         std::fs::write(dir.path().join("docs/a.md"), text).expect("write");
-        std::fs::write(
-            dir.path().join("b.md"),
-            "# One two\n## One two\n<a id=\"by-hand\"></a>\n",
-        )
-        .expect("write");
+        std::fs::write(dir.path().join("b.md"), "# One two\n## One two\n<a id=\"by-hand\"></a>\n")
+            .expect("write");
         let files = ["b.md".to_owned(), "docs/a.md".to_owned()];
         let findings = check(dir.path(), &files).expect("reads");
-        findings
-            .into_iter()
-            .map(|one| format!("{}: {}", one.line, one.message))
-            .collect()
+        findings.into_iter().map(|one| format!("{}: {}", one.line, one.message)).collect()
     }
 
     #[test]
@@ -247,10 +210,7 @@ mod tests {
 
     #[test]
     fn slugs_are_those_of_github() {
-        assert_eq!(
-            slug("1. What `foreman run` does!"),
-            "1-what-foreman-run-does"
-        );
+        assert_eq!(slug("1. What `foreman run` does!"), "1-what-foreman-run-does");
         assert_eq!(slug("A & b_c – d"), "a--b_c--d");
     }
 }

@@ -32,21 +32,11 @@ pub(crate) enum Weight {
 
 impl Finding {
     fn error(file: &str, line: usize, message: String) -> Self {
-        Self {
-            file: file.to_owned(),
-            line,
-            message,
-            weight: Weight::Error,
-        }
+        Self { file: file.to_owned(), line, message, weight: Weight::Error }
     }
 
     fn warning(file: &str, line: usize, message: String) -> Self {
-        Self {
-            file: file.to_owned(),
-            line,
-            message,
-            weight: Weight::Warning,
-        }
+        Self { file: file.to_owned(), line, message, weight: Weight::Warning }
     }
 }
 
@@ -63,22 +53,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
             Weight::Warning => "warning",
             Weight::Error => "error",
         };
-        say(format_args!(
-            "{}:{}: {word}: {}",
-            finding.file, finding.line, finding.message
-        ));
+        say(format_args!("{}:{}: {word}: {}", finding.file, finding.line, finding.message));
     }
-    let errors = findings
-        .iter()
-        .filter(|finding| finding.weight == Weight::Error)
-        .count();
+    let errors = findings.iter().filter(|finding| finding.weight == Weight::Error).count();
     if errors > 0 {
         bail!("tidy found {errors} error(s), listed above");
     }
-    say(format_args!(
-        "{} files are tidy, {} warning(s)",
-        files.len(),
-        findings.len()
-    ));
+    say(format_args!("{} files are tidy, {} warning(s)", files.len(), findings.len()));
     Ok(())
 }

@@ -26,13 +26,8 @@ const UNFINISHED: [&str; 5] = [
 /// Checks all texts but recorded ones.
 pub(super) fn check(root: &Path, files: &[String]) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for name in files
-        .iter()
-        .filter(|name| !name.split('/').any(|part| part == "fixtures"))
-    {
-        let extension = Path::new(name)
-            .extension()
-            .and_then(|extension| extension.to_str());
+    for name in files.iter().filter(|name| !name.split('/').any(|part| part == "fixtures")) {
+        let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
         match extension {
             Some("rs") => {
                 let text = repo::read(root, name)?;
@@ -51,10 +46,10 @@ pub(super) fn check(root: &Path, files: &[String]) -> anyhow::Result<Vec<Finding
 
 fn size(name: &str, text: &str) -> Option<Finding> {
     let lines = text.lines().count();
-    let excuse = text.lines().take(EXCUSE_LINES_MAX).any(|line| {
-        line.strip_prefix(EXCUSE)
-            .is_some_and(|reason| !reason.trim().is_empty())
-    });
+    let excuse = text
+        .lines()
+        .take(EXCUSE_LINES_MAX)
+        .any(|line| line.strip_prefix(EXCUSE).is_some_and(|reason| !reason.trim().is_empty()));
     if lines > LINES_MAX && !excuse {
         return Some(Finding::error(
             name,
@@ -65,11 +60,7 @@ fn size(name: &str, text: &str) -> Option<Finding> {
         ));
     }
     (lines > LINES_GOOD_MAX && !excuse).then(|| {
-        Finding::warning(
-            name,
-            0,
-            format!("{lines} lines, better at most {LINES_GOOD_MAX}"),
-        )
+        Finding::warning(name, 0, format!("{lines} lines, better at most {LINES_GOOD_MAX}"))
     })
 }
 
@@ -102,26 +93,14 @@ fn white_space(name: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.contains('\t') {
-            findings.push(Finding::error(
-                name,
-                index + 1,
-                "a tab: use spaces, or \\t".to_owned(),
-            ));
+            findings.push(Finding::error(name, index + 1, "a tab: use spaces, or \\t".to_owned()));
         }
         if line.trim_end() != line {
-            findings.push(Finding::error(
-                name,
-                index + 1,
-                "white space at the end".to_owned(),
-            ));
+            findings.push(Finding::error(name, index + 1, "white space at the end".to_owned()));
         }
     }
     if !text.is_empty() && !text.ends_with('\n') {
-        findings.push(Finding::error(
-            name,
-            0,
-            "the last line does not end".to_owned(),
-        ));
+        findings.push(Finding::error(name, 0, "the last line does not end".to_owned()));
     }
     findings
 }
@@ -139,10 +118,7 @@ mod tests {
         assert_eq!(weight(LINES_GOOD_MAX, ""), None);
         assert_eq!(weight(LINES_GOOD_MAX + 1, ""), Some(Weight::Warning));
         assert_eq!(weight(LINES_MAX + 1, ""), Some(Weight::Error));
-        assert_eq!(
-            weight(LINES_MAX + 1, "//! Doc.\n// tidy: one table\n"),
-            None
-        );
+        assert_eq!(weight(LINES_MAX + 1, "//! Doc.\n// tidy: one table\n"), None);
         assert_eq!(weight(LINES_MAX + 1, "// tidy: \n"), Some(Weight::Error));
     }
 
@@ -158,12 +134,8 @@ mod tests {
 
     #[test]
     fn white_space_is_found_by_line() {
-        let lines = |text| {
-            white_space("a.md", text)
-                .into_iter()
-                .map(|one| one.line)
-                .collect::<Vec<_>>()
-        };
+        let lines =
+            |text| white_space("a.md", text).into_iter().map(|one| one.line).collect::<Vec<_>>();
         assert_eq!(lines("a\nb\n"), [0; 0]);
         assert_eq!(lines("a \n\tb\nc"), [1, 2, 0]);
     }
