@@ -5,7 +5,11 @@
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod crds;
+#[cfg(test)]
+mod e2e;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
