@@ -38,6 +38,29 @@ pub fn line(text: &str, max: usize) -> String {
     cut
 }
 
+/// JSON with every character that a terminal would obey, or not show, written as `\\uXXXX`: the same
+/// JSON, safe to look at. (Such a character can only stand inside a string.)
+pub fn escape_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, '\n' | '\t') || !is_hidden(c) {
+            out.push(c);
+            continue;
+        }
+        let mut units = [0_u16; 2];
+        for unit in c.encode_utf16(&mut units) {
+            // Writing into a string does not fail.
+            let _infallible = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
+}
+
+/// Whether the text has a character that a terminal would obey or not show.
+pub fn has_hidden(text: &str) -> bool {
+    text.chars().any(|c| !matches!(c, '\n' | '\t') && is_hidden(c))
+}
+
 /// Where in an escape sequence we are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -116,10 +139,7 @@ mod tests {
             ("\u{1b}[31mred\u{1b}[0m", "red"),
             ("\u{9b}31mred", "red"),
             ("a\u{1b}]52;c;ZXZpbA==\u{7}b", "ab"),
-            (
-                "a\u{1b}]8;;http://evil\u{1b}\\link\u{1b}]8;;\u{1b}\\b",
-                "alinkb",
-            ),
+            ("a\u{1b}]8;;http://evil\u{1b}\\link\u{1b}]8;;\u{1b}\\b", "alinkb"),
             ("a\u{9d}52;c;x\u{9c}b", "ab"),
             ("a\u{1b}Pq#0\u{1b}\\b", "ab"),
             ("a\u{1b}(0b\u{1b}cc", "abc"),
@@ -127,10 +147,7 @@ mod tests {
             ("a\u{7}\u{8}\u{0}\u{7f}b", "ab"),
             ("ab\u{202e}dc\u{2066}x\u{200f}", "abdcx"),
             ("tag\u{e0041}s", "tags"),
-            (
-                "open \u{1b}]0;title never closed\nnext line",
-                "open \nnext line",
-            ),
+            ("open \u{1b}]0;title never closed\nnext line", "open \nnext line"),
             ("cut \u{1b}[", "cut "),
             ("cancel \u{1b}[31\u{18}m", "cancel m"),
             ("nested \u{1b}\u{1b}[2Jx", "nested x"),
@@ -144,21 +161,26 @@ mod tests {
 
     #[test]
     fn nothing_that_controls_is_left_of_any_pair_of_characters() {
-        let odd: Vec<char> = ('\0'..='\u{ff}')
-            .chain(['\u{202e}', '\u{2069}', 'x'])
-            .collect();
+        let odd: Vec<char> = ('\0'..='\u{ff}').chain(['\u{202e}', '\u{2069}', 'x']).collect();
         for a in &odd {
             for b in &odd {
                 let text: String = ['\u{1b}', *a, *b, '\u{9b}', *b, *a].into_iter().collect();
                 let shown = Untrusted::block(&text).to_string();
                 assert!(
-                    shown
-                        .chars()
-                        .all(|c| c == '\n' || c == '\t' || !is_hidden(c)),
+                    shown.chars().all(|c| c == '\n' || c == '\t' || !is_hidden(c)),
                     "{text:?} gave {shown:?}"
                 );
             }
         }
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({"a": "x\u{9b}31m\u{202e}y\u{e0041}z\n\u{1b}[0m", "b": "ü"});
+        let text = escape_json(&serde_json::to_string_pretty(&value).expect("plain"));
+        assert!(!has_hidden(&text), "{text:?}");
+        let back: serde_json::Value = serde_json::from_str(&text).expect("still JSON");
+        assert_eq!(back, value);
     }
 
     #[test]

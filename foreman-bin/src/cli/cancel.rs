@@ -1,12 +1,95 @@
-//! stub
-use crate::exit::Exit;
+//! `foreman cancel`.
+
+use foreman_core::fleet::liveness::Seen;
+use foreman_core::model::manifest::AnyKind;
+use foreman_core::model::{AgenticTask, Workload, WorkloadPhase};
+use foreman_core::ports::store::Part;
+use foreman_core::ports::{Change, Clock as _, Expect};
+
+use super::completion;
+use super::world::{Found, Held, World, write_failed};
+use crate::exit::{Exit, Failure};
+use crate::output;
 use crate::settings::Settings;
-/// x
+use crate::target::Target;
+
+/// Flags of `foreman cancel`.
 #[derive(Debug, clap::Args)]
-pub struct CancelArgs {}
-/// x
+#[command(
+    long_about = "End tasks or workloads and keep their work: a running model call is aborted, children are killed, \
+and the result names the branch, checkpoint or patch that holds what was done. A workload's tasks end with it.",
+    after_long_help = "Examples:\n  foreman cancel workload/fix-login-7f3a\n  foreman cancel task/docs-91-code task/docs-92-code"
+)]
+pub struct CancelArgs {
+    /// Tasks or workloads, as KIND/name; a bare name is a workload
+    #[arg(value_name = "KIND/NAME…", required = true,
+        add = clap_complete::engine::ArgValueCompleter::new(completion::names))]
+    pub objects: Vec<String>,
+}
+
+/// Asks for the end of tasks and workloads.
+///
 /// # Errors
-/// x
-pub async fn cancel(_a: &CancelArgs, _s: &Settings) -> anyhow::Result<Exit> {
-    Err(anyhow::anyhow!("not built yet"))
+/// An object that is not there or cannot be cancelled (then nothing was written), or a store that
+/// refuses.
+pub async fn cancel(args: &CancelArgs, settings: &Settings) -> anyhow::Result<Exit> {
+    let targets = Target::parse_all(&args.objects, Some(AnyKind::Workload))?;
+    if let Some(other) = targets
+        .iter()
+        .find(|target| !matches!(target.kind, AnyKind::Workload | AnyKind::AgenticTask))
+    {
+        return Err(Failure::new(Exit::Usage, format!("{other} cannot be cancelled"))
+            .next("cancel tasks and workloads; delete other objects")
+            .into());
+    }
+    let world = World::require(settings)?;
+    let found = world.find_all(&targets).await?;
+    let mut asked = false;
+    for one in &found {
+        let word = if one.kind == AnyKind::Workload {
+            let workload = one.typed::<Workload>()?;
+            let phase = workload.status.phase.as_ref().and_then(|phase| phase.known());
+            let ended = phase.is_some_and(WorkloadPhase::is_terminal);
+            ask::<Workload>(&world, one, ended, workload.spec.cancel).await?
+        } else {
+            let task = one.typed::<AgenticTask>()?;
+            let ended = task.status.known_phase().is_some_and(|phase| phase.is_terminal());
+            ask::<AgenticTask>(&world, one, ended, task.spec.cancel).await?
+        };
+        asked |= word == "cancel requested";
+        output::line(format!("{} {word}", one.name()))?;
+    }
+    if asked && !somebody_acts(&world).await? {
+        output::note("no agent runs now; it is carried out as soon as one does: foreman up");
+    }
+    Ok(Exit::OnTarget)
+}
+
+async fn ask<K: Held>(
+    world: &World,
+    one: &Found,
+    ended: bool,
+    cancel: Option<bool>,
+) -> anyhow::Result<&'static str> {
+    match (ended, cancel) {
+        (true, _) => Ok("has ended already"),
+        (false, Some(true)) => Ok("is being cancelled already"),
+        (false, Some(false) | None) => {
+            let change = Change::<K>::of(Part::Spec).set("cancel", true);
+            K::store(&world.stores)
+                .patch(&one.key(), change, Expect::Any)
+                .await
+                .map_err(|error| write_failed(&one.name(), error))?;
+            Ok("cancel requested")
+        }
+    }
+}
+
+/// Whether a node of the store beat lately.
+async fn somebody_acts(world: &World) -> anyhow::Result<bool> {
+    let (wall, awake) = (world.now(), world.clock.awake());
+    let nodes = world.nodes().await?;
+    Ok(nodes
+        .iter()
+        .any(|node| Seen::first(node.status.last_heartbeat_time, awake).is_fresh(wall, awake)))
 }

@@ -61,37 +61,21 @@ fn exit_codes() -> String {
     for exit in Exit::ALL {
         table.row([exit.code().to_string(), exit.meaning().to_owned()]);
     }
-    format!(
-        "Every verb ends with one of these, always.\n\n{}",
-        table.render(true)
-    )
+    format!("Every verb ends with one of these, always.\n\n{}", table.render(true))
 }
 
 fn environment() -> String {
     let mut own = Table::new(["VARIABLE", "FLAG", "MEANING"]);
     for setting in SETTINGS {
-        own.row([
-            setting.variable,
-            &format!("--{}", setting.flag),
-            setting.meaning,
-        ]);
+        own.row([setting.variable, &format!("--{}", setting.flag), setting.meaning]);
     }
     let mut others = Table::new(["VARIABLE", "MEANING"]);
     for (name, meaning) in [
-        (
-            "XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME",
-            "base directories, on macOS too",
-        ),
+        ("XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME", "base directories, on macOS too"),
         ("RUST_LOG", "what is logged; wins over --log-level"),
-        (
-            "NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR, TERM=dumb",
-            "whether there are colours",
-        ),
+        ("NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR, TERM=dumb", "whether there are colours"),
         ("CI", "no questions, no live view"),
-        (
-            "OLLAMA_HOST, OPENAI_BASE_URL, OPENAI_API_KEY",
-            "model servers that are asked, too",
-        ),
+        ("OLLAMA_HOST, OPENAI_BASE_URL, OPENAI_API_KEY", "model servers that are asked, too"),
         ("HTTPS_PROXY, NO_PROXY", "how model servers are reached"),
         ("FOREMAN_COMPLETE", "set by completion scripts"),
     ] {
@@ -123,18 +107,12 @@ fn files(paths: Option<&Paths>) -> String {
             "journals of runs, turn by turn".to_owned(),
         ]);
         table.row([
-            show(&paths.state_dir.join("lock")),
+            show(&paths.data_dir.join("lock")),
             "held by the process that runs tasks".to_owned(),
         ]);
-        table.row([
-            show(&paths.cache_dir),
-            "mirrors of repositories; may be deleted".to_owned(),
-        ]);
+        table.row([show(&paths.cache_dir), "mirrors of repositories; may be deleted".to_owned()]);
     }
-    table.row([
-        ".foreman.toml",
-        "in a repository: its gate and setup commands",
-    ]);
+    table.row([".foreman.toml", "in a repository: its gate and setup commands"]);
     table.row([
         "AGENTS.md, CLAUDE.md",
         "in a repository: instructions for agents, read from the base commit",
@@ -151,8 +129,5 @@ fn files(paths: Option<&Paths>) -> String {
             break;
         }
     }
-    format!(
-        "{}\nA config file may say:\n\n{example}",
-        table.render(true)
-    )
+    format!("{}\nA config file may say:\n\n{example}", table.render(true))
 }

@@ -17,6 +17,8 @@ pub mod run;
 pub mod up;
 pub mod validate;
 pub mod version;
+mod warnings;
+mod words;
 mod world;
 
 use std::ffi::OsString;
@@ -155,16 +157,10 @@ impl Command {
 /// The whole program: the sandbox helper, or one verb.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if arguments
-        .get(1)
-        .is_some_and(|first| first == HELPER_ARGUMENT)
-    {
+    if arguments.get(1).is_some_and(|first| first == HELPER_ARGUMENT) {
         // Before any thread is started: the helper confines its own process.
-        let rest: Vec<String> = arguments
-            .iter()
-            .skip(2)
-            .map(|one| one.to_string_lossy().into_owned())
-            .collect();
+        let rest: Vec<String> =
+            arguments.iter().skip(2).map(|one| one.to_string_lossy().into_owned()).collect();
         return helper_main(&rest);
     }
     output::follow_force_color();
@@ -176,11 +172,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn perform(cli: Cli) -> Exit {
-    let settings = Settings::load(
-        &cli.global,
-        cli.command.model_flags(),
-        cli.command.node_flags(),
-    );
+    let settings = Settings::load(&cli.global, cli.command.model_flags(), cli.command.node_flags());
     let ended = match cli.command {
         // These must answer when the settings are what is wrong.
         Command::Completion(args) => completion::completion(&args),
@@ -191,6 +183,7 @@ fn perform(cli: Cli) -> Exit {
         command => settings.map_err(anyhow::Error::new).and_then(|settings| {
             let rust_log = settings.variable("RUST_LOG");
             telemetry::start(&settings.log_level, settings.log_format, rust_log)?;
+            foreman_probe::install_tls_provider();
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(WORKERS)
                 .enable_all()
@@ -241,10 +234,8 @@ mod tests {
     fn the_command_tree_is_sound_and_teaches() {
         let mut command = Cli::command();
         command.clone().debug_assert();
-        let names: Vec<String> = command
-            .get_subcommands()
-            .map(|verb| verb.get_name().to_owned())
-            .collect();
+        let names: Vec<String> =
+            command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
         for name in names {
             let verb = command.find_subcommand_mut(&name).expect("listed");
             let help = verb.render_long_help().to_string();

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use foreman_core::control::snapshot_of;
+use foreman_core::fleet::liveness::Seen;
 use foreman_core::model::manifest::AnyKind;
 use foreman_core::model::{
-    Agent, AgentRelease, AgenticTask, FleetNode, Key, Kind, ModelProfile, Object, Scope, WallTime,
-    Workload,
+    Agent, AgentRelease, AgenticTask, AwakeTime, FleetNode, Key, Kind, ModelProfile, Object,
+    Revision, Scope, WallTime, Workload,
 };
 use foreman_core::ports::{Clock, Query, Store, StoreError, Stores};
+use foreman_core::schedule::Snapshot;
 use foreman_sqlite::SqliteStore;
 use serde_json::Value;
 
@@ -92,10 +96,7 @@ impl Found {
     /// Where it lives.
     pub(super) fn key(&self) -> Key {
         let text = |field| {
-            self.json
-                .get("metadata")
-                .and_then(|meta| meta.get(field))
-                .and_then(Value::as_str)
+            self.json.get("metadata").and_then(|meta| meta.get(field)).and_then(Value::as_str)
         };
         Key {
             namespace: text("namespace").map(str::to_owned),
@@ -125,10 +126,7 @@ impl World {
         Self::open(settings)?.ok_or_else(|| {
             Failure::new(
                 Exit::Error,
-                format!(
-                    "there is no store yet at {}",
-                    settings.paths.store_file().display()
-                ),
+                format!("there is no store yet at {}", settings.paths.store_file().display()),
             )
             .next("make one: foreman run --repo . \"what you want\", or foreman apply -f FILE")
             .next("or name another: --data-dir DIR")
@@ -145,11 +143,7 @@ impl World {
                     .next("foreman doctor")
                     .because(error)
             })?;
-        Ok(Self {
-            stores: Stores::of(&store),
-            clock,
-            namespace: settings.namespace.clone(),
-        })
+        Ok(Self { stores: Stores::of(&store), clock, namespace: settings.namespace.clone() })
     }
 
     /// Now, for ages.
@@ -164,10 +158,7 @@ impl World {
 
     /// Where the object of that name lives.
     pub(super) fn key(&self, kind: AnyKind, name: &str) -> Key {
-        Key {
-            namespace: self.namespace_of(kind),
-            name: name.to_owned(),
-        }
+        Key { namespace: self.namespace_of(kind), name: name.to_owned() }
     }
 
     /// All objects of a kind that a query selects, by key. Those that cannot be read are named on
@@ -200,10 +191,7 @@ impl World {
                 None => Err(self.missing(kind, name).await?.into()),
             },
             Which::Latest => {
-                let query = Query {
-                    namespace: self.namespace_of(kind),
-                    ..Query::all()
-                };
+                let query = Query { namespace: self.namespace_of(kind), ..Query::all() };
                 let all = self.list(kind, &query).await?;
                 let created = |found: &Found| {
                     let at = found.json.pointer("/metadata/creationTimestamp");
@@ -212,12 +200,9 @@ impl World {
                 };
                 all.into_iter().max_by_key(created).ok_or_else(|| {
                     let word = kind.names().alias;
-                    Failure::new(
-                        Exit::Error,
-                        format!("there is no {word} yet{}", self.place(kind)),
-                    )
-                    .next("foreman run --repo . \"what you want\"")
-                    .into()
+                    Failure::new(Exit::Error, format!("there is no {word} yet{}", self.place(kind)))
+                        .next("foreman run --repo . \"what you want\"")
+                        .into()
                 })
             }
         }
@@ -233,17 +218,14 @@ impl World {
     }
 
     fn place(&self, kind: AnyKind) -> String {
-        self.namespace_of(kind)
-            .map_or_else(String::new, |name| format!(" in namespace {name}"))
+        self.namespace_of(kind).map_or_else(String::new, |name| format!(" in namespace {name}"))
     }
 
     /// Why an object was not found, and what may have been meant.
     async fn missing(&self, kind: AnyKind, name: &str) -> anyhow::Result<Failure> {
         let word = kind.names().alias;
-        let mut failure = Failure::new(
-            Exit::Error,
-            format!("there is no {word} {name:?}{}", self.place(kind)),
-        );
+        let mut failure =
+            Failure::new(Exit::Error, format!("there is no {word} {name:?}{}", self.place(kind)));
         let all = self.list(kind, &Query::all()).await?;
         let here = self.namespace_of(kind);
         let mut names: Vec<String> = Vec::new();
@@ -252,9 +234,8 @@ impl World {
                 names.push(key.name);
             } else if key.name == name {
                 let namespace = key.namespace.unwrap_or_default();
-                failure = failure.next(format!(
-                    "there is one in namespace {namespace}: add -n {namespace}"
-                ));
+                failure = failure
+                    .next(format!("there is one in namespace {namespace}: add -n {namespace}"));
             }
         }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -266,31 +247,74 @@ impl World {
         Ok(failure.next(format!("foreman get {word}s")))
     }
 
-    /// All tasks and Agents by key, and all nodes: what the deciding functions read.
+    /// All tasks, by key.
     pub(super) async fn tasks(&self) -> anyhow::Result<BTreeMap<Key, Object<AgenticTask>>> {
-        by_key(list::<AgenticTask>(&self.stores, &Query::all()).await?)
-    }
-
-    /// All Agents, by key.
-    pub(super) async fn agents(&self) -> anyhow::Result<BTreeMap<Key, Object<Agent>>> {
-        by_key(list::<Agent>(&self.stores, &Query::all()).await?)
+        Ok(by_key(list::<AgenticTask>(&self.stores, &Query::all()).await?))
     }
 
     /// All nodes.
     pub(super) async fn nodes(&self) -> anyhow::Result<Vec<Object<FleetNode>>> {
         list::<FleetNode>(&self.stores, &Query::all()).await
     }
+
+    /// What the deciding functions read, at one moment.
+    pub(super) async fn fleet(&self) -> anyhow::Result<Fleet> {
+        let listing = self
+            .stores
+            .nodes
+            .list(&Query::all())
+            .await
+            .map_err(|error| anyhow::Error::new(error).context("the nodes cannot be listed"))?;
+        Ok(Fleet {
+            revision: listing.revision,
+            nodes: listing.objects,
+            tasks: self.tasks().await?,
+            agents: by_key(list::<Agent>(&self.stores, &Query::all()).await?),
+            now: self.now(),
+            awake: self.clock.awake(),
+            read_at: Instant::now(),
+        })
+    }
 }
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "reads as one expression at its callers"
-)]
-fn by_key<K: Kind>(objects: Vec<Object<K>>) -> anyhow::Result<BTreeMap<Key, Object<K>>> {
-    Ok(objects
-        .into_iter()
-        .map(|object| (object.key(), object))
-        .collect())
+/// Nodes, tasks and Agents at one moment.
+pub(super) struct Fleet {
+    pub(super) nodes: Vec<Object<FleetNode>>,
+    pub(super) tasks: BTreeMap<Key, Object<AgenticTask>>,
+    pub(super) agents: BTreeMap<Key, Object<Agent>>,
+    pub(super) revision: Revision,
+    pub(super) now: WallTime,
+    pub(super) read_at: Instant,
+    pub(super) awake: AwakeTime,
+}
+
+impl Fleet {
+    /// The snapshot on which a control loop that starts now would decide.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let unseen = BTreeMap::new();
+        snapshot_of(&self.nodes, &self.tasks, &self.agents, &unseen, self.now, self.awake)
+    }
+
+    /// Whether the node of that name beat lately enough.
+    pub(super) fn is_fresh(&self, node: &str) -> bool {
+        self.nodes.iter().filter(|one| one.meta.name == node).any(|one| {
+            Seen::first(one.status.last_heartbeat_time, self.awake).is_fresh(self.now, self.awake)
+        })
+    }
+
+    /// What runs on the node of that name and how far it is, in brackets; empty if nothing does.
+    pub(super) fn running_on(&self, node: &str) -> String {
+        let here = self.nodes.iter().filter(|one| one.meta.name == node);
+        let runs: Vec<_> = here
+            .flat_map(|one| &one.status.runs)
+            .map(|run| super::words::progress(run, self.now))
+            .collect();
+        if runs.is_empty() { String::new() } else { format!(" ({})", runs.join("; ")) }
+    }
+}
+
+fn by_key<K: Kind>(objects: Vec<Object<K>>) -> BTreeMap<Key, Object<K>> {
+    objects.into_iter().map(|object| (object.key(), object)).collect()
 }
 
 async fn list<K: Held>(stores: &Stores, query: &Query) -> anyhow::Result<Vec<Object<K>>> {
@@ -299,10 +323,7 @@ async fn list<K: Held>(stores: &Stores, query: &Query) -> anyhow::Result<Vec<Obj
         anyhow::Error::new(error).context(format!("the {word}s cannot be listed"))
     })?;
     for (key, reason) in &listing.unreadable {
-        output::note(format!(
-            "warning: {word}/{} cannot be read: {reason}",
-            key.name
-        ));
+        output::note(format!("warning: {word}/{} cannot be read: {reason}", key.name));
     }
     Ok(listing.objects)
 }
@@ -318,16 +339,12 @@ pub(super) fn write_failed(name: &str, error: StoreError) -> anyhow::Error {
         StoreError::Invalid { .. } | StoreError::TooLarge { .. } => {
             (Exit::Usage, "correct the manifest, then apply again")
         }
-        StoreError::Conflict => (
-            Exit::Error,
-            "somebody else changed it at the same time: try again",
-        ),
+        StoreError::Conflict => {
+            (Exit::Error, "somebody else changed it at the same time: try again")
+        }
         _ => (Exit::Error, "foreman doctor"),
     };
-    Failure::new(exit, format!("{name} was not written"))
-        .next(hint)
-        .because(error)
-        .into()
+    Failure::new(exit, format!("{name} was not written")).next(hint).because(error).into()
 }
 
 /// `kind/name` of every object in the store of the default settings; nothing where there is none.
@@ -339,19 +356,13 @@ pub(super) fn names_for_completion() -> Vec<String> {
     let Ok(Some(world)) = World::open(&settings) else {
         return Vec::new();
     };
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    else {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();
     };
     runtime.block_on(async {
         let mut names = Vec::new();
         for kind in AnyKind::ALL {
-            let query = Query {
-                namespace: world.namespace_of(kind),
-                ..Query::all()
-            };
+            let query = Query { namespace: world.namespace_of(kind), ..Query::all() };
             let found = world.list(kind, &query).await.unwrap_or_default();
             names.extend(found.iter().map(Found::name));
         }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::untrusted;
+
 /// A form of output.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Format {
@@ -29,11 +31,7 @@ pub struct InvalidFormat {
 
 impl fmt::Display for InvalidFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no output form {:?}: use wide, json, yaml or name",
-            self.given
-        )
+        write!(f, "no output form {:?}: use wide, json, yaml or name", self.given)
     }
 }
 
@@ -49,9 +47,7 @@ impl FromStr for Format {
             "json" => Ok(Self::Json),
             "yaml" => Ok(Self::Yaml),
             "name" => Ok(Self::Name),
-            _ => Err(InvalidFormat {
-                given: text.to_owned(),
-            }),
+            _ => Err(InvalidFormat { given: text.to_owned() }),
         }
     }
 }
@@ -83,17 +79,19 @@ impl FormatArgs {
 /// # Errors
 /// The value cannot be written in that form.
 pub fn document(format: &Format, value: &impl Serialize) -> anyhow::Result<String> {
+    let json = || -> anyhow::Result<String> {
+        Ok(untrusted::escape_json(&serde_json::to_string_pretty(value)?) + "\n")
+    };
     match format {
-        Format::Json => Ok(serde_json::to_string_pretty(value)? + "\n"),
+        Format::Json => json(),
         Format::Yaml | Format::Table | Format::Wide | Format::Name => {
             // By way of JSON, so that both show the same.
-            let value = serde_json::to_value(value)?;
-            let text = serde_saphyr::to_string(&value)?;
-            Ok(if text.ends_with('\n') {
-                text
-            } else {
-                text + "\n"
-            })
+            let text = serde_saphyr::to_string(&serde_json::to_value(value)?)?;
+            if untrusted::has_hidden(&text) {
+                // JSON is YAML, too, and can say such characters without having them.
+                return json();
+            }
+            Ok(if text.ends_with('\n') { text } else { text + "\n" })
         }
     }
 }
@@ -114,11 +112,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_terminal_would_obey_is_escaped_in_both() {
+        let value = json!({"a": "\u{1b}]52;c;x\u{7}\u{9b}2J\u{202e}"});
+        for form in [Format::Json, Format::Yaml] {
+            let text = document(&form, &value).expect("written");
+            assert!(!untrusted::has_hidden(&text), "{text:?}");
+            let back: serde_json::Value = serde_saphyr::from_str(&text).expect("read");
+            assert_eq!(back, value);
+        }
+    }
+
+    #[test]
     fn an_unknown_form_lists_the_known_ones() {
         let error = "xml".parse::<Format>().expect_err("unknown");
-        assert_eq!(
-            error.to_string(),
-            "no output form \"xml\": use wide, json, yaml or name"
-        );
+        assert_eq!(error.to_string(), "no output form \"xml\": use wide, json, yaml or name");
     }
 }

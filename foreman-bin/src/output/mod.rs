@@ -39,11 +39,7 @@ impl std::error::Error for PipeClosed {}
 /// [`PipeClosed`], or why stdout cannot be written.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = anstream::stdout().lock();
-    written(
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush()),
-    )
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
 /// Prints a line on stdout.

@@ -13,19 +13,14 @@ enum Step {
 /// The value at a path such as `.status.conditions[?(@.type=="Finished")].reason`; absent where the
 /// path leads nowhere or is none.
 pub fn at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
-    steps(path)?
-        .iter()
-        .try_fold(object, |value, step| match step {
-            Step::Field(name) => value.get(name),
-            Step::Index(index) => value.get(index),
-            Step::Where {
-                field,
-                value: wanted,
-            } => value
-                .as_array()?
-                .iter()
-                .find(|item| item.get(field).is_some_and(|found| cell(found) == *wanted)),
-        })
+    steps(path)?.iter().try_fold(object, |value, step| match step {
+        Step::Field(name) => value.get(name),
+        Step::Index(index) => value.get(index),
+        Step::Where { field, value: wanted } => value
+            .as_array()?
+            .iter()
+            .find(|item| item.get(field).is_some_and(|found| cell(found) == *wanted)),
+    })
 }
 
 /// A value as a cell shows it.
@@ -45,14 +40,8 @@ fn steps(path: &str) -> Option<Vec<Step>> {
         if let Some(inside) = rest.strip_prefix("[?(@.") {
             let (test, after) = inside.split_once(")]")?;
             let (field, value) = test.split_once("==")?;
-            let value = value
-                .trim()
-                .trim_matches(|c| c == '"' || c == '\'')
-                .to_owned();
-            steps.push(Step::Where {
-                field: field.trim().to_owned(),
-                value,
-            });
+            let value = value.trim().trim_matches(|c| c == '"' || c == '\'').to_owned();
+            steps.push(Step::Where { field: field.trim().to_owned(), value });
             rest = after;
         } else if let Some(inside) = rest.strip_prefix("['") {
             let (name, after) = inside.split_once("']")?;
@@ -106,27 +95,15 @@ mod tests {
             (".status.attempt", "2"),
             ("{.status.done}", "true"),
             ("$.status.capability.models[0].name", "qwen"),
-            (
-                ".status.conditions[?(@.type==\"Finished\")].reason",
-                "Succeeded",
-            ),
+            (".status.conditions[?(@.type==\"Finished\")].reason", "Succeeded"),
             (".metadata.labels['foreman\\.llmkube\\.dev/workload']", "w"),
             (".metadata.labels.foreman\\.llmkube\\.dev/workload", "w"),
         ];
         for (path, value) in cases {
-            assert_eq!(
-                at(&object, path).map(cell).as_deref(),
-                Some(value),
-                "{path}"
-            );
+            assert_eq!(at(&object, path).map(cell).as_deref(), Some(value), "{path}");
         }
-        for path in [
-            ".status.none",
-            ".status.conditions[7]",
-            "[",
-            ".status.conditions[?(@.x",
-            "..",
-        ] {
+        for path in [".status.none", ".status.conditions[7]", "[", ".status.conditions[?(@.x", ".."]
+        {
             assert_eq!(at(&object, path), None, "{path}");
         }
     }

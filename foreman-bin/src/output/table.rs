@@ -19,10 +19,7 @@ pub struct Table {
 impl Table {
     /// A table with these headings.
     pub fn new<T: Into<String>>(headings: impl IntoIterator<Item = T>) -> Self {
-        Self {
-            headings: headings.into_iter().map(Into::into).collect(),
-            rows: Vec::new(),
-        }
+        Self { headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; an empty cell shows `-`.
@@ -48,14 +45,9 @@ impl Table {
     pub fn render(&self, headings: bool) -> String {
         let mut writer = TabWriter::new(Vec::new()).padding(2).minwidth(0).ansi(true);
         let heading = headings.then_some(&self.headings);
-        let lines = heading
-            .into_iter()
-            .map(|line| line.join("\t"))
-            .chain(self.rows.iter().map(|row| {
-                row.iter()
-                    .map(|cell| super::word(cell))
-                    .collect::<Vec<_>>()
-                    .join("\t")
+        let lines =
+            heading.into_iter().map(|line| line.join("\t")).chain(self.rows.iter().map(|row| {
+                row.iter().map(|cell| super::word(cell)).collect::<Vec<_>>().join("\t")
             }));
         for line in lines {
             // Writing into a vector does not fail.
@@ -65,8 +57,7 @@ impl Table {
         }
         let bytes = writer.into_inner().unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
-        text.lines()
-            .fold(String::new(), |all, line| all + line.trim_end() + "\n")
+        text.lines().fold(String::new(), |all, line| all + line.trim_end() + "\n")
     }
 }
 

@@ -61,10 +61,7 @@ pub(super) struct ConfigFile {
 /// Reads the file. One that nobody named may be absent.
 pub(super) fn read(path: &Path, named: bool) -> Result<ConfigFile, Failure> {
     let failed = |what: &str| {
-        Failure::new(
-            Exit::Usage,
-            format!("the config file {} {what}", path.display()),
-        )
+        Failure::new(Exit::Usage, format!("the config file {} {what}", path.display()))
     };
     let text = match std::fs::metadata(path) {
         Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => {
@@ -78,10 +75,8 @@ pub(super) fn read(path: &Path, named: bool) -> Result<ConfigFile, Failure> {
             .map_err(|error| failed("cannot be read").because(error))?,
     };
     toml::from_str(&text).map_err(|error| {
-        failed("is not valid")
-            .because(anyhow::anyhow!("{error}"))
-            .next(
-                "the keys are the flags of foreman help environment, e.g. namespace = \"default\"",
-            )
+        failed("is not valid").because(anyhow::anyhow!("{error}")).next(
+            "the keys are the flags of foreman help environment, e.g. namespace = \"default\"",
+        )
     })
 }

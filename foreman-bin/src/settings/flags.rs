@@ -142,8 +142,5 @@ settings! {
 
 /// The environment variable of a setting.
 pub(super) fn variable_of(flag: &str) -> &'static str {
-    SETTINGS
-        .iter()
-        .find(|setting| setting.flag == flag)
-        .map_or("", |setting| setting.variable)
+    SETTINGS.iter().find(|setting| setting.flag == flag).map_or("", |setting| setting.variable)
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
 use foreman_core::model::ids::check_label_name;
+use foreman_core::timing::DRAIN_DEADLINE;
 use foreman_probe::{Declared, DiscoveryConfig};
 use foreman_runner::sandbox::Tier;
 use secrecy::SecretString;
@@ -28,8 +29,6 @@ pub use flags::{GlobalFlags, ModelFlags, NodeFlags, SETTINGS, Setting};
 pub const DEFAULT_NAMESPACE: &str = "default";
 /// The store's file, in the data directory.
 pub const STORE_FILE: &str = "foreman.db";
-/// What a drain may take when nobody says otherwise.
-pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// What is logged when nobody says otherwise.
 const LOG_LEVEL: &str = "warn";
 /// A larger key file is not read, in bytes.
@@ -197,15 +196,10 @@ impl Settings {
     ) -> Result<Self, Failure> {
         let model = model.cloned().unwrap_or_default();
         let node = node.cloned().unwrap_or_default();
-        let mut pick = Picker {
-            environment: &environment,
-            home: &base.home,
-            origins: BTreeMap::new(),
-        };
+        let mut pick =
+            Picker { environment: &environment, home: &base.home, origins: BTreeMap::new() };
         let named = pick.path("config", global.config.clone(), None)?;
-        let config_file = named
-            .clone()
-            .unwrap_or_else(|| base.config.join("foreman/config.toml"));
+        let config_file = named.clone().unwrap_or_else(|| base.config.join("foreman/config.toml"));
         let file = file::read(&config_file, named.is_some())?;
         let data_dir = pick
             .path("data-dir", global.data_dir.clone(), file.data_dir)?
@@ -225,10 +219,7 @@ impl Settings {
             .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         check_namespace(&namespace)?;
         let model_url = pick.one("model-url", model.model_url, None)?;
-        let config_urls = file
-            .model_url
-            .map(file::OneOrMany::into_vec)
-            .unwrap_or_default();
+        let config_urls = file.model_url.map(file::OneOrMany::into_vec).unwrap_or_default();
         if model_url.is_none() && !config_urls.is_empty() {
             pick.origins.insert("model-url", Origin::File);
         }
@@ -239,15 +230,9 @@ impl Settings {
             key_file: pick.path("model-key-file", model.model_key_file, file.model_key_file)?,
         };
         let node = NodeSettings {
-            name: pick.one(
-                "fleet-node-name",
-                node.fleet_node_name,
-                file.fleet_node_name,
-            )?,
+            name: pick.one("fleet-node-name", node.fleet_node_name, file.fleet_node_name)?,
             slots: pick.one("slots", node.slots, file.slots)?,
-            roles: pick
-                .list("roles", node.roles, file.roles)?
-                .unwrap_or_default(),
+            roles: pick.list("roles", node.roles, file.roles)?.unwrap_or_default(),
             sandbox: pick.tier(node.sandbox, file.sandbox)?,
             sandbox_read: pick
                 .list("sandbox-read", node.sandbox_read, file.sandbox_read)?
@@ -257,9 +242,7 @@ impl Settings {
                 .collect(),
             drain_deadline: pick
                 .one("drain-deadline", node.drain_deadline, file.drain_deadline)?
-                .map_or(DRAIN_DEADLINE, |seconds| {
-                    Duration::from_secs(u64::from(seconds))
-                }),
+                .map_or(DRAIN_DEADLINE, |seconds| Duration::from_secs(u64::from(seconds))),
             declared: Declared {
                 accelerator: pick
                     .one("accelerator", node.accelerator, file.accelerator)?
@@ -271,18 +254,10 @@ impl Settings {
                 )?,
                 // The existing system's 0 means "not given".
                 max_context_tokens: pick
-                    .one(
-                        "max-context-tokens",
-                        node.max_context_tokens,
-                        file.max_context_tokens,
-                    )?
+                    .one("max-context-tokens", node.max_context_tokens, file.max_context_tokens)?
                     .filter(|tokens| *tokens != 0),
                 tokens_per_second: pick
-                    .one(
-                        "tokens-per-second",
-                        node.tokens_per_second,
-                        file.tokens_per_second,
-                    )?
+                    .one("tokens-per-second", node.tokens_per_second, file.tokens_per_second)?
                     .filter(|speed| *speed != 0),
                 total_ram_gb: pick
                     .one("total-ram-gb", node.total_ram_gb, file.total_ram_gb)?
@@ -309,10 +284,7 @@ impl Settings {
 
     /// A variable of the environment; an empty one counts as absent.
     pub fn variable(&self, name: &str) -> Option<&str> {
-        self.environment
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Where to look for model servers.
@@ -341,12 +313,8 @@ pub fn check_namespace(namespace: &str) -> Result<(), Failure> {
 }
 
 fn read_key(path: &Path) -> Result<SecretString, Failure> {
-    let failed = |what: &str| {
-        Failure::new(
-            Exit::Usage,
-            format!("the key file {} {what}", path.display()),
-        )
-    };
+    let failed =
+        |what: &str| Failure::new(Exit::Usage, format!("the key file {} {what}", path.display()));
     let about = std::fs::metadata(path).map_err(|error| failed("cannot be read").because(error))?;
     if about.len() > KEY_BYTES_MAX {
         return Err(failed("is larger than 64 KiB: is it the right file?"));
@@ -382,13 +350,10 @@ impl Picker<'_> {
             (Some(value), _, _) => (Some(value), Origin::Flag),
             (None, Some(text), _) => {
                 let parsed = text.parse().map_err(|error: T::Err| {
-                    Failure::new(
-                        Exit::Usage,
-                        format!("{variable} has no valid value: {error}"),
-                    )
-                    .next(format!(
-                        "unset {variable}, or see --{flag} in foreman help environment"
-                    ))
+                    Failure::new(Exit::Usage, format!("{variable} has no valid value: {error}"))
+                        .next(format!(
+                            "unset {variable}, or see --{flag} in foreman help environment"
+                        ))
                 })?;
                 (Some(parsed), Origin::Environment)
             }
@@ -432,9 +397,8 @@ impl Picker<'_> {
             return Ok(Tier::Network);
         };
         text.parse().map_err(|error| {
-            Failure::new(Exit::Usage, "the value of --sandbox is not valid").because(
-                anyhow::Error::new::<foreman_runner::sandbox::UnknownTier>(error),
-            )
+            Failure::new(Exit::Usage, "the value of --sandbox is not valid")
+                .because(anyhow::Error::new::<foreman_runner::sandbox::UnknownTier>(error))
         })
     }
 
@@ -451,10 +415,7 @@ impl Picker<'_> {
             Some("1" | "true" | "yes" | "on") => Ok(true),
             Some(_) => {
                 let variable = flags::variable_of(flag);
-                Err(Failure::new(
-                    Exit::Usage,
-                    format!("{variable} is neither true nor false"),
-                ))
+                Err(Failure::new(Exit::Usage, format!("{variable} is neither true nor false")))
             }
         }
     }

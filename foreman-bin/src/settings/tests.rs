@@ -10,21 +10,12 @@ fn base(home: &Path) -> BaseDirs {
 }
 
 fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn resolve(home: &Path, global: &GlobalFlags, pairs: &[(&str, &str)]) -> Result<Settings, Failure> {
     let (model, node) = (ModelFlags::default(), NodeFlags::default());
-    Settings::resolve(
-        global,
-        Some(&model),
-        Some(&node),
-        environment(pairs),
-        &base(home),
-    )
+    Settings::resolve(global, Some(&model), Some(&node), environment(pairs), &base(home))
 }
 
 fn write_config(home: &Path, text: &str) {
@@ -36,23 +27,12 @@ fn write_config(home: &Path, text: &str) {
 fn without_a_word_everything_is_the_default() {
     let home = tempfile::tempdir().expect("a directory");
     let settings = resolve(home.path(), &GlobalFlags::default(), &[]).expect("resolves");
-    assert_eq!(
-        settings.paths.data_dir,
-        home.path().join(".local/share/foreman")
-    );
+    assert_eq!(settings.paths.data_dir, home.path().join(".local/share/foreman"));
     assert_eq!(settings.paths.state_dir, settings.paths.data_dir);
-    assert_eq!(
-        settings.paths.store_file(),
-        home.path().join(".local/share/foreman/foreman.db")
-    );
+    assert_eq!(settings.paths.store_file(), home.path().join(".local/share/foreman/foreman.db"));
     assert_eq!(settings.namespace, "default");
     assert_eq!(settings.node.sandbox, Tier::Network);
-    assert!(
-        settings
-            .origins
-            .values()
-            .all(|origin| *origin == Origin::Default)
-    );
+    assert!(settings.origins.values().all(|origin| *origin == Origin::Default));
 }
 
 #[test]
@@ -63,10 +43,7 @@ fn a_flag_wins_over_a_variable_and_that_over_the_file() {
         "namespace = \"file\"\ndata-dir = \"~/store\"\nroles = [\"coder\", \"verifier\"]\nslots = 2\n",
     );
     let pairs = [("FOREMAN_NAMESPACE", "variable"), ("FOREMAN_SLOTS", "3")];
-    let flags = GlobalFlags {
-        namespace: Some("flag".to_owned()),
-        ..GlobalFlags::default()
-    };
+    let flags = GlobalFlags { namespace: Some("flag".to_owned()), ..GlobalFlags::default() };
     let settings = resolve(home.path(), &flags, &pairs).expect("resolves");
     assert_eq!(settings.namespace, "flag");
     assert_eq!(settings.node.slots, Some(3));
@@ -95,32 +72,20 @@ fn what_is_wrong_names_its_place() {
     assert!(wrong(&[("FOREMAN_CONFIG", "/nowhere/at/all.toml")]).contains("/nowhere/at/all.toml"));
     write_config(home.path(), "namespaces = \"x\"\n");
     let text = wrong(&[]);
-    assert!(
-        text.contains("config.toml") && text.contains("namespaces"),
-        "{text}"
-    );
+    assert!(text.contains("config.toml") && text.contains("namespaces"), "{text}");
 }
 
 #[test]
 fn the_key_is_read_from_its_file_only_when_it_is_needed() {
     let home = tempfile::tempdir().expect("a directory");
-    let pairs = [
-        ("FOREMAN_MODEL_KEY_FILE", "~/key"),
-        ("FOREMAN_MODEL_URL", "http://h:1/v1"),
-    ];
+    let pairs = [("FOREMAN_MODEL_KEY_FILE", "~/key"), ("FOREMAN_MODEL_URL", "http://h:1/v1")];
     let settings = resolve(home.path(), &GlobalFlags::default(), &pairs).expect("resolves");
     assert!(settings.discovery().is_err(), "there is no such file yet");
     std::fs::write(home.path().join("key"), "s3cret\n").expect("written");
     let discovery = settings.discovery().expect("there is a key");
     assert!(discovery.key.is_some());
-    assert_eq!(
-        discovery.model_url, None,
-        "the probe reads the variable itself"
-    );
-    assert!(
-        !format!("{settings:?}").contains("h:1"),
-        "URLs may hold passwords"
-    );
+    assert_eq!(discovery.model_url, None, "the probe reads the variable itself");
+    assert!(!format!("{settings:?}").contains("h:1"), "URLs may hold passwords");
 }
 
 #[test]
@@ -129,30 +94,15 @@ fn every_setting_is_a_flag_and_every_file_key_a_setting() {
     let command = crate::cli::Cli::command();
     let mut flags: Vec<String> = Vec::new();
     for command in std::iter::once(&command).chain(command.get_subcommands()) {
-        flags.extend(
-            command
-                .get_arguments()
-                .filter_map(|arg| arg.get_long().map(str::to_owned)),
-        );
+        flags.extend(command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)));
     }
     for setting in SETTINGS {
-        assert!(
-            flags.iter().any(|flag| flag == setting.flag),
-            "--{} is no flag",
-            setting.flag
-        );
-        let wanted = format!(
-            "FOREMAN_{}",
-            setting.flag.to_ascii_uppercase().replace('-', "_")
-        );
+        assert!(flags.iter().any(|flag| flag == setting.flag), "--{} is no flag", setting.flag);
+        let wanted = format!("FOREMAN_{}", setting.flag.to_ascii_uppercase().replace('-', "_"));
         assert_eq!(setting.variable, wanted);
         if setting.flag != "config" {
             let home = tempfile::tempdir().expect("a directory");
-            let value = if setting.flag == "no-input" {
-                "true"
-            } else {
-                "1"
-            };
+            let value = if setting.flag == "no-input" { "true" } else { "1" };
             let text = ["\"network\"", "\"json\"", "\"a\"", value].map(|value| {
                 write_config(home.path(), &format!("{} = {value}\n", setting.flag));
                 resolve(home.path(), &GlobalFlags::default(), &[]).map(|settings| settings.origins)

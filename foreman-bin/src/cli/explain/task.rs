@@ -1,0 +1,252 @@
+//! Why a task is where it is.
+
+use std::fmt::Write as _;
+
+use foreman_core::model::agentic_task::WaitingReason;
+use foreman_core::model::open::Open;
+use foreman_core::model::outcome::on_target;
+use foreman_core::model::shared::LocalObjectReference;
+use foreman_core::model::{Agent, AgenticTask, Key, Object, TaskPhase};
+use foreman_core::schedule::{Explanation, Need, Placement, Refusal, explain, order, waiting};
+
+use crate::cli::words;
+use crate::cli::world::Fleet;
+use crate::output::{self, Paint, paint};
+
+/// The whole explanation.
+pub(super) fn text(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
+    match task.status.known_phase() {
+        Some(TaskPhase::Succeeded | TaskPhase::Failed) => ended(task, fleet),
+        Some(TaskPhase::Scheduled | TaskPhase::Running | TaskPhase::Verifying) => held(task, fleet),
+        Some(TaskPhase::Pending) | None => pending(task, fleet),
+    }
+}
+
+fn ended(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
+    let phase = words::phase(task);
+    let when = task.status.finished_at.map(|at| format!(" {} ago", output::age(at, fleet.now)));
+    let mut text =
+        format!("{}{}: {}.\n", output::word(&phase), when.unwrap_or_default(), words::ended(task));
+    if let Some(message) = words::end_message(task) {
+        line(&mut text, "because", &message);
+    }
+    if let Some(branch) = &task.status.branch {
+        line(&mut text, "branch", &words::clean(branch));
+    }
+    if let Some(usage) = &task.status.usage {
+        line(&mut text, "spent", &words::spent(usage));
+    }
+    line(&mut text, "next", &format!("foreman logs task/{}", task.meta.name));
+    text
+}
+
+fn held(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
+    let phase = words::phase(task);
+    let node = words::node_of(task).map_or_else(|| "no node".to_owned(), |node| node.to_string());
+    let since = task.status.started_at.or(task.status.claimed_at);
+    let since = since.map_or_else(String::new, |at| format!(" {}", output::age(at, fleet.now)));
+    let attempt = task.status.attempt.map_or_else(String::new, |n| format!(", attempt {n}"));
+    let mut text = format!("{}{since} on {node}{attempt}.\n", output::word(&phase));
+    match words::run_of(&fleet.nodes, task) {
+        Some(run) => line(&mut text, "now", &words::progress(run, fleet.now)),
+        None if task.status.known_phase() == Some(TaskPhase::Scheduled) => {
+            line(&mut text, "now", "waits to be claimed by the agent there");
+        }
+        None => line(&mut text, "now", "the last heartbeat of the node shows no run of it"),
+    }
+    let placed =
+        foreman_core::model::condition::find_condition(&task.status.conditions, "Scheduled");
+    if let Some(placed) = placed.filter(|placed| !placed.message.is_empty()) {
+        line(&mut text, "why", &words::clean(&placed.message));
+    }
+    if task.spec.cancel == Some(true) {
+        line(&mut text, "cancel", "asked for; the agent ends it at once");
+    }
+    if !fleet.is_fresh(&node) {
+        line(
+            &mut text,
+            "node",
+            &format!("{node} has not beaten within 90 s: is its agent running?"),
+        );
+    }
+    text
+}
+
+fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
+    let agent = agent_of(task, fleet);
+    let need = Need::of(task, agent.map(|agent| &agent.spec));
+    let explanation = explain(&fleet.snapshot(), &need);
+    let mut text = headline(task, fleet, &explanation);
+    for (what, detail) in obstacles(task, fleet, agent) {
+        line(&mut text, what, &detail);
+    }
+    text.push_str(&table(fleet, &explanation));
+    match &explanation.placement {
+        Placement::On { node, why } => {
+            let acts = if fleet.nodes.iter().any(|node| fleet.is_fresh(&node.meta.name)) {
+                ""
+            } else {
+                "; start what places it: foreman up"
+            };
+            line(&mut text, "fits", &format!("{node} ({}){acts}", why.join(", ")));
+        }
+        Placement::Nowhere(refused) if refused.is_empty() => {
+            line(&mut text, "next", "foreman up");
+        }
+        Placement::Nowhere(_) => {
+            let remedies: Vec<_> =
+                explanation.nodes.iter().filter_map(|node| node.remedy.clone()).collect();
+            if remedies.is_empty() {
+                line(&mut text, "needs more", "no single change would make it fit on any node");
+            } else {
+                let _infallible = writeln!(text, "would run now if: {}", remedies.join(" | "));
+            }
+        }
+    }
+    text
+}
+
+/// `Pending 2h4m: NodesBusy. 0/3 nodes fit … 3rd in line of 5 (priority 0).`
+fn headline(task: &Object<AgenticTask>, fleet: &Fleet, explanation: &Explanation) -> String {
+    let stored = task.status.waiting.as_ref();
+    let (decided, counts) = match &explanation.placement {
+        Placement::Nowhere(refused) => {
+            let (reason, message) = waiting(refused);
+            (Some(reason), message)
+        }
+        Placement::On { node, .. } => (None, format!("{node} fits now")),
+    };
+    let said = stored.and_then(|waiting| waiting.reason.as_ref());
+    let about_nodes = said.and_then(Open::known).is_none_or(is_about_nodes);
+    let reason = match (said, decided) {
+        (Some(said), _) if !about_nodes => words::clean(&said.to_string()),
+        (_, Some(decided)) => decided.to_string(),
+        (Some(_), None) => "to be placed".to_owned(),
+        (None, None) => "nobody has looked at it yet".to_owned(),
+    };
+    let counts = match stored.and_then(|waiting| waiting.message.as_deref()) {
+        Some(message) if !about_nodes => words::clean(message),
+        _ => counts,
+    };
+    let since = stored.and_then(|waiting| waiting.since).or(task.meta.creation_timestamp);
+    let since = since.map_or_else(String::new, |at| format!(" {}", output::age(at, fleet.now)));
+    format!(
+        "{}{since}: {}. {counts} (snapshot rev {}, age {} ms). {}.\n",
+        output::word(&words::phase(task)),
+        paint(Paint::Strong, &reason),
+        fleet.revision,
+        fleet.read_at.elapsed().as_millis(),
+        place_in_line(task, fleet)
+    )
+}
+
+/// Whether the reason is one of nodes, which the deciding function tells afresh.
+fn is_about_nodes(reason: WaitingReason) -> bool {
+    match reason {
+        WaitingReason::NoNodes
+        | WaitingReason::NoMatchingNode
+        | WaitingReason::NodesBusy
+        | WaitingReason::NodesStale
+        | WaitingReason::NodesRecovering => true,
+        WaitingReason::Dependency
+        | WaitingReason::DependencyMissing
+        | WaitingReason::AgentMissing
+        | WaitingReason::AgentAtLimit
+        | WaitingReason::BudgetExhausted
+        | WaitingReason::Backoff
+        | WaitingReason::Suspended
+        | WaitingReason::AwaitingApproval
+        | WaitingReason::PolicyForbids => false,
+    }
+}
+
+fn place_in_line(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
+    let mut queue: Vec<_> = fleet
+        .tasks
+        .values()
+        .filter(|other| matches!(other.status.known_phase(), None | Some(TaskPhase::Pending)))
+        .map(|other| (order::turn(other), other.meta.uid.as_str()))
+        .collect();
+    queue.sort();
+    let place = queue.iter().position(|(_, uid)| *uid == task.meta.uid.as_str());
+    let priority = task.spec.priority.unwrap_or(0);
+    match place {
+        Some(place) => {
+            format!("{} in line of {} (priority {priority})", ordinal(place + 1), queue.len())
+        }
+        None => format!("priority {priority}"),
+    }
+}
+
+fn ordinal(number: usize) -> String {
+    let ending = match (number % 10, number % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+fn agent_of<'f>(task: &Object<AgenticTask>, fleet: &'f Fleet) -> Option<&'f Object<Agent>> {
+    let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named)?;
+    fleet.agents.get(&Key { namespace: task.meta.namespace.clone(), name: name.to_owned() })
+}
+
+/// What keeps the task from being placed before any node is looked at.
+fn obstacles(
+    task: &Object<AgenticTask>,
+    fleet: &Fleet,
+    agent: Option<&Object<Agent>>,
+) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    for name in &task.spec.depends_on {
+        let key = Key { namespace: task.meta.namespace.clone(), name: name.clone() };
+        match fleet.tasks.get(&key) {
+            None => found.push(("waits for", format!("task/{name}, which is not there"))),
+            Some(upstream) if on_target(&upstream.status) => {}
+            Some(upstream) => {
+                let state = if words::is_ended(upstream) {
+                    format!("ended {} ({})", words::phase(upstream), words::ended(upstream))
+                } else {
+                    words::phase(upstream)
+                };
+                found.push(("waits for", format!("task/{name}: {state}")));
+            }
+        }
+    }
+    let named = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named);
+    if let (Some(name), None) = (named, agent) {
+        found.push(("agent", format!("agent/{name} is not there: apply it, or the task fails")));
+    }
+    if task.spec.suspend == Some(true) {
+        found.push(("suspended", "set spec.suspend to false to go on".to_owned()));
+    }
+    if task.spec.cancel == Some(true) {
+        found.push(("cancel", "asked for; it ends as soon as the control loops run".to_owned()));
+    }
+    found
+}
+
+fn table(fleet: &Fleet, explanation: &Explanation) -> String {
+    let mut rows = vec![["  needs".to_owned(), words::clean(&explanation.needs), String::new()]];
+    for node in &explanation.nodes {
+        let running = if node.refusals.first() == Some(Refusal::SlotsFull) {
+            fleet.running_on(node.node.as_str())
+        } else {
+            String::new()
+        };
+        rows.push([
+            format!("  {}", node.node),
+            node.word.to_owned(),
+            words::clean(&node.detail) + &running,
+        ]);
+    }
+    words::columns(&rows)
+}
+
+fn line(text: &mut String, what: &str, detail: &str) {
+    // Writing into a string does not fail.
+    let _infallible = writeln!(text, "  {what}: {detail}");
+}

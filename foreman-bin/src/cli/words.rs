@@ -1,0 +1,166 @@
+//! Words that several verbs share: what runs, how a task ended, what was spent.
+
+use foreman_core::model::agentic_task::Usage;
+use foreman_core::model::condition::find_condition;
+use foreman_core::model::fleet_node::RunSummary;
+use foreman_core::model::outcome::{Infrastructure, Verification};
+use foreman_core::model::{AgenticTask, FleetNode, NodeName, Object, Outcome, TaskPhase, WallTime};
+use std::time::Duration;
+
+use crate::output;
+use crate::untrusted;
+
+/// The longest message in a line, in characters.
+const MESSAGE_CHARS_MAX: usize = 300;
+
+/// A text of an object on one line, made fit to show.
+pub(super) fn clean(text: &str) -> String {
+    untrusted::line(text, MESSAGE_CHARS_MAX)
+}
+
+/// A number of tokens, e.g. `950`, `182k`, `1.9M`.
+pub(super) fn tokens(count: i64) -> String {
+    match count {
+        ..10_000 => count.to_string(),
+        10_000..1_000_000 => format!("{}k", count / 1_000),
+        _ => format!("{}.{}M", count / 1_000_000, count % 1_000_000 / 100_000),
+    }
+}
+
+/// The run of a task that a node's last heartbeat showed, for the claim that holds now.
+pub(super) fn run_of<'n>(
+    nodes: &'n [Object<FleetNode>],
+    task: &Object<AgenticTask>,
+) -> Option<&'n RunSummary> {
+    nodes.iter().flat_map(|node| &node.status.runs).find(|run| {
+        run.uid.as_deref() == Some(task.meta.uid.as_str()) && run.attempt == task.status.attempt
+    })
+}
+
+/// How far a run is: `turn 2, Model, 14k tokens, moved 8s ago`.
+pub(super) fn progress(run: &RunSummary, now: WallTime) -> String {
+    let mut words = Vec::new();
+    words.extend(run.turn.map(|turn| format!("turn {turn}")));
+    words.extend(run.stage.as_ref().map(|stage| clean(&stage.to_string())));
+    words.extend(
+        run.tokens.filter(|count| *count > 0).map(|count| format!("{} tokens", tokens(count))),
+    );
+    words.extend(run.last_progress_time.map(|at| format!("moved {} ago", output::age(at, now))));
+    if words.is_empty() { "no progress told yet".to_owned() } else { words.join(", ") }
+}
+
+/// What was spent: `14 turns, 182k tokens (91% cached), 6m2s`.
+pub(super) fn spent(usage: &Usage) -> String {
+    let mut words = Vec::new();
+    words.extend(usage.turns.map(|turns| format!("{turns} {}", plural(turns, "turn"))));
+    let sent = usage.prompt_tokens.unwrap_or(0);
+    let all = sent.saturating_add(usage.completion_tokens.unwrap_or(0));
+    if all > 0 {
+        let cached = usage.cached_tokens.unwrap_or(0).saturating_mul(100).checked_div(sent);
+        let cached = cached.filter(|percent| *percent > 0);
+        let cached = cached.map_or_else(String::new, |percent| format!(" ({percent}% cached)"));
+        words.push(format!("{} tokens{cached}", tokens(all)));
+    }
+    let seconds = usage.wall_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    words.extend(seconds.map(|seconds| output::span(Duration::from_secs(seconds))));
+    if usage.estimated == Some(true) {
+        words.push("partly estimated".to_owned());
+    }
+    if words.is_empty() { "nothing yet".to_owned() } else { words.join(", ") }
+}
+
+/// The word with an s unless there is one of it.
+pub(super) fn plural(count: i64, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
+/// How a task ended, in three facts: `GO, verified by its gate`, `NO-GO (Rejected)`, ….
+pub(super) fn ended(task: &Object<AgenticTask>) -> String {
+    let status = &task.status;
+    let outcome = Outcome::of(status);
+    let mut words = Vec::new();
+    words.extend(status.verdict.as_ref().map(|verdict| clean(&verdict.to_string())));
+    words.push(
+        match outcome.verification {
+            Verification::Passed => "verified by its gate",
+            Verification::Failed => "its gate failed",
+            Verification::Error => "its gate could not run",
+            Verification::NotVerified => "not verified",
+            Verification::NotApplicable => "nothing to verify",
+        }
+        .to_owned(),
+    );
+    if outcome.infrastructure != Infrastructure::Ok {
+        words.push(format!("infrastructure: {}", outcome.infrastructure));
+    }
+    words.extend(outcome.reason.map(|reason| format!("reason: {reason}")));
+    let failure = status.failure_reason.as_ref();
+    words.extend(failure.map(|reason| format!("failure: {}", clean(&reason.to_string()))));
+    words.join(", ")
+}
+
+/// The message of the end, where there is one.
+pub(super) fn end_message(task: &Object<AgenticTask>) -> Option<String> {
+    let conditions = &task.status.conditions;
+    let said = ["Finished", "Failed", "Completed", "Cancelled"]
+        .iter()
+        .filter_map(|kind| find_condition(conditions, kind))
+        .map(|condition| clean(&condition.message))
+        .find(|message| !message.is_empty());
+    said
+}
+
+/// Whether a task has ended.
+pub(super) fn is_ended(task: &Object<AgenticTask>) -> bool {
+    task.status.known_phase().is_some_and(TaskPhase::is_terminal)
+}
+
+/// The phase as a word; a task that nobody looked at yet is `New`.
+pub(super) fn phase(task: &Object<AgenticTask>) -> String {
+    task.status.phase.as_ref().map_or_else(|| "New".to_owned(), |phase| clean(&phase.to_string()))
+}
+
+/// The node that a task is on, if its name is one.
+pub(super) fn node_of(task: &Object<AgenticTask>) -> Option<NodeName> {
+    task.status.assigned_node.as_deref().and_then(|name| NodeName::parse(name).ok())
+}
+
+/// Rows of three cells under each other, without headings.
+pub(super) fn columns(rows: &[[String; 3]]) -> String {
+    use std::io::Write as _;
+    let mut writer = tabwriter::TabWriter::new(Vec::new()).padding(2).minwidth(0).ansi(true);
+    for row in rows {
+        // Writing into a vector does not fail.
+        if writeln!(writer, "{}", row.join("\t").trim_end()).is_err() {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&writer.into_inner().unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_short() {
+        let cases = [(0, "0"), (9_999, "9999"), (182_400, "182k"), (1_960_000, "1.9M")];
+        for (count, text) in cases {
+            assert_eq!(tokens(count), text);
+        }
+    }
+
+    #[test]
+    fn what_was_spent_is_one_line() {
+        let usage = Usage {
+            turns: Some(1),
+            prompt_tokens: Some(180_000),
+            cached_tokens: Some(163_800),
+            completion_tokens: Some(2_000),
+            wall_seconds: Some(362),
+            ..Usage::default()
+        };
+        assert_eq!(spent(&usage), "1 turn, 182k tokens (91% cached), 6m2s");
+        assert_eq!(spent(&Usage::default()), "nothing yet");
+    }
+}
