@@ -6,6 +6,7 @@ pub mod fleet;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod model;
+pub mod policy;
 pub mod ports;
 pub mod schedule;
 pub(crate) mod task;
