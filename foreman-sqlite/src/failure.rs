@@ -59,9 +59,9 @@ impl Site {
     /// An error of the commit itself. When the disk failed, the commit record may have reached it.
     pub(crate) fn commit_failed(&self, error: &rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
-            Some(ErrorCode::SystemIoFailure) | None => StoreError::Uncertain {
-                reason: self.describe(error),
-            },
+            Some(ErrorCode::SystemIoFailure) | None => {
+                StoreError::Uncertain { reason: self.describe(error) }
+            }
             Some(_) => self.nothing_done(error),
         }
     }
@@ -89,10 +89,7 @@ impl Site {
     /// The write was handed over and its thread ended without an answer.
     pub(crate) fn unanswered(&self) -> StoreError {
         StoreError::Uncertain {
-            reason: format!(
-                "the store {} was closed during the write",
-                self.path.display()
-            ),
+            reason: format!("the store {} was closed during the write", self.path.display()),
         }
     }
 

@@ -8,11 +8,7 @@ pub(crate) fn network(directory: &std::path::Path) -> std::io::Result<Option<Str
         return Ok(known(kind).map(ToOwned::to_owned));
     }
     let device = rustix::fs::stat(directory)?.st_dev;
-    let device = format!(
-        "{}:{}",
-        rustix::fs::major(device),
-        rustix::fs::minor(device)
-    );
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     // Without /proc nothing more is known of a FUSE mount, and refusing is the safe side.
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     Ok(fuse(&mounts, &device))
@@ -59,12 +55,7 @@ fn known(kind: i64) -> Option<&'static str> {
 
 /// FUSE file systems that keep their data on this machine.
 #[cfg(any(target_os = "linux", test))]
-const FUSE_LOCAL: [&str; 4] = [
-    "fuseblk",
-    "fuse.fuse-overlayfs",
-    "fuse.bindfs",
-    "fuse.gocryptfs",
-];
+const FUSE_LOCAL: [&str; 4] = ["fuseblk", "fuse.fuse-overlayfs", "fuse.bindfs", "fuse.gocryptfs"];
 
 /// What a FUSE mount is, by the mount table: absent when it is local.
 #[cfg(any(target_os = "linux", test))]

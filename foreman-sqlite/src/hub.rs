@@ -67,19 +67,9 @@ impl State {
 impl Hub {
     /// A log that begins after revision `head`.
     pub(crate) fn new(head: i64, entries_max: usize) -> Arc<Self> {
-        let state = State {
-            watchers: 0,
-            closed: false,
-            since: head,
-            head,
-            bytes: 0,
-            log: VecDeque::new(),
-        };
-        Arc::new(Self {
-            state: Mutex::new(state),
-            changed: watch::channel(0).0,
-            entries_max,
-        })
+        let state =
+            State { watchers: 0, closed: false, since: head, head, bytes: 0, log: VecDeque::new() };
+        Arc::new(Self { state: Mutex::new(state), changed: watch::channel(0).0, entries_max })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -168,10 +158,7 @@ impl Hub {
         let mut state = self.lock();
         state.watchers += 1;
         drop(state);
-        Listener {
-            hub: self.clone(),
-            changed: self.changed.subscribe(),
-        }
+        Listener { hub: self.clone(), changed: self.changed.subscribe() }
     }
 }
 

@@ -8,6 +8,7 @@
 //! before a migration.
 #![warn(missing_docs)]
 
+mod changes;
 mod failure;
 mod filesystem;
 mod hub;

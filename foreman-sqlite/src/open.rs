@@ -135,29 +135,16 @@ pub(crate) fn writer(path: &Path, tuning: Tuning) -> Result<Connection, OpenErro
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .map_err(sqlite)?;
     if mode != "wal" {
-        return Err(OpenError::NoWriteAheadLog {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(OpenError::NoWriteAheadLog { path: path.to_owned(), mode });
     }
-    connection
-        .pragma_update(None, "synchronous", "FULL")
-        .map_err(sqlite)?;
-    connection
-        .pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
-        .map_err(sqlite)?;
-    connection
-        .pragma_update(None, "journal_size_limit", LOG_FILE_BYTES_KEPT)
-        .map_err(sqlite)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(sqlite)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_FILE_BYTES_KEPT).map_err(sqlite)?;
     migrate(path, &mut connection)?;
     // Between two looks at other processes' commits a lock is waited for no longer than this.
-    connection
-        .busy_timeout(tuning.poll.min(tuning.busy))
-        .map_err(sqlite)?;
+    connection.busy_timeout(tuning.poll.min(tuning.busy)).map_err(sqlite)?;
     if let Some(pages) = tuning.pages_max {
-        connection
-            .pragma_update(None, "max_page_count", pages)
-            .map_err(sqlite)?;
+        connection.pragma_update(None, "max_page_count", pages).map_err(sqlite)?;
     }
     Ok(connection)
 }
@@ -166,9 +153,7 @@ pub(crate) fn writer(path: &Path, tuning: Tuning) -> Result<Connection, OpenErro
 pub(crate) fn reader(path: &Path) -> Result<Connection, OpenError> {
     let sqlite = |source| sqlite_error(path, source);
     let connection = connect(path).map_err(sqlite)?;
-    connection
-        .pragma_update(None, "query_only", true)
-        .map_err(sqlite)?;
+    connection.pragma_update(None, "query_only", true).map_err(sqlite)?;
     Ok(connection)
 }
 
@@ -187,35 +172,21 @@ fn prepare_place(path: &Path) -> Result<(), OpenError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let unusable = |source| OpenError::Directory {
-        path: directory.to_owned(),
-        source,
-    };
+    let unusable = |source| OpenError::Directory { path: directory.to_owned(), source };
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
         .create(directory)
         .map_err(unusable)?;
     if let Some(filesystem) = filesystem::network(directory).map_err(unusable)? {
-        return Err(OpenError::NetworkFilesystem {
-            path: path.to_owned(),
-            filesystem,
-        });
+        return Err(OpenError::NetworkFilesystem { path: path.to_owned(), filesystem });
     }
-    private_file(path).map_err(|source| OpenError::Create {
-        path: path.to_owned(),
-        source,
-    })
+    private_file(path).map_err(|source| OpenError::Create { path: path.to_owned(), source })
 }
 
 /// Makes an empty file that only its owner may read, unless something of that name is there.
 fn private_file(path: &Path) -> io::Result<()> {
-    match std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path)
-    {
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
@@ -233,17 +204,13 @@ fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
 
 fn check_ours(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     let sqlite = |source| sqlite_error(path, source);
-    let found: i32 = connection
-        .pragma_query_value(None, "application_id", |row| row.get(0))
-        .map_err(sqlite)?;
+    let found: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(sqlite)?;
     if found != schema::APPLICATION_ID && tables > 0 {
-        return Err(OpenError::ForeignDatabase {
-            path: path.to_owned(),
-            found,
-        });
+        return Err(OpenError::ForeignDatabase { path: path.to_owned(), found });
     }
     let version = schema::version(connection).map_err(sqlite)?;
     if version > schema::supported() {
@@ -261,24 +228,15 @@ fn check_ours(path: &Path, connection: &Connection) -> Result<(), OpenError> {
 fn migrate(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     let mut from = schema::version(connection).map_err(|source| sqlite_error(path, source))?;
     while from < schema::supported() {
-        let failed = |source| OpenError::Migrate {
-            path: path.to_owned(),
-            from,
-            source,
-        };
-        let step = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
+        let failed = |source| OpenError::Migrate { path: path.to_owned(), from, source };
+        let step =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         if schema::version(&step).map_err(failed)? == from {
             if from > 0 {
                 back_up(path, from)?;
             }
             // A new file holds nothing that a backup could keep: it gets all versions at once.
-            let to = if from == 0 {
-                schema::supported()
-            } else {
-                from + 1
-            };
+            let to = if from == 0 { schema::supported() } else { from + 1 };
             for version in from..to {
                 schema::step(&step, version).map_err(failed)?;
             }

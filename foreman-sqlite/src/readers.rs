@@ -22,9 +22,7 @@ pub(crate) struct Readers {
 
 impl std::fmt::Debug for Readers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readers")
-            .field("site", &self.site)
-            .finish_non_exhaustive()
+        f.debug_struct("Readers").field("site", &self.site).finish_non_exhaustive()
     }
 }
 
@@ -36,11 +34,7 @@ impl Readers {
     pub(crate) fn new(site: Site) -> (Arc<Self>, Inbox) {
         let (reads, inbox) = channel();
         let places = Semaphore::new(PENDING_READS_MAX);
-        let readers = Self {
-            reads: Mutex::new(Some(reads)),
-            places,
-            site,
-        };
+        let readers = Self { reads: Mutex::new(Some(reads)), places, site };
         (Arc::new(readers), Arc::new(Mutex::new(inbox)))
     }
 
@@ -49,16 +43,10 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let place = self
-            .places
-            .acquire()
-            .await
-            .map_err(|_| self.site.closed())?;
+        let place = self.places.acquire().await.map_err(|_| self.site.closed())?;
         let (reply, answer) = oneshot::channel();
         let read: Read = Box::new(move |connection| {
-            let result = connection
-                .unchecked_transaction()
-                .and_then(|snapshot| work(&snapshot));
+            let result = connection.unchecked_transaction().and_then(|snapshot| work(&snapshot));
             // Nobody may wait for it any more.
             drop(reply.send(result));
         });
@@ -76,10 +64,7 @@ impl Readers {
 
     /// Lets the threads end once they did what waits.
     pub(crate) fn close(&self) {
-        self.reads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

@@ -27,13 +27,10 @@ fn namespace(key: &Key) -> &str {
 }
 
 /// The key of a row whose first two columns are `ns` and `name`.
-fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+pub(crate) fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
     let namespace: String = row.get(0)?;
     let name = row.get(1)?;
-    Ok(Key {
-        namespace: (!namespace.is_empty()).then_some(namespace),
-        name,
-    })
+    Ok(Key { namespace: (!namespace.is_empty()).then_some(namespace), name })
 }
 
 /// The object under a key.
@@ -84,11 +81,8 @@ pub(crate) fn select(
 ) -> rusqlite::Result<()> {
     let mut sql = "SELECT ns, name, json FROM objects WHERE kind = ?".to_owned();
     let mut values = vec![SqlValue::Text(kind.to_owned())];
-    let columns = [
-        ("ns", &query.namespace),
-        ("node", &query.assigned_node),
-        ("phase", &query.phase),
-    ];
+    let columns =
+        [("ns", &query.namespace), ("node", &query.assigned_node), ("phase", &query.phase)];
     for (column, wanted) in columns {
         if let Some(wanted) = wanted {
             sql.push_str(" AND ");
@@ -116,52 +110,6 @@ pub(crate) fn select(
     Ok(())
 }
 
-/// What other processes did to the store since a revision.
-#[derive(Debug)]
-pub(crate) enum Foreign {
-    /// The objects that changed, each at its last change, in order.
-    Changes(Vec<Entry>),
-    /// Too many, or no longer in the log.
-    Lost,
-}
-
-/// The changes after `from`, up to and including `to`, with the objects as they are now. Call inside
-/// a transaction.
-pub(crate) fn changes_since(
-    connection: &Connection,
-    from: i64,
-    to: i64,
-    most: i64,
-) -> rusqlite::Result<Foreign> {
-    if to - from > most {
-        return Ok(Foreign::Lost);
-    }
-    let oldest: Option<i64> = connection
-        .prepare_cached("SELECT min(rev) FROM changes")?
-        .query_row([], |row| row.get(0))?;
-    if oldest.is_none_or(|oldest| oldest > from + 1) {
-        return Ok(Foreign::Lost);
-    }
-    let mut statement = connection.prepare_cached(
-        "SELECT ns, name, kind, max(rev) AS last FROM changes WHERE rev > ?1 AND rev <= ?2 \
-         GROUP BY kind, ns, name ORDER BY last",
-    )?;
-    let mut rows = statement.query(params![from, to])?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (key, kind): (Key, String) = (key(row)?, row.get(2)?);
-        let json = find_json(connection, &kind, &key)?;
-        entries.push(Entry {
-            revision: row.get(3)?,
-            bytes: json.as_deref().map_or(0, str::len),
-            object: json.map(|json| Arc::new(parse(&json))),
-            kind: Cow::Owned(kind),
-            key,
-        });
-    }
-    Ok(Foreign::Changes(entries))
-}
-
 /// The JSON of a row; null where the text is none, so that its reader says it is unreadable.
 pub(crate) fn parse(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or(Value::Null)
@@ -176,11 +124,7 @@ pub(crate) struct Tx<'a> {
 
 impl<'a> Tx<'a> {
     pub(crate) fn new(connection: &'a Connection, now: WallTime) -> Self {
-        Self {
-            connection,
-            now,
-            done: Vec::new(),
-        }
+        Self { connection, now, done: Vec::new() }
     }
 
     /// The time of this transaction.
@@ -251,13 +195,7 @@ impl<'a> Tx<'a> {
                     "UPDATE objects SET revision = ?2, json = ?3, node = ?4, phase = ?5 \
                      WHERE id = ?1",
                 )?
-                .execute(params![
-                    stored.id,
-                    revision,
-                    json,
-                    node(&object),
-                    phase(&object)
-                ])?;
+                .execute(params![stored.id, revision, json, node(&object), phase(&object)])?;
         }
         let owners = "/metadata/ownerReferences";
         if before.pointer(owners) != object.pointer(owners) {
@@ -287,13 +225,7 @@ impl<'a> Tx<'a> {
             let revision = self.log(&kind, &key, &uid, "delete")?;
             doomed.extend(self.owned_by(&uid)?);
             let kind = Cow::Owned(kind);
-            self.done.push(Entry {
-                revision,
-                kind,
-                key,
-                object: None,
-                bytes: 0,
-            });
+            self.done.push(Entry { revision, kind, key, object: None, bytes: 0 });
         }
         Ok(())
     }
@@ -307,11 +239,7 @@ impl<'a> Tx<'a> {
                 "DELETE FROM changes WHERE rev IN (SELECT rev FROM changes ORDER BY rev LIMIT ?1) \
                  AND (rev <= ?2 OR at < ?3)",
             )?
-            .execute(params![
-                CHANGES_TRIMMED_MAX,
-                last.saturating_sub(kept_rows),
-                old
-            ])?;
+            .execute(params![CHANGES_TRIMMED_MAX, last.saturating_sub(kept_rows), old])?;
         Ok(())
     }
 
@@ -341,9 +269,7 @@ impl<'a> Tx<'a> {
     }
 
     fn disown(&self, id: i64) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached("DELETE FROM owners WHERE object = ?1")?
-            .execute([id])?;
+        self.connection.prepare_cached("DELETE FROM owners WHERE object = ?1")?.execute([id])?;
         Ok(())
     }
 
@@ -354,12 +280,7 @@ impl<'a> Tx<'a> {
                  WHERE owner = ?1",
             )?
             .query_map([uid.as_str()], |row| {
-                Ok((
-                    row.get(2)?,
-                    row.get(3)?,
-                    key(row)?,
-                    Uid::new(row.get::<_, String>(4)?),
-                ))
+                Ok((row.get(2)?, row.get(3)?, key(row)?, Uid::new(row.get::<_, String>(4)?)))
             })?
             .collect()
     }
@@ -373,30 +294,19 @@ impl<'a> Tx<'a> {
         bytes: usize,
     ) -> Arc<Value> {
         let object = Arc::new(object);
-        let entry = Entry {
-            revision,
-            kind,
-            key: key.clone(),
-            object: Some(object.clone()),
-            bytes,
-        };
+        let entry = Entry { revision, kind, key: key.clone(), object: Some(object.clone()), bytes };
         self.done.push(entry);
         object
     }
 }
 
 fn stamped(object: &mut Value, revision: i64) -> String {
-    apiserver::set_revision(
-        object,
-        &foreman_core::model::Revision::new(revision.to_string()),
-    );
+    apiserver::set_revision(object, &foreman_core::model::Revision::new(revision.to_string()));
     serde_json::to_string(object).unwrap_or_else(|_| object.to_string())
 }
 
 fn node(object: &Value) -> Option<&str> {
-    object
-        .pointer("/status/assignedNode")
-        .and_then(Value::as_str)
+    object.pointer("/status/assignedNode").and_then(Value::as_str)
 }
 
 fn phase(object: &Value) -> Option<&str> {

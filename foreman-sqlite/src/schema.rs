@@ -62,9 +62,7 @@ ALTER TABLE changes ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
 
 /// The version of a file; 0 for one that holds nothing yet.
 pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached("PRAGMA user_version")?
-        .query_row([], |row| row.get(0))
+    connection.prepare_cached("PRAGMA user_version")?.query_row([], |row| row.get(0))
 }
 
 /// Takes a file from version `from` to the next, inside the caller's transaction.

@@ -39,9 +39,7 @@ pub struct SqliteStore {
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteStore")
-            .field("readers", &self.readers)
-            .finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("readers", &self.readers).finish_non_exhaustive()
     }
 }
 
@@ -65,13 +63,10 @@ impl SqliteStore {
         tuning: Tuning,
     ) -> Result<Arc<Self>, OpenError> {
         let connection = open::writer(path, tuning)?;
-        let head = rows::last_revision(&connection).map_err(|source| OpenError::Sqlite {
-            path: path.to_owned(),
-            source,
-        })?;
-        let connections = (0..READER_THREADS)
-            .map(|_| open::reader(path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let head = rows::last_revision(&connection)
+            .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+        let connections =
+            (0..READER_THREADS).map(|_| open::reader(path)).collect::<Result<Vec<_>, _>>()?;
         let site = Site::new(path);
         let hub = Hub::new(head, tuning.log_entries_max);
         let (writer, body) =
@@ -105,14 +100,8 @@ impl SqliteStore {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(body)
-            .map_err(|source| OpenError::Thread {
-                path: path.to_owned(),
-                source,
-            })?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
+            .map_err(|source| OpenError::Thread { path: path.to_owned(), source })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
 
@@ -133,10 +122,7 @@ impl SqliteStore {
 
     /// How much the writer did, and in how many transactions.
     pub fn statistics(&self) -> Statistics {
-        let nothing = Statistics {
-            transactions: 0,
-            changes: 0,
-        };
+        let nothing = Statistics { transactions: 0, changes: 0 };
         self.writer.as_ref().map_or(nothing, Writer::statistics)
     }
 
@@ -194,9 +180,7 @@ impl Drop for SqliteStore {
 }
 
 fn typed<K: Kind>(object: &Value) -> Result<Object<K>, StoreError> {
-    Object::from_json(object).map_err(|error| StoreError::Unreadable {
-        reason: error.to_string(),
-    })
+    Object::from_json(object).map_err(|error| StoreError::Unreadable { reason: error.to_string() })
 }
 
 fn current(tx: &Tx<'_>, kind: &'static str, key: &Key, expect: &Expect) -> Result<Stored, Failure> {
@@ -219,9 +203,7 @@ impl<K: Kind> Store<K> for SqliteStore {
             .await?;
         json.map(|json| serde_json::from_str(&json))
             .transpose()
-            .map_err(|error| StoreError::Unreadable {
-                reason: error.to_string(),
-            })
+            .map_err(|error| StoreError::Unreadable { reason: error.to_string() })
     }
 
     async fn list(&self, query: &Query) -> Result<Listing<K>, StoreError> {
@@ -229,11 +211,7 @@ impl<K: Kind> Store<K> for SqliteStore {
         self.readers
             .read(move |connection| {
                 let revision = Revision::new(rows::last_revision(connection)?.to_string());
-                let mut listing = Listing {
-                    objects: Vec::new(),
-                    unreadable: Vec::new(),
-                    revision,
-                };
+                let mut listing = Listing { objects: Vec::new(), unreadable: Vec::new(), revision };
                 rows::select(connection, K::NAMES.kind, &query, |key, json| {
                     match serde_json::from_str(&json) {
                         Ok(object) => listing.objects.push(object),
@@ -249,10 +227,7 @@ impl<K: Kind> Store<K> for SqliteStore {
         let uid = Uid::new(self.entropy.uuid());
         let created = self.write(move |tx| {
             if let Some(there) = tx.find(K::NAMES.kind, &new.key)? {
-                return Err(StoreError::AlreadyExists {
-                    uid: Some(there.uid),
-                }
-                .into());
+                return Err(StoreError::AlreadyExists { uid: Some(there.uid) }.into());
             }
             let object = apiserver::create(&new, &uid, tx.now())?;
             Ok(tx.insert(K::NAMES.kind, &new.key, object)?)
@@ -269,10 +244,8 @@ impl<K: Kind> Store<K> for SqliteStore {
         let key = key.clone();
         let patched = self.write(move |tx| {
             let stored = current(tx, K::NAMES.kind, &key, &expect)?;
-            let before: Value =
-                serde_json::from_str(&stored.json).map_err(|error| StoreError::Unreadable {
-                    reason: error.to_string(),
-                })?;
+            let before: Value = serde_json::from_str(&stored.json)
+                .map_err(|error| StoreError::Unreadable { reason: error.to_string() })?;
             match apiserver::patch(&before, &change)? {
                 Patched::Same => Ok(Arc::new(before)),
                 Patched::Changed(object) => {

@@ -37,24 +37,13 @@ pub(crate) fn stream<K: Kind>(
     query: Query,
 ) -> BoxStream<'static, Result<StoreEvent<K>, StoreError>> {
     let kind = PhantomData::<K>;
-    let watcher = Watcher {
-        listener,
-        readers,
-        clock,
-        query,
-        seen: None,
-        failed: false,
-        kind,
-    };
-    stream::unfold(
-        (watcher, VecDeque::new()),
-        |(mut watcher, mut ready)| async move {
-            while ready.is_empty() {
-                ready.extend(watcher.next().await?);
-            }
-            ready.pop_front().map(|event| (event, (watcher, ready)))
-        },
-    )
+    let watcher = Watcher { listener, readers, clock, query, seen: None, failed: false, kind };
+    stream::unfold((watcher, VecDeque::new()), |(mut watcher, mut ready)| async move {
+        while ready.is_empty() {
+            ready.extend(watcher.next().await?);
+        }
+        ready.pop_front().map(|event| (event, (watcher, ready)))
+    })
     .boxed()
 }
 

@@ -9,10 +9,11 @@ use foreman_core::ports::{Clock, StoreError};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::changes::{self, Foreign};
 use crate::failure::{Failure, Site};
 use crate::hub::Hub;
 use crate::limits::{FOREIGN_CHANGES_MAX, GROUP_CHANGES_MAX, PENDING_WRITES_MAX, Tuning};
-use crate::rows::{self, Foreign, Tx};
+use crate::rows::{self, Tx};
 use crate::schema;
 
 /// One change that waits for its transaction.
@@ -104,12 +105,7 @@ impl Writer {
         let (messages, inbox) = mpsc::channel();
         let places = Arc::new(Semaphore::new(PENDING_WRITES_MAX));
         let counts = Arc::new(Counts::default());
-        let writer = Self {
-            messages,
-            places,
-            site: site.clone(),
-            counts: counts.clone(),
-        };
+        let writer = Self { messages, places, site: site.clone(), counts: counts.clone() };
         let body = WriterLoop {
             inbox,
             connection,
@@ -133,15 +129,8 @@ impl Writer {
         let closed = |_| self.site.closed();
         let place = self.places.clone().acquire_owned().await.map_err(closed)?;
         let (reply, answer) = oneshot::channel();
-        let write = Write {
-            work: Some(work),
-            answer: None,
-            reply,
-            _place: place,
-        };
-        self.messages
-            .send(Message::Write(Box::new(write)))
-            .map_err(|_| self.site.closed())?;
+        let write = Write { work: Some(work), answer: None, reply, _place: place };
+        self.messages.send(Message::Write(Box::new(write))).map_err(|_| self.site.closed())?;
         answer.await.map_err(|_| self.site.unanswered())?
     }
 
@@ -236,9 +225,7 @@ impl WriterLoop {
             tx.trim(self.tuning.changes_kept_rows).map_err(broken)?;
         }
         let done = tx.into_done();
-        transaction
-            .commit()
-            .map_err(|error| self.site.commit_failed(&error))?;
+        transaction.commit().map_err(|error| self.site.commit_failed(&error))?;
         if let Some(head) = done.last().map(|entry| entry.revision) {
             let changes = u64::try_from(done.len()).unwrap_or(u64::MAX);
             self.counts.transactions.fetch_add(1, Ordering::Relaxed);
@@ -304,7 +291,7 @@ fn catch_up(connection: &Connection, hub: &Hub) -> rusqlite::Result<()> {
         hub.lose(to);
         return Ok(());
     }
-    match rows::changes_since(connection, from, to, FOREIGN_CHANGES_MAX)? {
+    match changes::changes_since(connection, from, to, FOREIGN_CHANGES_MAX)? {
         Foreign::Changes(entries) => hub.append(entries, to),
         Foreign::Lost => hub.lose(to),
     }

@@ -15,23 +15,13 @@ async fn a_lock_that_is_held_too_long_is_said_and_nothing_is_written() {
     let place = Place::new();
     let busy = Duration::from_millis(100);
     let poll = Duration::from_millis(10);
-    let store = place.open_tuned(Tuning {
-        poll,
-        busy,
-        ..Tuning::default()
-    });
+    let store = place.open_tuned(Tuning { poll, busy, ..Tuning::default() });
     create(&store, "a").await;
     let other = place.raw();
     other.execute_batch("BEGIN IMMEDIATE").expect("lock");
     match store.create(task("b")).await {
-        Err(StoreError::Unavailable {
-            reason,
-            retry_after,
-        }) => {
-            assert!(
-                reason.contains("another process holds the write lock"),
-                "{reason}"
-            );
+        Err(StoreError::Unavailable { reason, retry_after }) => {
+            assert!(reason.contains("another process holds the write lock"), "{reason}");
             assert!(retry_after.is_some());
         }
         other => panic!("{other:?}"),
@@ -45,10 +35,7 @@ async fn a_lock_that_is_held_too_long_is_said_and_nothing_is_written() {
 #[tokio::test]
 async fn a_full_disk_is_said_and_loses_nothing_acknowledged() {
     let place = Place::new();
-    let store = place.open_tuned(Tuning {
-        pages_max: Some(200),
-        ..Tuning::default()
-    });
+    let store = place.open_tuned(Tuning { pages_max: Some(200), ..Tuning::default() });
     let mut acknowledged = Vec::new();
     let error = loop {
         let mut new = task(&format!("t{:03}", acknowledged.len()));
@@ -64,9 +51,7 @@ async fn a_full_disk_is_said_and_loses_nothing_acknowledged() {
     assert!(acknowledged.len() > 10);
     assert_eq!(names(&store).await, acknowledged);
     // Room again: writing goes on.
-    let first = Store::<AgenticTask>::get(&*store, &key("t000"))
-        .await
-        .expect("get");
+    let first = Store::<AgenticTask>::get(&*store, &key("t000")).await.expect("get");
     let first = first.expect("present");
     Store::<AgenticTask>::delete(&*store, &first.key(), first.uid(), Expect::Any)
         .await
@@ -82,10 +67,7 @@ async fn damaged(place: &Place, from: u64) {
         create(&store, &format!("t{number:03}")).await;
     }
     drop(store);
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(place.file())
-        .expect("open");
+    let mut file = std::fs::OpenOptions::new().write(true).open(place.file()).expect("open");
     let length = file.metadata().expect("metadata").len();
     file.seek(SeekFrom::Start(from)).expect("seek");
     let garbage = vec![0xa5; usize::try_from(length - from).expect("fits")];
@@ -120,10 +102,7 @@ async fn a_file_without_its_head_is_refused() {
     let clock = foreman_core::testkit::sim::SimClock::new();
     let chance = foreman_core::testkit::sim::SimEntropy::new(1);
     let error = SqliteStore::open(place.file(), clock, chance).expect_err("refused");
-    assert!(
-        matches!(error, crate::OpenError::NotADatabase { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, crate::OpenError::NotADatabase { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -134,18 +113,11 @@ async fn a_row_that_is_no_json_fails_nobody_else() {
         let new = task(name).label("team", "core");
         store.create(new).await.expect("create");
     }
-    place
-        .raw()
-        .execute("UPDATE objects SET json = '{' WHERE name = 'b'", [])
-        .expect("damage");
-    let listing = Store::<AgenticTask>::list(&*store, &Query::all())
-        .await
-        .expect("list");
+    place.raw().execute("UPDATE objects SET json = '{' WHERE name = 'b'", []).expect("damage");
+    let listing = Store::<AgenticTask>::list(&*store, &Query::all()).await.expect("list");
     assert_eq!((listing.objects.len(), listing.unreadable.len()), (2, 1));
     let labelled = Query::all().label("team", "core");
-    let listing = Store::<AgenticTask>::list(&*store, &labelled)
-        .await
-        .expect("list");
+    let listing = Store::<AgenticTask>::list(&*store, &labelled).await.expect("list");
     assert_eq!(listing.objects.len(), 2);
     let mut events = Stores::of(&store).tasks.watch(Query::all());
     let mut unreadable = Vec::new();
@@ -158,14 +130,8 @@ async fn a_row_that_is_no_json_fails_nobody_else() {
     }
     assert_eq!(unreadable, [key("b")]);
     let patched = store.patch(&key("b"), attempt(1), Expect::Any).await;
-    assert!(
-        matches!(patched, Err(StoreError::Unreadable { .. })),
-        "{patched:?}"
-    );
-    store
-        .patch(&key("a"), attempt(1), Expect::Any)
-        .await
-        .expect("patch");
+    assert!(matches!(patched, Err(StoreError::Unreadable { .. })), "{patched:?}");
+    store.patch(&key("a"), attempt(1), Expect::Any).await.expect("patch");
 }
 
 #[tokio::test]
@@ -173,16 +139,10 @@ async fn a_store_that_was_migrated_meanwhile_is_not_written() {
     let place = Place::new();
     let store = place.open();
     create(&store, "a").await;
-    place
-        .raw()
-        .pragma_update(None, "user_version", 99)
-        .expect("another program");
+    place.raw().pragma_update(None, "user_version", 99).expect("another program");
     match store.create(task("b")).await {
         Err(StoreError::Unavailable { reason, .. }) => {
-            assert!(
-                reason.contains("version 99") && reason.contains("restart"),
-                "{reason}"
-            );
+            assert!(reason.contains("version 99") && reason.contains("restart"), "{reason}");
         }
         other => panic!("{other:?}"),
     }

@@ -27,28 +27,16 @@ async fn what_waits_together_is_committed_together() {
     let store = place.open();
     create(&store, "a").await;
     let before = store.statistics();
-    assert_eq!(
-        before,
-        Statistics {
-            transactions: 1,
-            changes: 1
-        }
-    );
+    assert_eq!(before, Statistics { transactions: 1, changes: 1 });
     let count = 2 * GROUP_CHANGES_MAX;
     let creates = (0..count).map(|number| store.create(task(&format!("t{number:04}"))));
     let made = while_locked(&place, join_all(creates)).await;
     assert!(made.iter().all(Result::is_ok));
     let after = store.statistics();
-    assert_eq!(
-        after.changes - before.changes,
-        u64::try_from(count).expect("fits")
-    );
+    assert_eq!(after.changes - before.changes, u64::try_from(count).expect("fits"));
     // The first change may have been taken alone before the others came.
     let transactions = after.transactions - before.transactions;
-    assert!(
-        (2..=4).contains(&transactions),
-        "{count} changes in {transactions} transactions"
-    );
+    assert!((2..=4).contains(&transactions), "{count} changes in {transactions} transactions");
 }
 
 #[tokio::test]
@@ -79,16 +67,8 @@ async fn a_refused_change_does_not_fail_its_group() {
         Box::pin(while_locked(&place, all)).await;
     assert!(a.is_ok() && b.is_ok(), "{a:?} {b:?}");
     assert!(matches!(bad, Err(StoreError::Invalid { .. })), "{bad:?}");
-    assert_eq!(
-        taken,
-        Err(StoreError::AlreadyExists {
-            uid: Some(there.uid().clone())
-        })
-    );
-    assert!(
-        matches!(large, Err(StoreError::TooLarge { .. })),
-        "{large:?}"
-    );
+    assert_eq!(taken, Err(StoreError::AlreadyExists { uid: Some(there.uid().clone()) }));
+    assert!(matches!(large, Err(StoreError::TooLarge { .. })), "{large:?}");
     assert_eq!(late, Err(StoreError::Conflict));
     assert_eq!(absent, Err(StoreError::NotFound));
     assert_eq!(undeleted, Err(StoreError::NotFound));
@@ -123,10 +103,7 @@ async fn a_write_that_changes_nothing_costs_no_transaction() {
     create(&store, "a").await;
     let before = store.statistics();
     let nothing = Change::<AgenticTask>::of(Part::Status).clear("phase");
-    store
-        .patch(&key("a"), nothing, Expect::Any)
-        .await
-        .expect("patch");
+    store.patch(&key("a"), nothing, Expect::Any).await.expect("patch");
     assert_eq!(store.statistics(), before);
 }
 
@@ -144,9 +121,6 @@ async fn a_caller_that_goes_away_leaves_the_store_sound() {
     while_locked(&place, abandoned).await;
     // Handed over is handed over: the next write comes after it.
     let change = Change::<AgenticTask>::of(Part::Status).set("session", "s");
-    let after = store
-        .patch(&key("a"), change, Expect::Any)
-        .await
-        .expect("patch");
+    let after = store.patch(&key("a"), change, Expect::Any).await.expect("patch");
     assert_eq!(after.status.attempt, Some(7));
 }

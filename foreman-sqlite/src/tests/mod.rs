@@ -34,9 +34,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().expect("a directory"),
-        }
+        Self { directory: tempfile::tempdir().expect("a directory") }
     }
 
     fn file(&self) -> PathBuf {
@@ -66,10 +64,8 @@ fn key(name: &str) -> Key {
 }
 
 fn task(name: &str) -> NewObject<AgenticTask> {
-    let payload = AgenticTaskPayload {
-        prompt: Some("do it".to_owned()),
-        ..AgenticTaskPayload::default()
-    };
+    let payload =
+        AgenticTaskPayload { prompt: Some("do it".to_owned()), ..AgenticTaskPayload::default() };
     NewObject::new(key(name), AgenticTaskSpec::new(TaskKind::Freeform, payload))
 }
 
@@ -82,14 +78,8 @@ fn attempt(number: usize) -> Change<AgenticTask> {
 }
 
 async fn names(store: &SqliteStore) -> Vec<String> {
-    let listing = Store::<AgenticTask>::list(store, &Query::all())
-        .await
-        .expect("list");
-    listing
-        .objects
-        .into_iter()
-        .map(|task| task.meta.name)
-        .collect()
+    let listing = Store::<AgenticTask>::list(store, &Query::all()).await.expect("list");
+    listing.objects.into_iter().map(|task| task.meta.name).collect()
 }
 
 type Events = BoxStream<'static, Result<StoreEvent<AgenticTask>, StoreError>>;
@@ -102,8 +92,6 @@ async fn watch(store: &Arc<SqliteStore>) -> Events {
 }
 
 async fn next(events: &mut Events) -> StoreEvent<AgenticTask> {
-    let event = tokio::time::timeout(DEADLINE, events.next())
-        .await
-        .expect("an event in time");
+    let event = tokio::time::timeout(DEADLINE, events.next()).await.expect("an event in time");
     event.expect("the watch goes on").expect("no error")
 }

@@ -22,11 +22,7 @@ fn refused(path: &Path) -> OpenError {
 }
 
 fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path)
-        .expect("it is there")
-        .permissions()
-        .mode()
-        & 0o777
+    std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }
 
 #[tokio::test]
@@ -62,25 +58,16 @@ fn what_is_no_database_is_refused_and_left_alone() {
         let error = refused(&place.file());
         assert!(matches!(error, OpenError::NotADatabase { .. }), "{error:?}");
         assert!(error.to_string().contains("foreman.db"), "{error}");
-        assert_eq!(
-            std::fs::read(place.file()).expect("read"),
-            content.as_bytes()
-        );
+        assert_eq!(std::fs::read(place.file()).expect("read"), content.as_bytes());
     }
 }
 
 #[test]
 fn a_database_of_another_program_is_refused() {
     let place = Place::new();
-    place
-        .raw()
-        .execute_batch("CREATE TABLE cookies (a); PRAGMA user_version = 2")
-        .expect("write");
+    place.raw().execute_batch("CREATE TABLE cookies (a); PRAGMA user_version = 2").expect("write");
     let error = refused(&place.file());
-    assert!(
-        matches!(error, OpenError::ForeignDatabase { found: 0, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, OpenError::ForeignDatabase { found: 0, .. }), "{error:?}");
 }
 
 #[test]
@@ -95,18 +82,12 @@ fn a_directory_is_refused() {
 fn a_newer_file_is_refused_by_both_versions_and_left_alone() {
     let place = Place::new();
     drop(place.open());
-    place
-        .raw()
-        .pragma_update(None, "user_version", 99)
-        .expect("update");
+    place.raw().pragma_update(None, "user_version", 99).expect("update");
     let before = std::fs::read(place.file()).expect("read");
     let error = refused(&place.file());
     let text = error.to_string();
     let supported = format!("up to {}", schema::supported());
-    assert!(
-        text.contains("version 99") && text.contains(&supported),
-        "{text}"
-    );
+    assert!(text.contains("version 99") && text.contains(&supported), "{text}");
     assert_eq!(std::fs::read(place.file()).expect("read"), before);
 }
 
@@ -115,50 +96,30 @@ async fn version_1_is_migrated_after_a_backup() {
     let place = Place::new();
     place.raw().execute_batch(VERSION_1).expect("the fixture");
     let store = open(&place.file()).expect("open");
-    assert_eq!(
-        schema::version(&place.raw()).expect("version"),
-        schema::supported()
-    );
+    assert_eq!(schema::version(&place.raw()).expect("version"), schema::supported());
 
     let tasks = Store::<AgenticTask>::list(&*store, &Query::all().assigned_to("n1")).await;
     let tasks = tasks.expect("list").objects;
     assert_eq!(tasks.len(), 1);
-    assert_eq!(
-        (tasks[0].status.attempt, tasks[0].revision().as_str()),
-        (Some(1), "5")
-    );
-    let all = Store::<AgenticTask>::list(&*store, &Query::all())
-        .await
-        .expect("list");
-    assert_eq!(
-        all.unreadable.len(),
-        1,
-        "the damaged row is still there, and named"
-    );
-    let nodes = Store::<FleetNode>::list(&*store, &Query::all())
-        .await
-        .expect("list");
+    assert_eq!((tasks[0].status.attempt, tasks[0].revision().as_str()), (Some(1), "5"));
+    let all = Store::<AgenticTask>::list(&*store, &Query::all()).await.expect("list");
+    assert_eq!(all.unreadable.len(), 1, "the damaged row is still there, and named");
+    let nodes = Store::<FleetNode>::list(&*store, &Query::all()).await.expect("list");
     assert_eq!(nodes.objects.len(), 1);
     let made = create(&store, "new").await;
     assert_eq!(made.revision().as_str(), "6", "revisions go on");
 
     // The owner that version 1 knew only as JSON takes its task along.
-    let owner = Store::<Workload>::get(&*store, &key("w"))
-        .await
-        .expect("get")
-        .expect("present");
-    Store::<Workload>::delete(&*store, &key("w"), owner.uid(), Expect::Any)
-        .await
-        .expect("delete");
+    let owner = Store::<Workload>::get(&*store, &key("w")).await.expect("get").expect("present");
+    Store::<Workload>::delete(&*store, &key("w"), owner.uid(), Expect::Any).await.expect("delete");
     assert_eq!(names(&store).await, ["new"]);
 
     let backup = place.directory.path().join("foreman.db.v1.backup");
     assert_eq!(mode(&backup), 0o600);
     let backup = rusqlite::Connection::open(backup).expect("open");
     assert_eq!(schema::version(&backup).expect("version"), 1);
-    let rows: i64 = backup
-        .query_row("SELECT count(*) FROM objects", [], |row| row.get(0))
-        .expect("count");
+    let rows: i64 =
+        backup.query_row("SELECT count(*) FROM objects", [], |row| row.get(0)).expect("count");
     assert_eq!(rows, 4);
 }
 
@@ -190,15 +151,10 @@ fn many_may_open_an_old_file_at_once() {
     place.raw().execute_batch(VERSION_1).expect("the fixture");
     let path = place.file();
     std::thread::scope(|scope| {
-        let opens: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| open(&path).map(drop)))
-            .collect();
+        let opens: Vec<_> = (0..8).map(|_| scope.spawn(|| open(&path).map(drop))).collect();
         for open in opens {
             open.join().expect("no panic").expect("open");
         }
     });
-    assert_eq!(
-        schema::version(&place.raw()).expect("version"),
-        schema::supported()
-    );
+    assert_eq!(schema::version(&place.raw()).expect("version"), schema::supported());
 }

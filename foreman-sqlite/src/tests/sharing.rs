@@ -22,15 +22,9 @@ async fn a_change_by_another_handle_is_told_within_100_ms() {
     let mut best = DEADLINE;
     // The machine may be busy with something else for a while, but not always.
     for number in 1..=20 {
-        let patched = there
-            .patch(&key("a"), attempt(number), Expect::Any)
-            .await
-            .expect("patch");
+        let patched = there.patch(&key("a"), attempt(number), Expect::Any).await.expect("patch");
         let acknowledged = Instant::now();
-        assert_eq!(
-            next(&mut events).await,
-            StoreEvent::Upsert(Box::new(patched))
-        );
+        assert_eq!(next(&mut events).await, StoreEvent::Upsert(Box::new(patched)));
         best = best.min(acknowledged.elapsed());
     }
     assert!(best < ACROSS_MAX, "the fastest of 20 took {best:?}");
@@ -40,10 +34,7 @@ async fn a_change_by_another_handle_is_told_within_100_ms() {
 #[tokio::test]
 async fn an_own_change_is_told_without_a_look_at_the_file() {
     let place = Place::new();
-    let store = place.open_tuned(Tuning {
-        poll: NEVER,
-        ..Tuning::default()
-    });
+    let store = place.open_tuned(Tuning { poll: NEVER, ..Tuning::default() });
     let mut events = watch(&store).await;
     for name in ["a", "b", "c"] {
         let made = create(&store, name).await;
@@ -54,10 +45,7 @@ async fn an_own_change_is_told_without_a_look_at_the_file() {
 #[tokio::test]
 async fn others_changes_come_before_ones_own_later_ones() {
     let place = Place::new();
-    let here = place.open_tuned(Tuning {
-        poll: NEVER,
-        ..Tuning::default()
-    });
+    let here = place.open_tuned(Tuning { poll: NEVER, ..Tuning::default() });
     let there = place.open();
     let mut events = watch(&here).await;
     let first = create(&there, "a").await;
@@ -72,11 +60,7 @@ async fn others_changes_come_before_ones_own_later_ones() {
 async fn a_reader_behind_the_log_of_changes_reads_everything_again() {
     let place = Place::new();
     let kept = 10;
-    let tuning = Tuning {
-        poll: NEVER,
-        changes_kept_rows: kept,
-        ..Tuning::default()
-    };
+    let tuning = Tuning { poll: NEVER, changes_kept_rows: kept, ..Tuning::default() };
     let (here, there) = (place.open_tuned(tuning), place.open_tuned(tuning));
     let gone = create(&there, "gone").await;
     let mut events = watch(&here).await;
@@ -103,20 +87,11 @@ async fn a_reader_behind_the_log_of_changes_reads_everything_again() {
 #[tokio::test]
 async fn the_log_of_changes_is_cut_by_rows() {
     let place = Place::new();
-    let store = place.open_tuned(Tuning {
-        changes_kept_rows: 25,
-        ..Tuning::default()
-    });
+    let store = place.open_tuned(Tuning { changes_kept_rows: 25, ..Tuning::default() });
     create(&store, "a").await;
     for number in 1..=100 {
-        store
-            .patch(&key("a"), attempt(number), Expect::Any)
-            .await
-            .expect("patch");
-        assert!(
-            place.rows_in_log() <= 25 + 4,
-            "at most one more for each group between trims"
-        );
+        store.patch(&key("a"), attempt(number), Expect::Any).await.expect("patch");
+        assert!(place.rows_in_log() <= 25 + 4, "at most one more for each group between trims");
     }
     assert!(place.rows_in_log() >= 25);
 }
@@ -124,23 +99,14 @@ async fn the_log_of_changes_is_cut_by_rows() {
 #[tokio::test]
 async fn a_slow_watcher_reads_everything_again_and_costs_no_memory() {
     let place = Place::new();
-    let store = place.open_tuned(Tuning {
-        log_entries_max: 16,
-        ..Tuning::default()
-    });
+    let store = place.open_tuned(Tuning { log_entries_max: 16, ..Tuning::default() });
     create(&store, "a").await;
     let mut slow = watch(&store).await;
     for number in 1..=50 {
-        store
-            .patch(&key("a"), attempt(number), Expect::Any)
-            .await
-            .expect("patch");
+        store.patch(&key("a"), attempt(number), Expect::Any).await.expect("patch");
     }
     assert_eq!(next(&mut slow).await, StoreEvent::SyncStart);
-    let now = Store::<AgenticTask>::get(&*store, &key("a"))
-        .await
-        .expect("get")
-        .expect("present");
+    let now = Store::<AgenticTask>::get(&*store, &key("a")).await.expect("get").expect("present");
     assert_eq!(next(&mut slow).await, StoreEvent::Upsert(Box::new(now)));
     assert_eq!(next(&mut slow).await, StoreEvent::SyncEnd);
 }
@@ -170,18 +136,13 @@ async fn what_waits_when_the_store_is_dropped_is_written() {
         })
         .collect();
     drop(store);
-    let made: Vec<_> = join_all(creates)
-        .await
-        .into_iter()
-        .map(|name| name.expect("made"))
-        .collect();
+    let made: Vec<_> =
+        join_all(creates).await.into_iter().map(|name| name.expect("made")).collect();
     assert_eq!(names(&place.open()).await, made);
 }
 
 impl Place {
     fn rows_in_log(&self) -> i64 {
-        self.raw()
-            .query_row("SELECT count(*) FROM changes", [], |row| row.get(0))
-            .expect("count")
+        self.raw().query_row("SELECT count(*) FROM changes", [], |row| row.get(0)).expect("count")
     }
 }
