@@ -1,11 +1,98 @@
-//! `foreman run`.
+//! `foreman run`: from an intent to a reviewed branch.
 
-use crate::exit::Exit;
-use crate::settings::{ModelFlags, NodeFlags, Settings};
+pub(super) mod flow;
+mod name;
+pub(super) mod order;
+mod quantities;
+pub(super) mod repository;
+pub(super) mod show;
+pub(super) mod signals;
+pub(super) mod submit;
+pub(super) mod words;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use foreman_core::model::shared::Budget;
+use foreman_core::model::{Key, Uid};
+use foreman_runner::git::Git;
+
+use crate::exit::{Exit, Failure};
+use crate::follow::{Begun, Fact, What};
+use crate::leader::{self, Claimed};
+use crate::os_clock::SystemEntropy;
+use crate::output;
+use crate::parts::{Recipe, found};
+use crate::progress::ProgressMode;
+use crate::settings::{ModelFlags, NodeFlags, Origin, Settings};
+use flow::{Worker, follow};
+use order::{GATE_COMMANDS_MAX, Order};
+use repository::{Asked, look_at, shell_word};
+use show::{LastWords, RunOutput, Show};
+use signals::Signals;
+use submit::{Submitted, continued, from_file, from_order};
+use words::{About, last_words};
+
+/// What others are told of a `foreman run` that holds the lock.
+const ROLE: &str = "foreman run";
 
 /// Flags of `foreman run`.
 #[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Give a repository and an intent, get a branch whose change has passed the repository's own gate and a \
+review. Nothing but that branch is written; your working copy is not touched. Work survives Ctrl-C, crashes and \
+reboots: foreman run --continue NAME, or foreman up, goes on with it.",
+    after_long_help = "Examples:\n  foreman run --repo . \"greet the world when no name is given\"\n  \
+foreman run --repo . --gate \"make test\" --no-review \"fix the flaky login test\"\n  \
+foreman run --repo owner/name --token-file token \"drop the dead flag --old\"\n  \
+foreman run --file workload.yaml -o jsonl\n  foreman run --continue fix-login-7f3a"
+)]
 pub struct RunArgs {
+    /// What is wanted, in your words
+    #[arg(value_name = "INTENT", required_unless_present_any = ["file", "continue_with"], conflicts_with_all = ["file", "continue_with"])]
+    pub intent: Option<String>,
+    /// The repository: a folder (its committed HEAD), a URL, or owner/name [default: .]
+    #[arg(long, value_name = "REPO", conflicts_with_all = ["file", "continue_with"])]
+    pub repo: Option<String>,
+    /// Run the Workload of a manifest instead; - for stdin
+    #[arg(short, long, value_name = "FILE", conflicts_with = "continue_with")]
+    pub file: Option<PathBuf>,
+    /// Go on with a workload that is there already
+    #[arg(long = "continue", value_name = "WORKLOAD")]
+    pub continue_with: Option<String>,
+    /// A command that must pass, run in this order; up to 5 [default: what the repository says]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["file", "continue_with"])]
+    pub gate: Vec<String>,
+    /// Leave the review out
+    #[arg(long, conflicts_with_all = ["file", "continue_with"])]
+    pub no_review: bool,
+    /// Push the branch there, not into the repository
+    #[arg(long, value_name = "REPO", conflicts_with_all = ["file", "continue_with"])]
+    pub push_to: Option<String>,
+    /// Start from this branch [default: the repository's HEAD]
+    #[arg(long, value_name = "BRANCH", conflicts_with_all = ["file", "continue_with"])]
+    pub base: Option<String>,
+    /// The branch to make [default: foreman/<workload>]
+    #[arg(long, value_name = "BRANCH", conflicts_with_all = ["file", "continue_with"])]
+    pub branch: Option<String>,
+    /// How long each step may run, e.g. 90s, 30m, 2h
+    #[arg(long, value_name = "TIME", value_parser = quantities::duration, conflicts_with_all = ["file", "continue_with"])]
+    pub timeout: Option<Duration>,
+    /// What it may spend, e.g. tokens=2M,turns=40,wall=3h; a spent budget pauses
+    #[arg(long, value_name = "BUDGET", value_parser = quantities::budget, conflicts_with_all = ["file", "continue_with"])]
+    pub budget: Option<Budget>,
+    /// File with the token that git shows to the repository's host
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Write the workload, print its name and leave it to foreman up
+    #[arg(short, long, conflicts_with = "continue_with")]
+    pub detach: bool,
+    /// What is shown on stderr meanwhile
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub progress: ProgressMode,
+    /// What stdout carries: words, one JSON object at the end, or the event stream
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t)]
+    pub output: RunOutput,
     /// The model server.
     #[command(flatten)]
     pub model: ModelFlags,
@@ -14,10 +101,306 @@ pub struct RunArgs {
     pub node: NodeFlags,
 }
 
-/// Not built yet.
+/// What is known before anything is shown: where the result will be, and how it is told.
+pub(super) struct Told {
+    pub(super) begun: Begun,
+    pub(super) folder: Option<PathBuf>,
+    pub(super) url: Option<String>,
+    pub(super) base: Option<String>,
+    pub(super) flags: String,
+    pub(super) notices: Vec<String>,
+}
+
+/// Runs an intent to its end.
 ///
 /// # Errors
-/// Always.
-pub async fn run(_args: RunArgs, _settings: Settings) -> Result<Exit, anyhow::Error> {
-    Err(anyhow::anyhow!("not built yet"))
+/// Wrong usage, a missing model or sandbox, or a store that cannot be used. With `-o jsonl` an error
+/// is told as the stream's result instead, with its exit code.
+pub async fn run(args: RunArgs, settings: Settings) -> anyhow::Result<Exit> {
+    let mut signals = Signals::listen()?;
+    let budget = args.budget.as_ref().and_then(|budget| budget.tokens);
+    let mut show = Show::begin(&settings, args.progress, args.output, budget);
+    let ended = Box::pin(attempt(&args, settings, &mut show, &mut signals)).await;
+    finish(args.output, show, ended)
+}
+
+/// Says the last words, whatever the end.
+pub(super) fn finish(
+    output: RunOutput,
+    show: Show,
+    ended: anyhow::Result<LastWords>,
+) -> anyhow::Result<Exit> {
+    match ended {
+        Ok(words) => {
+            show.end(&words)?;
+            Ok(words.exit)
+        }
+        Err(error) if output == RunOutput::Text => {
+            drop(show);
+            Err(error)
+        }
+        Err(error) => {
+            // Machines read the result, people the error.
+            let exit = Exit::of(&error);
+            let next = error.downcast_ref::<Failure>().map_or(&[][..], Failure::hints).to_vec();
+            let words = LastWords {
+                exit,
+                workload: None,
+                lines: Vec::new(),
+                next,
+                error: Some(format!("{error:#}")),
+            };
+            show.end(&words)?;
+            output::error(&error);
+            Ok(exit)
+        }
+    }
+}
+
+/// The last words of a command that was stopped before there was a workload.
+fn stopped_early(exit: Exit) -> LastWords {
+    let what = "stopped before anything was written";
+    LastWords {
+        exit,
+        workload: None,
+        lines: vec![what.to_owned()],
+        next: Vec::new(),
+        error: Some(what.to_owned()),
+    }
+}
+
+async fn attempt(
+    args: &RunArgs,
+    settings: Settings,
+    show: &mut Show,
+    signals: &mut Signals,
+) -> anyhow::Result<LastWords> {
+    let prepared = tokio::select! {
+        prepared = Box::pin(prepare(args, settings)) => prepared?,
+        exit = signals.next() => return Ok(stopped_early(exit)),
+    };
+    let Prepared { recipe, submitted, told, worker } = prepared;
+    let Submitted { key, uid } = submitted;
+    let name = key.name.clone();
+    let Some(worker) = worker else { return Ok(detached(&name, &told)) };
+    let ended = work(&recipe, ROLE, (key, uid), worker, &told, show, signals).await?;
+    Ok(ended)
+}
+
+/// Shows where it begins, follows it to its end, and says the last words.
+pub(super) async fn work(
+    recipe: &Recipe,
+    role: &'static str,
+    workload: (Key, Uid),
+    worker: Worker,
+    told: &Told,
+    show: &mut Show,
+    signals: &mut Signals,
+) -> Result<LastWords, Failure> {
+    let name = workload.0.name.clone();
+    show.fact(&Fact::of_workload(Some(&name), What::Begun(told.begun.clone())));
+    for notice in &told.notices {
+        show.notice(Some(&name), notice.clone());
+    }
+    let followed = Box::pin(follow(recipe, role, workload, worker, show, signals)).await?;
+    let base = told.base.clone().or_else(|| show.tally.base().map(ToOwned::to_owned));
+    let about = About {
+        workload: &name,
+        folder: told.folder.as_deref(),
+        url: told.url.as_deref(),
+        base: base.as_deref(),
+        flags: &told.flags,
+    };
+    Ok(last_words(&about, &followed, &show.tally))
+}
+
+fn detached(name: &str, told: &Told) -> LastWords {
+    let mut lines = vec![format!("workload/{name}")];
+    lines.extend(told.notices.clone());
+    LastWords {
+        exit: Exit::StillGoing,
+        workload: Some(name.to_owned()),
+        lines,
+        next: vec![
+            format!("foreman run --continue {name}{}", told.flags),
+            format!("foreman describe workload/{name}{}", told.flags),
+        ],
+        error: None,
+    }
+}
+
+struct Prepared {
+    recipe: Recipe,
+    submitted: Submitted,
+    told: Told,
+    worker: Option<Worker>,
+}
+
+/// Checks everything that can be checked, then writes the workload.
+async fn prepare(args: &RunArgs, settings: Settings) -> anyhow::Result<Prepared> {
+    if args.gate.len() > GATE_COMMANDS_MAX {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("a gate has at most {GATE_COMMANDS_MAX} commands"),
+        )
+        .next("join some with &&, or put them into a script")
+        .into());
+    }
+    let flags = store_flags(&settings);
+    let (order, mut told) = match &args.intent {
+        Some(intent) => order_of(args, intent, &settings, &flags).await?,
+        None => (None, Told::nothing(flags)),
+    };
+    let recipe = Recipe::new(settings, args.token_file.as_deref()).await?;
+    let leads = leader::claim(&recipe.home.paths.data_dir, ROLE)?;
+    let worker = match leads {
+        Claimed::Theirs(holder) if args.detach => {
+            told.notices.push(format!("{holder} does the work"));
+            None
+        }
+        Claimed::Theirs(holder) => {
+            if recipe.settings.origins.get("model-url") == Some(&Origin::Flag) {
+                told.notices.push(format!("{holder} chooses the model: --model-url is not used"));
+            }
+            Some(Worker::Elsewhere(holder))
+        }
+        Claimed::Ours(_) if args.detach => {
+            told.notices.push(format!("nobody works on it yet: foreman up{}", told.flags));
+            None
+        }
+        Claimed::Ours(leadership) => {
+            let ready = recipe.require().await?;
+            let choice = found(&ready.discovery)?;
+            told.begun.model = Some(recipe.models.describe(choice));
+            Some(Worker::Here(leadership, Box::new(ready)))
+        }
+    };
+    let stores = &recipe.home.stores;
+    let namespace = recipe.settings.namespace.as_str();
+    let submitted = match (order, &args.file, &args.continue_with) {
+        (Some(order), _, _) => from_order(stores, &order).await?,
+        (None, Some(file), _) => {
+            let (submitted, begun) = from_file(stores, file, namespace).await?;
+            (told.begun.intent, told.begun.repo) = (begun.intent, begun.repo);
+            submitted
+        }
+        (None, None, Some(name)) => {
+            let (submitted, begun) = continued(stores, name, namespace).await?;
+            (told.begun.intent, told.begun.repo) = (begun.intent, begun.repo);
+            submitted
+        }
+        (None, None, None) => {
+            return Err(Failure::new(Exit::Usage, "nothing to run: give an intent").into());
+        }
+    };
+    told.place();
+    Ok(Prepared { recipe, submitted, told, worker })
+}
+
+/// Looks at the repository; what is to be written for it, and what is told of it.
+async fn order_of(
+    args: &RunArgs,
+    intent: &str,
+    settings: &Settings,
+    flags: &str,
+) -> anyhow::Result<(Option<Order>, Told)> {
+    if intent.trim().is_empty() {
+        return Err(Failure::new(Exit::Usage, "the intent is empty: say what you want").into());
+    }
+    let credential = crate::parts::Credential::find(settings, args.token_file.as_deref()).await?;
+    let name = name::workload_name(intent, &SystemEntropy);
+    let branch = args.branch.clone().unwrap_or_else(|| format!("foreman/{name}"));
+    let asked = Asked {
+        repo: args.repo.as_deref().unwrap_or("."),
+        base: args.base.as_deref(),
+        branch: &branch,
+        push_to: args.push_to.as_deref(),
+    };
+    let found = look_at(asked, &Git::new(credential.git), &SystemEntropy).await?;
+    let mut told = Told::nothing(flags.to_owned());
+    if found.uncommitted > 0 {
+        let files = crate::progress::plural(found.uncommitted, "uncommitted change");
+        told.notices.push(format!(
+            "{files} in {} are not seen: runs start from the last commit",
+            found.name
+        ));
+    }
+    told.begun = Begun {
+        intent: intent.to_owned(),
+        repo: Some(found.name.clone()),
+        base: Some(found.base.clone()),
+        model: None,
+        scripted: false,
+    };
+    told.base = found.base_branch.clone().or(Some(found.base));
+    match &found.push_to {
+        Some(push_to) => told.begun_pushes_to(push_to),
+        None => told.folder = found.folder,
+    }
+    let order = Order {
+        name,
+        namespace: settings.namespace.clone(),
+        intent: intent.to_owned(),
+        repo: found.name,
+        base: args.base.clone(),
+        branch,
+        push_to: found.push_to,
+        gate: args.gate.clone(),
+        review: !args.no_review,
+        timeout_seconds: args.timeout.map(seconds),
+        budget: args.budget.clone(),
+    };
+    Ok((Some(order), told))
+}
+
+impl Told {
+    pub(super) fn nothing(flags: String) -> Self {
+        let begun = Begun::default();
+        Self { begun, folder: None, url: None, base: None, flags, notices: Vec::new() }
+    }
+
+    fn begun_pushes_to(&mut self, push_to: &str) {
+        if push_to.starts_with('/') {
+            self.folder = Some(PathBuf::from(push_to));
+        } else {
+            self.url = Some(push_to.to_owned());
+        }
+    }
+
+    /// Where the result is, as far as the repository tells it.
+    fn place(&mut self) {
+        if self.folder.is_none()
+            && self.url.is_none()
+            && let Some(repo) = self.begun.repo.clone()
+        {
+            self.begun_pushes_to(&repo);
+        }
+        // Git does not know our short form.
+        if let Some(slug) = self.url.as_deref().filter(|url| !url.contains(':')) {
+            self.url = Some(format!("{}/{slug}", foreman_runner::git::DEFAULT_BASE_URL));
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+/// The flags by which the next command finds the same objects.
+pub(super) fn store_flags(settings: &Settings) -> String {
+    let mut flags = String::new();
+    let by_flag = |name: &str| settings.origins.get(name) == Some(&Origin::Flag);
+    if by_flag("data-dir") {
+        let dir = settings.paths.data_dir.display().to_string();
+        flags.push_str(&format!(" --data-dir {}", shell_word(&dir)));
+    }
+    if by_flag("namespace") {
+        flags.push_str(&format!(" -n {}", settings.namespace));
+    }
+    flags
+}
+
+/// A name for a demonstration's workload.
+pub(super) fn demo_name(entropy: &dyn foreman_core::ports::Entropy) -> String {
+    name::workload_name("demo", entropy)
 }

@@ -1,0 +1,162 @@
+//! What a followed workload looks like to whoever started it: progress on stderr, and on stdout the
+//! last words, one JSON result, or the event stream.
+
+use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
+
+use foreman_core::ports::Clock;
+
+use crate::events::{HEARTBEAT, RunResult, Stream};
+use crate::exit::Exit;
+use crate::follow::{Fact, Tally};
+use crate::os_clock::SystemClock;
+use crate::output::{self, PipeClosed};
+use crate::progress::{Progress, ProgressMode, REDRAW_EVERY, Surroundings};
+use crate::settings::Settings;
+
+/// What stdout carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum RunOutput {
+    /// Words for people.
+    #[default]
+    Text,
+    /// One JSON object at the end.
+    Json,
+    /// The event stream; its last line is the only `result`.
+    Jsonl,
+}
+
+/// Shows facts, and ends with a result.
+pub(in crate::cli) struct Show {
+    output: RunOutput,
+    progress: Progress,
+    stream: Option<Stream<io::Stdout>>,
+    clock: SystemClock,
+    last_line: Instant,
+    /// What was written so far cannot be written any more: the reader is gone.
+    closed: bool,
+    pub(in crate::cli) tally: Tally,
+}
+
+/// How a followed workload ended, and what to do next.
+pub(in crate::cli) struct LastWords {
+    pub(in crate::cli) exit: Exit,
+    pub(in crate::cli) workload: Option<String>,
+    /// Lines for people.
+    pub(in crate::cli) lines: Vec<String>,
+    /// Commands to type.
+    pub(in crate::cli) next: Vec<String>,
+    /// What went wrong, if Foreman failed or was stopped.
+    pub(in crate::cli) error: Option<String>,
+}
+
+impl Show {
+    /// Begins. `budget` is what may be spent, in tokens.
+    pub(in crate::cli) fn begin(
+        settings: &Settings,
+        mode: ProgressMode,
+        output: RunOutput,
+        budget: Option<i64>,
+    ) -> Self {
+        let streams = output == RunOutput::Jsonl;
+        let mode = mode.decide(Surroundings::of(settings, streams));
+        Self {
+            output,
+            progress: Progress::begin(mode, settings, budget, "ctrl-c stop, work is kept"),
+            stream: streams.then(|| Stream::new(io::stdout())),
+            clock: SystemClock::new(),
+            last_line: Instant::now(),
+            closed: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// How often [`Self::tick`] wants to be called.
+    pub(in crate::cli) const EVERY: Duration = REDRAW_EVERY;
+
+    /// Shows what happened.
+    pub(in crate::cli) fn fact(&mut self, fact: &Fact) {
+        self.tally.apply(fact);
+        self.progress.fact(fact);
+        if let Some(stream) = &mut self.stream {
+            let written = stream.fact(fact, self.clock.wall());
+            self.wrote(&written);
+        }
+    }
+
+    /// Says something beside the facts.
+    pub(in crate::cli) fn notice(&mut self, workload: Option<&str>, message: impl Into<String>) {
+        self.fact(&Fact::notice(workload, message));
+    }
+
+    /// Shows that time goes by.
+    pub(in crate::cli) fn tick(&mut self) {
+        self.progress.tick();
+        if self.last_line.elapsed() >= HEARTBEAT
+            && let Some(stream) = &mut self.stream
+        {
+            let written = stream.heartbeat(self.clock.wall());
+            self.wrote(&written);
+        }
+    }
+
+    /// Changes what is said of keys.
+    pub(in crate::cli) fn set_hint(&mut self, hint: &str) {
+        self.progress.set_hint(hint);
+    }
+
+    fn wrote(&mut self, written: &io::Result<()>) {
+        self.last_line = Instant::now();
+        if written.is_err() {
+            self.closed = true;
+        }
+    }
+
+    /// Whether the reader of the event stream is gone: then nobody waits for the work here.
+    pub(in crate::cli) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Says the last words; there are none after them.
+    ///
+    /// # Errors
+    /// Stdout cannot be written, or its reader is gone.
+    pub(in crate::cli) fn end(self, words: &LastWords) -> anyhow::Result<()> {
+        let result = RunResult {
+            finished: self.tally.finished().map(ToOwned::to_owned),
+            verified: self.tally.verified(),
+            exit_code: words.exit.code(),
+            branch: self.tally.branch().map(ToOwned::to_owned),
+            commit: self.tally.commit().map(ToOwned::to_owned),
+            pull_request: None,
+            usage: self.tally.usage(),
+            unfinished: self.tally.unfinished(),
+            next: words.next.clone(),
+            error: words.error.clone(),
+        };
+        // The live view leaves the terminal before the last words stand there.
+        drop(self.progress);
+        match (self.output, self.stream) {
+            (_, Some(_)) if self.closed => Err(PipeClosed.into()),
+            (_, Some(stream)) => {
+                let time = self.clock.wall();
+                stream.finish(words.workload.clone(), result, time).map_err(|error| {
+                    match error.kind() {
+                        io::ErrorKind::BrokenPipe => PipeClosed.into(),
+                        _ => anyhow::Error::new(error).context("stdout cannot be written"),
+                    }
+                })
+            }
+            (RunOutput::Json, None) => output::line(serde_json::to_string_pretty(&result)?),
+            (RunOutput::Text | RunOutput::Jsonl, None) => {
+                for line in &words.lines {
+                    output::line(line)?;
+                }
+                if !words.next.is_empty() {
+                    output::line(format!("next: {}", words.next.join("\n      ")))?;
+                }
+                io::stdout().flush().map_err(|error| anyhow::Error::new(error).context("stdout"))
+            }
+        }
+    }
+}

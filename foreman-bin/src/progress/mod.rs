@@ -1,0 +1,197 @@
+//! Shows what goes on while a person waits: live on a terminal, one fact a line elsewhere. All of it
+//! goes to stderr; stdout belongs to results.
+
+mod plain;
+mod screen;
+mod view;
+mod words;
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+pub use plain::{PROGRESS_EVERY, Plain};
+pub use view::{Painted, Size, Tone, View};
+pub use words::{count, plural, took};
+
+use crate::follow::Fact;
+use crate::output;
+use crate::settings::Settings;
+use screen::Screen;
+
+/// How often the live view is drawn at most.
+pub const REDRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// `--progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ProgressMode {
+    /// Live on a terminal, plain elsewhere.
+    #[default]
+    Auto,
+    /// Live, drawn in place.
+    Tty,
+    /// One fact a line.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+/// What `Auto` depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Whether stderr is a terminal.
+    pub stderr_terminal: bool,
+    /// Whether the terminal can move its cursor (`TERM` is not `dumb`).
+    pub capable: bool,
+    /// Whether `CI` is set.
+    pub ci: bool,
+    /// Whether the event stream goes to the same terminal.
+    pub stdout_in_the_way: bool,
+}
+
+impl Surroundings {
+    /// Those of this process; `stream` = stdout carries the event stream.
+    pub fn of(settings: &Settings, stream: bool) -> Self {
+        Self {
+            stderr_terminal: std::io::stderr().is_terminal(),
+            capable: settings.variable("TERM").is_some_and(|term| term != "dumb"),
+            ci: settings.variable("CI").is_some(),
+            stdout_in_the_way: stream && std::io::stdout().is_terminal(),
+        }
+    }
+}
+
+impl ProgressMode {
+    /// What is really shown. A live view needs a terminal, whoever asks for it.
+    pub fn decide(self, around: Surroundings) -> Self {
+        let live = around.stderr_terminal && around.capable;
+        match self {
+            Self::None => Self::None,
+            Self::Plain => Self::Plain,
+            Self::Tty if live => Self::Tty,
+            Self::Tty => Self::Plain,
+            Self::Auto if around.stdout_in_the_way => Self::None,
+            Self::Auto if live && !around.ci => Self::Tty,
+            Self::Auto => Self::Plain,
+        }
+    }
+}
+
+/// Shows facts as they come.
+pub struct Progress {
+    began: Instant,
+    form: Form,
+}
+
+enum Form {
+    Live { view: Box<View>, screen: Screen, drawn: Option<Instant>, dirty: bool },
+    Plain(Box<Plain>),
+    None,
+}
+
+impl Progress {
+    /// Begins to show. `mode` is one that was decided; `budget` is what may be spent, in tokens;
+    /// `hint` says what keys do.
+    pub fn begin(mode: ProgressMode, settings: &Settings, budget: Option<i64>, hint: &str) -> Self {
+        let form = match mode {
+            ProgressMode::None => Form::None,
+            ProgressMode::Tty => Form::Live {
+                view: Box::new(View::new(budget, hint)),
+                screen: Screen::open(),
+                drawn: None,
+                dirty: false,
+            },
+            ProgressMode::Auto | ProgressMode::Plain => {
+                let plain = match settings.variable("GITHUB_ACTIONS") {
+                    Some("true") => Plain::for_github(uuid::Uuid::new_v4().to_string()),
+                    _ => Plain::new(),
+                };
+                Form::Plain(Box::new(plain))
+            }
+        };
+        Self { began: Instant::now(), form }
+    }
+
+    /// Shows what happened.
+    pub fn fact(&mut self, fact: &Fact) {
+        let now = self.began.elapsed();
+        match &mut self.form {
+            Form::Live { view, screen, drawn, dirty } => {
+                let left = view.apply(fact, now);
+                *dirty = true;
+                if !left.is_empty() {
+                    screen.draw(&left, &view.block(Screen::size(), now));
+                    (*drawn, *dirty) = (Some(Instant::now()), false);
+                }
+            }
+            Form::Plain(plain) => {
+                for line in plain.lines(fact, now) {
+                    output::note(line);
+                }
+            }
+            Form::None => {}
+        }
+    }
+
+    /// Shows that time goes by; to be called every [`REDRAW_EVERY`].
+    pub fn tick(&mut self) {
+        let now = self.began.elapsed();
+        match &mut self.form {
+            Form::Live { view, screen, drawn, dirty } => {
+                // Without news the clocks in the view move on once a second.
+                let pause = if *dirty { REDRAW_EVERY } else { Duration::from_secs(1) };
+                if drawn.is_none_or(|drawn| drawn.elapsed() >= pause) {
+                    screen.draw(&[], &view.block(Screen::size(), now));
+                    (*drawn, *dirty) = (Some(Instant::now()), false);
+                }
+            }
+            Form::Plain(plain) => {
+                for line in plain.tick(now) {
+                    output::note(line);
+                }
+            }
+            Form::None => {}
+        }
+    }
+
+    /// Changes what is said of keys.
+    pub fn set_hint(&mut self, hint: &str) {
+        if let Form::Live { view, dirty, .. } = &mut self.form {
+            view.set_hint(hint);
+            *dirty = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_view_needs_a_terminal_that_can_and_nothing_in_the_way() {
+        let terminal = Surroundings {
+            stderr_terminal: true,
+            capable: true,
+            ci: false,
+            stdout_in_the_way: false,
+        };
+        let pipe = Surroundings { stderr_terminal: false, ..terminal };
+        let dumb = Surroundings { capable: false, ..terminal };
+        let ci = Surroundings { ci: true, ..terminal };
+        let stream = Surroundings { stdout_in_the_way: true, ..terminal };
+        use ProgressMode::{Auto, None, Plain, Tty};
+        let cases = [
+            (Auto, terminal, Tty),
+            (Auto, pipe, Plain),
+            (Auto, dumb, Plain),
+            (Auto, ci, Plain),
+            (Auto, stream, None),
+            (Tty, ci, Tty),
+            (Tty, pipe, Plain),
+            (Plain, terminal, Plain),
+            (None, terminal, None),
+        ];
+        for (asked, around, shown) in cases {
+            assert_eq!(asked.decide(around), shown, "{asked:?} in {around:?}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A block of lines at the end of a terminal that is drawn again in place, inline: no alternate
+//! screen, and what left the block scrolls away like any other output.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Mutex, Once, PoisonError};
+
+use super::view::{Painted, Size, Tone};
+use crate::output::{Paint, paint};
+
+/// The size that is taken when the terminal does not tell its own.
+const SIZE_FALLBACK: Size = Size { width: 80, height: 24 };
+/// Less than this is no size at all: a terminal that says so does not know.
+const SIZE_MIN: usize = 4;
+const HIDE_CURSOR: &str = "\x1b[?25l";
+const SHOW_CURSOR: &str = "\x1b[?25h";
+/// From the cursor to the end of the screen.
+const CLEAR_BELOW: &str = "\x1b[J";
+
+/// Whether the cursor of stderr is hidden now: whoever ends the process shows it again.
+static HIDDEN: Mutex<bool> = Mutex::new(false);
+static PANIC_HOOK: Once = Once::new();
+
+/// Stderr as a screen. Shows the cursor again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Screen {
+    /// Lines of the block that stand there now.
+    drawn: usize,
+    color: bool,
+}
+
+impl Screen {
+    /// Takes stderr, which must be a terminal.
+    pub(super) fn open() -> Self {
+        PANIC_HOOK.call_once(|| {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                restore();
+                before(panic);
+            }));
+        });
+        let color = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+        set_hidden(true);
+        Self { drawn: 0, color }
+    }
+
+    /// The terminal's size.
+    pub(super) fn size() -> Size {
+        let Ok(size) = rustix::termios::tcgetwinsize(io::stderr()) else { return SIZE_FALLBACK };
+        let known = |cells: u16, fallback: usize| {
+            let cells = usize::from(cells);
+            if cells < SIZE_MIN { fallback } else { cells }
+        };
+        Size {
+            width: known(size.ws_col, SIZE_FALLBACK.width),
+            height: known(size.ws_row, SIZE_FALLBACK.height),
+        }
+    }
+
+    /// Lets `left` scroll away above the block, and draws `block` in place of the one before.
+    pub(super) fn draw(&mut self, left: &[Painted], block: &[Painted]) {
+        let text = frame(self.drawn, left, block, self.color);
+        self.drawn = block.len();
+        put(&text);
+    }
+
+    /// Takes the block away, e.g. before the last words.
+    pub(super) fn clear(&mut self) {
+        self.draw(&[], &[]);
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.clear();
+        restore();
+    }
+}
+
+/// What is written to get from a block of `drawn` lines to the next one.
+fn frame(drawn: usize, left: &[Painted], block: &[Painted], color: bool) -> String {
+    let mut text = String::new();
+    if drawn > 0 {
+        text.push_str(&format!("\x1b[{drawn}A"));
+    }
+    text.push('\r');
+    text.push_str(CLEAR_BELOW);
+    for line in left.iter().chain(block) {
+        text.push_str(&painted(line, color));
+        text.push('\n');
+    }
+    text
+}
+
+fn painted(line: &Painted, color: bool) -> String {
+    let tone = match line.tone {
+        Tone::Plain => return line.text.clone(),
+        Tone::Good => Paint::Good,
+        Tone::Bad => Paint::Bad,
+        Tone::Active => Paint::Busy,
+        Tone::Dim => Paint::Dim,
+    };
+    if color { paint(tone, &line.text) } else { line.text.clone() }
+}
+
+/// Shows the cursor, if it was hidden.
+fn restore() {
+    set_hidden(false);
+}
+
+fn set_hidden(hide: bool) {
+    let mut hidden = HIDDEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *hidden != hide {
+        *hidden = hide;
+        put(if hide { HIDE_CURSOR } else { SHOW_CURSOR });
+    }
+}
+
+/// Writes in one piece, so that other lines do not fall in between. A terminal that is gone is
+/// nobody's business.
+fn put(text: &str) {
+    let mut stderr = io::stderr().lock();
+    if !stderr.is_terminal()
+        || stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).is_err()
+    {
+        tracing::debug!("stderr is no terminal any more");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str, tone: Tone) -> Painted {
+        Painted { text: text.to_owned(), tone }
+    }
+
+    #[test]
+    fn a_frame_goes_over_the_one_before_and_lets_finished_lines_stay_above() {
+        let block = [line("a", Tone::Active), line("b", Tone::Plain)];
+        assert_eq!(frame(0, &[], &block, false), "\r\x1b[Ja\nb\n");
+        let left = [line("done", Tone::Good)];
+        assert_eq!(frame(2, &left, &block[1..], false), "\x1b[2A\r\x1b[Jdone\nb\n");
+        assert_eq!(frame(1, &[], &[], false), "\x1b[1A\r\x1b[J");
+    }
+
+    #[test]
+    fn colours_only_where_they_are_wanted() {
+        let block = [line("a", Tone::Bad)];
+        assert!(frame(0, &[], &block, true).contains("\x1b[31ma\x1b[0m"));
+        assert!(!frame(0, &[], &block, false).contains("\x1b[31m"));
+    }
+}
