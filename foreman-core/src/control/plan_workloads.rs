@@ -163,7 +163,7 @@ impl Planner<'_> {
         if creating {
             return Next { writes: creates, ..Next::default() };
         }
-        let mut next = self.fold(&records, fold_due);
+        let mut next = self.fold(desired, &records, fold_due);
         next.writes.extend(self.copies(desired, &records));
         next
     }
@@ -205,10 +205,10 @@ impl Planner<'_> {
 
     /// Folds what the children show into the status. What settles a step or moves the phase is
     /// written at once, the rest at most every two seconds.
-    fn fold(&self, records: &[StepRecord], due: bool) -> Next {
+    fn fold(&self, desired: &[DesiredStep], records: &[StepRecord], due: bool) -> Next {
         let folded: Vec<_> =
             records.iter().map(|record| rollup::fold(record, self.child(record))).collect();
-        let roll_up = rollup::roll_up(&folded);
+        let roll_up = rollup::roll_up(&folded, desired);
         let next = self.status(&folded, &roll_up);
         let now = &self.workload.status;
         if next == *now {

@@ -163,6 +163,12 @@ fn derive(status: &AgenticTaskStatus) -> Outcome {
     let (decision, verification) = match status.verdict.as_ref().and_then(Open::known) {
         Some(Verdict::Go) => (Decision::Go, Verification::NotVerified),
         Some(Verdict::NoGo) => (Decision::NoGo, Verification::NotApplicable),
+        // The coder said GO and its own gate never agreed.
+        Some(Verdict::Incomplete)
+            if derive_reason(failure, word.as_deref()) == Some(OutcomeReason::GateFailed) =>
+        {
+            (Decision::Go, Verification::Failed)
+        }
         Some(Verdict::Incomplete) => (Decision::Incomplete, Verification::NotVerified),
         Some(Verdict::GatePass) => (Decision::None, Verification::Passed),
         Some(Verdict::GateFail) => (Decision::None, Verification::Failed),
@@ -228,3 +234,7 @@ fn envelope_word(status: &AgenticTaskStatus) -> Option<String> {
         .find(|word| !word.is_empty() && *word != "MODEL-DECIDED")
         .map(ToOwned::to_owned)
 }
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

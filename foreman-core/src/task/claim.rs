@@ -66,3 +66,7 @@ pub(crate) fn holds(task: &Object<AgenticTask>, fence: &Fence) -> Result<(), Los
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "claim_tests.rs"]
+mod tests;

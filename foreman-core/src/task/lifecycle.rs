@@ -115,4 +115,56 @@ mod tests {
             assert!(!is_legal(actor, from, to), "{actor:?} {from:?} -> {to:?}");
         }
     }
+
+    fn reason(json: serde_json::Value) -> &'static str {
+        finished_reason(&serde_json::from_value(json).expect("a status"))
+    }
+
+    #[test]
+    fn finished_says_what_the_end_was() {
+        use serde_json::json;
+        let with = |verdict: &str, infrastructure: &str, reason: &str| {
+            json!({"phase": "Succeeded", "verdict": verdict, "outcome": {
+                "infrastructure": infrastructure, "reason": reason}})
+        };
+        let cases = [
+            (json!({"phase": "Succeeded", "verdict": "GO"}), "Succeeded"),
+            (json!({"phase": "Succeeded", "verdict": "GATE-PASS"}), "Succeeded"),
+            (json!({"phase": "Succeeded", "verdict": "Skipped"}), "Succeeded"),
+            (with("NO-GO", "Ok", "AlreadyResolved"), "Succeeded"),
+            (with("NO-GO", "Ok", "Declined"), "NotOnTarget"),
+            (json!({"phase": "Succeeded", "verdict": "GATE-FAIL"}), "NotOnTarget"),
+            (with("INCOMPLETE", "Ok", "TurnLimit"), "NotOnTarget"),
+            (with("INCOMPLETE", "Cancelled", ""), "Cancelled"),
+            (with("INCOMPLETE", "TimedOut", ""), "Infrastructure"),
+            (with("GO", "PushRefused", ""), "Infrastructure"),
+            (with("GO", "SomethingNew", ""), "Infrastructure"),
+            (json!({"phase": "Failed"}), "Infrastructure"),
+        ];
+        for (json, wanted) in cases {
+            assert_eq!(reason(json.clone()), wanted, "{json}");
+        }
+    }
+
+    #[test]
+    fn the_operators_and_the_agents_moves_in_full() {
+        use TaskPhase::{Failed, Pending, Running, Scheduled, Succeeded, Verifying};
+        let moves = |actor, from| {
+            let all = TaskPhase::ALL.iter().copied();
+            all.filter(|to| is_legal(actor, from, *to)).collect::<Vec<_>>()
+        };
+        let operator = |from| moves(Actor::Operator, from);
+        assert_eq!(operator(None), [Pending, Scheduled, Succeeded, Failed]);
+        assert_eq!(operator(Some(Pending)), [Scheduled, Succeeded, Failed]);
+        for from in [Scheduled, Running, Verifying] {
+            assert_eq!(operator(Some(from)), [Pending, Failed], "{from}");
+        }
+        let agent = |from| moves(Actor::Agent, from);
+        assert_eq!(agent(None), []);
+        assert_eq!(agent(Some(Pending)), []);
+        assert_eq!(agent(Some(Scheduled)), [Pending, Running]);
+        for from in [Running, Verifying] {
+            assert_eq!(agent(Some(from)), [Pending, Running, Succeeded, Failed], "{from}");
+        }
+    }
 }

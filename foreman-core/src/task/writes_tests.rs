@@ -1,1 +1,180 @@
+use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::*;
+use crate::memory::MemoryStore;
+use crate::model::agentic_task::{AgenticTaskPayload, AgenticTaskSpec, TaskKind};
+use crate::model::condition::find_condition;
+use crate::model::outcome::{Decision, Infrastructure, Verification};
+use crate::model::shared::FreeObject;
+use crate::model::{Key, NewObject};
+use crate::ports::Clock;
+use crate::ports::store::{Expect, Store};
+use crate::testkit::sim::SimClock;
+
+struct Desk {
+    store: std::sync::Arc<MemoryStore>,
+    clock: std::sync::Arc<SimClock>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let clock = SimClock::new();
+        Self { store: MemoryStore::new(clock.clone()), clock }
+    }
+
+    async fn task(&self) -> Object<AgenticTask> {
+        let spec = AgenticTaskSpec::new(TaskKind::Freeform, AgenticTaskPayload::default());
+        let new = NewObject::new(Key::namespaced("default", "t"), spec);
+        Store::create(&*self.store, new).await.expect("created")
+    }
+
+    async fn write(&self, task: &Object<AgenticTask>, change: TaskChange) -> Object<AgenticTask> {
+        let expect = Expect::At(task.revision().clone());
+        let change = change.expect("a legal move");
+        Store::patch(&*self.store, &task.key(), change, expect).await.expect("written")
+    }
+
+    async fn claimed(&self) -> Object<AgenticTask> {
+        let task = self.task().await;
+        let task = self.write(&task, place(&task, &node(), "fits", self.clock.wall())).await;
+        self.write(&task, claim(&task, 1, &Session::new("s"), &node(), self.clock.wall())).await
+    }
+}
+
+fn node() -> NodeName {
+    NodeName::parse("n").expect("valid")
+}
+
+fn usage(tokens: i64) -> Usage {
+    Usage { turns: Some(1), prompt_tokens: Some(tokens), ..Usage::default() }
+}
+
+fn finished(message: &str) -> Finish {
+    Finish {
+        succeeded: true,
+        verdict: Verdict::Go,
+        failure_reason: None,
+        outcome: Outcome {
+            decision: Decision::Go,
+            verification: Verification::Passed,
+            infrastructure: Infrastructure::Ok,
+            reason: None,
+        },
+        result: FreeObject::default(),
+        branch: Some("b".into()),
+        commit_sha: Some("c0ffee".into()),
+        usage: usage(5),
+        checkpoint: Some(Checkpoint { node: Some("n".into()), ..Checkpoint::default() }),
+        message: message.to_owned(),
+    }
+}
+
+fn ends(task: &Object<AgenticTask>) -> Vec<(Option<i64>, Option<String>)> {
+    let attempts = task.status.attempts.iter();
+    attempts.map(|a| (a.attempt, a.ended.as_ref().map(ToString::to_string))).collect()
+}
+
+#[tokio::test]
+async fn a_claim_is_told_apart_and_a_release_forgets_it_but_not_its_number() {
+    let desk = Desk::new();
+    let claimed = desk.claimed().await;
+    let now = desk.clock.wall();
+    let status = &claimed.status;
+    assert_eq!(
+        (status.known_phase(), status.attempt, status.session.as_deref(), status.claimed_at),
+        (Some(TaskPhase::Running), Some(1), Some("s"), Some(now))
+    );
+    let back = Release {
+        ended: AttemptEnd::Drained,
+        reason: "Drained",
+        message: "leaving".into(),
+        waiting: None,
+        usage: Some(usage(7)),
+        checkpoint: None,
+    };
+    desk.clock.advance(Duration::from_secs(9));
+    let later = desk.clock.wall();
+    let released = desk.write(&claimed, release(&claimed, &back, later)).await;
+    let status = &released.status;
+    assert_eq!(
+        (status.known_phase(), status.attempt, status.usage.clone()),
+        (Some(TaskPhase::Pending), Some(1), Some(usage(7)))
+    );
+    assert_eq!((&status.assigned_node, &status.session), (&None, &None));
+    assert_eq!((status.claimed_at, status.started_at), (None, None));
+    let record = status.attempts.last().expect("kept");
+    assert_eq!((record.started_at, record.ended_at), (Some(now), Some(later)));
+    assert_eq!(ends(&released), [(Some(1), Some("Drained".into()))]);
+}
+
+#[tokio::test]
+async fn only_the_last_ten_attempts_are_kept_and_usage_is_summed() {
+    let desk = Desk::new();
+    let mut task = desk.claimed().await;
+    for attempt in 2..14 {
+        let change = claim(&task, attempt, &Session::new("s"), &node(), desk.clock.wall());
+        task = desk.write(&task, change).await;
+    }
+    let wanted: Vec<_> =
+        (4..14).map(|n| (Some(n), (n < 13).then(|| "Adopted".to_owned()))).collect();
+    assert_eq!(ends(&task), wanted);
+    task.status.usage = Some(Usage { estimated: Some(true), ..usage(10) });
+    let change = finish(&task, &finished("done"), false, desk.clock.wall()).expect("legal");
+    let patch = change.to_merge_patch(None);
+    let usage = json!({"turns": 2, "promptTokens": 15, "estimated": true});
+    let shown: serde_json::Map<String, Value> = patch["status"]["usage"]
+        .as_object()
+        .expect("an object")
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    assert_eq!(Value::Object(shown), usage);
+    assert_eq!(add_usage(None, &Usage::default()), Usage::default());
+    let most = Usage { turns: Some(i64::MAX), ..Usage::default() };
+    assert_eq!(add_usage(Some(&most), &most).turns, Some(i64::MAX), "no overflow");
+}
+
+#[tokio::test]
+async fn a_task_ends_whatever_its_message_and_result_are() {
+    let desk = Desk::new();
+    let task = desk.claimed().await;
+    let mut end = finished(&"é".repeat(40_000));
+    end.result.0.insert("blob".into(), json!("x".repeat(RESULT_BYTES_MAX)));
+    let ended = desk.write(&task, finish(&task, &end, false, desk.clock.wall())).await;
+    assert_eq!(ended.status.known_phase(), Some(TaskPhase::Succeeded));
+    assert_eq!(ended.status.result, None, "too large to keep");
+    assert_eq!((&ended.status.session, ended.status.claimed_at), (&None, None));
+    let message = &find_condition(&ended.status.conditions, "Finished").expect("said").message;
+    assert_eq!(message.chars().count(), MESSAGE_CHARS_MAX);
+    assert!(message.ends_with('…'));
+}
+
+#[tokio::test]
+async fn what_a_server_refused_is_left_out_of_the_second_try() {
+    let desk = Desk::new();
+    let task = desk.claimed().await;
+    let mut end = finished("done");
+    end.result.0.insert("a".into(), json!(1));
+    let names = |cut| {
+        let change = finish(&task, &end, cut, desk.clock.wall()).expect("legal");
+        let patch = change.to_merge_patch(None);
+        ["result", "checkpoint", "branch", "verdict"]
+            .map(|name| patch["status"].get(name).is_some())
+    };
+    assert_eq!(names(false), [true, true, true, true]);
+    assert_eq!(names(true), [false, false, true, true]);
+}
+
+#[tokio::test]
+async fn a_finished_task_is_never_written_again() {
+    let desk = Desk::new();
+    let task = desk.claimed().await;
+    let now = desk.clock.wall();
+    let ended = desk.write(&task, finish(&task, &finished("done"), false, now)).await;
+    assert!(finish(&ended, &finished("again"), false, now).is_err());
+    assert!(claim(&ended, 2, &Session::new("s"), &node(), now).is_err());
+    assert!(place(&ended, &node(), "", now).is_err());
+}

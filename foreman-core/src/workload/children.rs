@@ -104,3 +104,7 @@ pub(crate) fn render(
     }
     Some(new)
 }
+
+#[cfg(test)]
+#[path = "children_tests.rs"]
+mod tests;

@@ -1,5 +1,8 @@
 //! Roll-up: from what the steps came to, to what the workload came to.
 
+use std::collections::BTreeSet;
+
+use super::expand::DesiredStep;
 use crate::model::agentic_task::{AgenticTask, TaskPhase};
 use crate::model::object::Object;
 use crate::model::open::Open;
@@ -73,7 +76,7 @@ pub(crate) struct RollUp {
 }
 
 /// Rolls the steps up. Terminal only when every step that should have run is settled.
-pub(crate) fn roll_up(steps: &[StepRecord]) -> RollUp {
+pub(crate) fn roll_up(steps: &[StepRecord], desired: &[DesiredStep]) -> RollUp {
     let count = |wanted: Bucket| {
         i32::try_from(steps.iter().filter(|step| bucket(step) == wanted).count())
             .unwrap_or(i32::MAX)
@@ -100,7 +103,7 @@ pub(crate) fn roll_up(steps: &[StepRecord]) -> RollUp {
         incomplete,
         completed,
         finished: completed.map(|(good, _)| finished(steps, good)),
-        unverified: unverified(steps),
+        unverified: unverified(steps, desired),
     }
 }
 
@@ -123,17 +126,49 @@ fn finished(steps: &[StepRecord], good: bool) -> &'static str {
     }
 }
 
-/// Work that ended GO without a gate that passed, unless a later step verified it.
-fn unverified(steps: &[StepRecord]) -> Vec<String> {
-    let passed =
-        |step: &StepRecord| step.verification.as_ref().is_some_and(|v| v.is(Verification::Passed));
-    let verified_later = steps
-        .iter()
-        .any(|step| passed(step) && step.verdict.as_ref().is_some_and(|v| v.is(Verdict::GatePass)));
+/// Work that ended on target without a gate that passed, unless a step that verifies it (one after
+/// it) did pass. A word that this version does not know is no verification.
+fn unverified(steps: &[StepRecord], desired: &[DesiredStep]) -> Vec<String> {
+    let covered = verified_by_later_steps(steps, desired);
+    let passed = |step: &StepRecord| {
+        step.verification.as_ref().is_some_and(|verification| {
+            verification.is(Verification::Passed) || verification.is(Verification::NotApplicable)
+        })
+    };
     steps
         .iter()
-        .filter(|step| bucket(step) == Bucket::Succeeded && !verified_later)
-        .filter(|step| step.verification.as_ref().is_some_and(|v| v.is(Verification::NotVerified)))
+        .filter(|step| bucket(step) == Bucket::Succeeded && !passed(step))
+        .filter(|step| !covered.contains(step.name.as_str()))
         .map(|step| step.name.clone())
         .collect()
 }
+
+/// The steps before those whose gate passed.
+fn verified_by_later_steps<'a>(
+    steps: &[StepRecord],
+    desired: &'a [DesiredStep],
+) -> BTreeSet<&'a str> {
+    let gate_passed = |name: &str| {
+        steps.iter().any(|step| {
+            step.name == name
+                && bucket(step) == Bucket::Succeeded
+                && step.verdict.as_ref().is_some_and(|verdict| verdict.is(Verdict::GatePass))
+                && step.verification.as_ref().is_some_and(|v| v.is(Verification::Passed))
+        })
+    };
+    let gates = desired.iter().filter(|step| gate_passed(&step.name));
+    let mut open: Vec<&str> =
+        gates.flat_map(|step| step.depends_on.iter().map(String::as_str)).collect();
+    let mut covered = BTreeSet::new();
+    while let Some(name) = open.pop() {
+        if covered.insert(name) {
+            let before = desired.iter().filter(|step| step.name == name);
+            open.extend(before.flat_map(|step| step.depends_on.iter().map(String::as_str)));
+        }
+    }
+    covered
+}
+
+#[cfg(test)]
+#[path = "rollup_tests.rs"]
+mod tests;
