@@ -81,9 +81,9 @@ pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn next_u64(&self) -> u64 {
-        // Bytes 6 and 8 of a version 4 UUID hold its version and variant; the others are random.
-        let [a, b, c, d, e, f, _, _, _, g, h, ..] = uuid::Uuid::new_v4().into_bytes();
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        // The few bits of each half that a version 4 UUID fixes are random in the other.
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        high ^ low
     }
 }
 
