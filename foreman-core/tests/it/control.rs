@@ -1,161 +1,18 @@
 //! The control loops on the in-memory store, end to end.
 
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use foreman_core::control::{AgentEnd, Foreman, Reconciler, Shutdown};
-use foreman_core::fleet::Identity;
-use foreman_core::memory::MemoryStore;
-use foreman_core::model::agent::AgentRole;
+use foreman_core::control::{AgentEnd, Shutdown};
 use foreman_core::model::agentic_task::WaitingReason;
 use foreman_core::model::condition::is_true;
 use foreman_core::model::fleet_node::{Accelerator, Capability};
-use foreman_core::model::shared::{LocalObjectReference, RequiredAccelerator, RequiredCapability};
-use foreman_core::model::workload::PipelineStep;
-use foreman_core::model::{
-    Agent, AgentSpec, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, Key, NewObject, NodeName,
-    Object, TaskKind, TaskPhase, Verdict, Workload, WorkloadPhase, WorkloadSpec,
-};
-use foreman_core::ports::recorder::LogRecorder;
+use foreman_core::model::shared::{RequiredAccelerator, RequiredCapability};
+use foreman_core::model::{AgenticTask, Key, TaskPhase, Verdict, WorkloadPhase, WorkloadSpec};
 use foreman_core::ports::store::Part;
-use foreman_core::ports::{
-    CapabilityProbe, Change, Expect, ProbeError, RunEnd, Stop, Store, Stores,
-};
+use foreman_core::ports::{Change, Expect, RunEnd, Stop, Store};
 use foreman_core::testkit::scripted::{ScriptedExecutor, on_target};
-use foreman_core::testkit::sim::{SimClock, SimEntropy};
-use tokio::sync::watch;
 
-struct Fixed(Capability);
-
-#[async_trait]
-impl CapabilityProbe for Fixed {
-    async fn probe(&self) -> Result<Capability, ProbeError> {
-        Ok(self.0.clone())
-    }
-}
-
-struct Lab {
-    store: Arc<MemoryStore>,
-    stores: Stores,
-    clock: Arc<SimClock>,
-    shutdown: watch::Sender<Shutdown>,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let clock = SimClock::new();
-        let store = MemoryStore::new(clock.clone());
-        let stores = Stores::of(&store);
-        Self { store, stores, clock, shutdown: watch::channel(Shutdown::No).0 }
-    }
-
-    fn reconciler(&self) -> Reconciler {
-        Reconciler::new(self.stores.clone(), self.clock.clone(), Arc::new(LogRecorder))
-    }
-
-    fn foreman(
-        &self,
-        nodes: &[(&str, Capability, &[&str])],
-        executor: &Arc<ScriptedExecutor>,
-    ) -> Foreman {
-        let mut builder =
-            Foreman::builder(self.stores.clone(), self.clock.clone(), SimEntropy::new(7));
-        for (name, capability, roles) in nodes {
-            let identity = Identity {
-                name: NodeName::parse(name).expect("valid"),
-                address: None,
-                roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-                slots: None,
-                version: "0".into(),
-                os: "linux".into(),
-                arch: "amd64".into(),
-            };
-            builder = builder.node(identity, Arc::new(Fixed(capability.clone())), executor.clone());
-        }
-        builder.build().expect("complete")
-    }
-
-    async fn agent(&self, name: &str, required: RequiredCapability) {
-        let mut spec = AgentSpec::new(AgentRole::Coder, vec!["bash".into()]);
-        spec.required_capability = Some(required);
-        let new = NewObject::<Agent>::new(Key::namespaced("default", name), spec);
-        self.stores.agents.create(new).await.expect("created");
-    }
-
-    async fn task(&self, name: &str, spec: AgenticTaskSpec) -> Object<AgenticTask> {
-        let new = NewObject::new(Key::namespaced("default", name), spec);
-        self.stores.tasks.create(new).await.expect("created")
-    }
-
-    async fn task_now(&self, name: &str) -> Object<AgenticTask> {
-        let key = Key::namespaced("default", name);
-        self.stores.tasks.get(&key).await.expect("read").expect("present")
-    }
-
-    async fn workload_now(&self, name: &str) -> Object<Workload> {
-        let key = Key::namespaced("default", name);
-        self.stores.workloads.get(&key).await.expect("read").expect("present")
-    }
-
-    /// Runs `foreman` beside `story`; the story's end drains it.
-    async fn run(&self, foreman: &Foreman, story: impl Future<Output = ()>) -> AgentEnd {
-        let story = async {
-            story.await;
-            self.shutdown.send_replace(Shutdown::Drain);
-        };
-        let all = async { tokio::join!(foreman.run(self.shutdown.subscribe()), story).0 };
-        let end = tokio::time::timeout(Duration::from_secs(20), all).await;
-        end.expect("ended in time").expect("started")
-    }
-
-    /// Waits until `done` holds, woken by every change of the store.
-    async fn until<F: Future<Output = bool>>(&self, done: impl Fn() -> F) {
-        let waiting = async {
-            while !done().await {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("came about in time");
-    }
-}
-
-fn step(name: &str, kind: TaskKind, after: &[&str]) -> PipelineStep {
-    PipelineStep {
-        name: name.into(),
-        kind: kind.into(),
-        agent_ref: LocalObjectReference::to("coder"),
-        payload: AgenticTaskPayload { repo: Some("/r".into()), ..AgenticTaskPayload::default() },
-        depends_on: after.iter().map(|name| (*name).to_owned()).collect(),
-        timeout_seconds: None,
-        priority: None,
-        gate_profile: None,
-    }
-}
-
-fn pipeline() -> WorkloadSpec {
-    WorkloadSpec {
-        intent: "make it so".into(),
-        pipeline: vec![
-            step("code", TaskKind::IssueFix, &[]),
-            step("verify", TaskKind::Verify, &["code"]),
-            step("review", TaskKind::Review, &["verify"]),
-        ],
-        ..WorkloadSpec::default()
-    }
-}
-
-fn freeform(agent: Option<&str>) -> AgenticTaskSpec {
-    let mut spec = AgenticTaskSpec::new(TaskKind::Freeform, AgenticTaskPayload::default());
-    spec.agent_ref = agent.map(LocalObjectReference::to);
-    spec
-}
-
-async fn add_workload(lab: &Lab, name: &str, spec: WorkloadSpec) {
-    let new = NewObject::<Workload>::new(Key::namespaced("default", name), spec);
-    lab.stores.workloads.create(new).await.expect("created");
-}
+use crate::lab::{Lab, add_workload, freeform, pipeline};
 
 #[tokio::test]
 async fn a_pipeline_runs_in_order_and_the_workload_completes() {
