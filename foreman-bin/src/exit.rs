@@ -84,11 +84,7 @@ impl Exit {
         if let Some(failure) = error.downcast_ref::<Failure>() {
             return failure.exit;
         }
-        if error.is::<crate::manifest_file::Problems>() {
-            Self::Usage
-        } else {
-            Self::Error
-        }
+        if error.is::<crate::manifest_file::Problems>() { Self::Usage } else { Self::Error }
     }
 }
 
@@ -111,12 +107,7 @@ pub struct Failure {
 impl Failure {
     /// What failed, lower case, without a full stop.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: message.into(),
-            next: Vec::new(),
-            source: None,
-        }
+        Self { exit, message: message.into(), next: Vec::new(), source: None }
     }
 
     /// Adds a command or a hint that gets the person on; shown as a line `next: …`.
@@ -152,9 +143,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source
-            .as_ref()
-            .map(|source| &**source as &(dyn std::error::Error + 'static))
+        self.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
     }
 }
 

@@ -52,18 +52,12 @@ impl Target {
     /// The name cannot be one.
     pub fn of(kind: AnyKind, name: &str) -> Result<Self, Failure> {
         if name == LATEST {
-            return Ok(Self {
-                kind,
-                which: Which::Latest,
-            });
+            return Ok(Self { kind, which: Which::Latest });
         }
         check_object_name(name).map_err(|error| {
             Failure::new(Exit::Usage, format!("{name:?} is no name of an object")).because(error)
         })?;
-        Ok(Self {
-            kind,
-            which: Which::Named(name.to_owned()),
-        })
+        Ok(Self { kind, which: Which::Named(name.to_owned()) })
     }
 
     /// Reads `KIND/name`. A bare word is a name of `bare`, where a verb has a kind in mind.
@@ -90,11 +84,9 @@ impl Target {
         match AnyKind::parse(first) {
             Some(kind) if !first.contains('/') && names.is_empty() => {
                 let word = kind.names().alias;
-                Err(
-                    Failure::new(Exit::Usage, format!("which {word}? no name was given"))
-                        .next(format!("foreman get {word}s, then name one as {word}/NAME"))
-                        .next(format!("or take the newest: {word}/{LATEST}")),
-                )
+                Err(Failure::new(Exit::Usage, format!("which {word}? no name was given"))
+                    .next(format!("foreman get {word}s, then name one as {word}/NAME"))
+                    .next(format!("or take the newest: {word}/{LATEST}")))
             }
             Some(kind) if !first.contains('/') => {
                 names.iter().map(|name| Self::of(kind, name)).collect()
@@ -112,12 +104,8 @@ pub fn kind_of(word: &str) -> Result<AnyKind, Failure> {
     AnyKind::parse(word).ok_or_else(|| {
         let words: Vec<_> = AnyKind::ALL.iter().map(|kind| kind.names()).collect();
         let aliases: Vec<_> = words.iter().map(|names| names.alias).collect();
-        let known = words
-            .iter()
-            .flat_map(|names| [names.alias, names.plural, names.singular]);
-        let near = near(&known.collect::<Vec<_>>(), word)
-            .first()
-            .map(|near| (*near).to_owned());
+        let known = words.iter().flat_map(|names| [names.alias, names.plural, names.singular]);
+        let near = near(&known.collect::<Vec<_>>(), word).first().map(|near| (*near).to_owned());
         let failure = Failure::new(Exit::Usage, format!("there is no kind {word:?}"))
             .next(format!("use one of: {}", aliases.join(", ")));
         match near {
@@ -131,7 +119,8 @@ pub fn kind_of(word: &str) -> Result<AnyKind, Failure> {
 /// contained in it, and those of few edits.
 pub fn near<'a>(names: &[&'a str], wanted: &str) -> Vec<&'a str> {
     let wanted = wanted.to_ascii_lowercase();
-    let far = (wanted.chars().count() / 3).max(1);
+    let length = wanted.chars().count();
+    let far = (length / 3).max(if length < 4 { 1 } else { 2 });
     let mut ranked: Vec<(usize, &str)> = names
         .iter()
         .filter_map(|name| {
@@ -143,11 +132,7 @@ pub fn near<'a>(names: &[&'a str], wanted: &str) -> Vec<&'a str> {
         .collect();
     ranked.sort_unstable();
     ranked.dedup();
-    ranked
-        .into_iter()
-        .take(NEAR_MAX)
-        .map(|(_, name)| name)
-        .collect()
+    ranked.into_iter().take(NEAR_MAX).map(|(_, name)| name).collect()
 }
 
 /// The edits (insert, delete, replace) that make one text of the other.
@@ -158,9 +143,7 @@ fn edits(one: &str, other: &str) -> usize {
         let mut left = index + 1;
         let mut next = vec![left];
         for ((b, diagonal), above) in other.iter().zip(&row).zip(row.iter().skip(1)) {
-            left = (diagonal + usize::from(a != *b))
-                .min(above + 1)
-                .min(left + 1);
+            left = (diagonal + usize::from(a != *b)).min(above + 1).min(left + 1);
             next.push(left);
         }
         row = next;
@@ -192,24 +175,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_usage_and_says_what_can() {
-        for given in [
-            &["a"][..],
-            &["nothing/a"],
-            &["task/Not Valid"],
-            &["tasks"],
-            &["task/"],
-        ] {
+        for given in [&["a"][..], &["nothing/a"], &["task/Not Valid"], &["tasks"], &["task/"]] {
             let failure = Target::parse_all(&words(given), None).expect_err("no target");
             assert_eq!(failure.exit(), Exit::Usage, "{given:?}");
         }
         let failure = kind_of("taks").expect_err("no kind");
-        assert!(
-            failure
-                .hints()
-                .iter()
-                .any(|hint| hint == "did you mean task?"),
-            "{failure:?}"
-        );
+        assert!(failure.hints().iter().any(|hint| hint == "did you mean task?"), "{failure:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit::Failure;
+use crate::manifest_file::Problems;
 use crate::untrusted::Untrusted;
 
 /// How a line of the log looks.
@@ -41,12 +42,9 @@ pub fn start(level: &str, format: LogFormat, rust_log: Option<&str>) -> anyhow::
         None => (level, "--log-level"),
     };
     let filter = EnvFilter::try_new(directives).map_err(|cause| {
-        Failure::new(
-            crate::exit::Exit::Usage,
-            format!("{source} {directives:?} is no log level"),
-        )
-        .next("use error, warn, info, debug, trace, or directives such as foreman_core=debug")
-        .because(cause)
+        Failure::new(crate::exit::Exit::Usage, format!("{source} {directives:?} is no log level"))
+            .next("use error, warn, info, debug, trace, or directives such as foreman_core=debug")
+            .because(cause)
     })?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer()
@@ -86,23 +84,27 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// An error as a command shows it: `error: …`, the causes below, and what to do next.
+/// An error as a command shows it: `error: …`, the causes below, and what to do next. Problems of
+/// manifests are an `error:` each.
 pub fn describe(error: &anyhow::Error) -> String {
+    if let Some(problems) = error.downcast_ref::<Problems>() {
+        let count = problems.0.len();
+        let word = if count == 1 { "problem" } else { "problems" };
+        let mut lines: Vec<String> = problems
+            .0
+            .iter()
+            .map(|one| format!("error: {}", Untrusted::line(&one.to_string())))
+            .collect();
+        lines.push(format!("{count} {word}; nothing was changed\n"));
+        return lines.join("\n");
+    }
     let mut causes = error.chain().map(ToString::to_string);
-    let mut text = format!(
-        "error: {}\n",
-        Untrusted::block(&causes.next().unwrap_or_default())
-    );
-    for cause in causes {
-        text.push_str(&format!("  because: {}\n", Untrusted::block(&cause)));
-    }
-    for hint in error
-        .downcast_ref::<Failure>()
-        .map_or(&[][..], Failure::hints)
-    {
-        text.push_str(&format!("next: {}\n", Untrusted::block(hint)));
-    }
-    text
+    let mut lines =
+        vec![format!("error: {}", Untrusted::block(&causes.next().unwrap_or_default()))];
+    lines.extend(causes.map(|cause| format!("  because: {}", Untrusted::block(&cause))));
+    let hints = error.downcast_ref::<Failure>().map_or(&[][..], Failure::hints);
+    lines.extend(hints.iter().map(|hint| format!("next: {}", Untrusted::block(hint))));
+    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]
@@ -113,9 +115,8 @@ mod tests {
     #[test]
     fn an_error_shows_its_causes_and_the_next_step_and_obeys_nobody() {
         let cause = anyhow::anyhow!("disk \u{1b}[2Jfull").context("writing the store");
-        let failure = Failure::new(Exit::Error, "cannot apply")
-            .next("free some space")
-            .because(cause);
+        let failure =
+            Failure::new(Exit::Error, "cannot apply").next("free some space").because(cause);
         assert_eq!(
             describe(&anyhow::Error::new(failure)),
             "error: cannot apply\n  because: writing the store\n  because: disk full\nnext: free some space\n"

@@ -95,23 +95,26 @@ impl fmt::Display for Untrusted<'_> {
 /// What one character does: the next state, and the character if it is shown.
 fn step(state: State, c: char) -> (State, Option<char>) {
     match (state, c) {
-        // A line break is shown wherever it stands, and ends what was never closed. CAN and SUB end
-        // a sequence, too.
+        // A line break is shown wherever it stands, and ends what was never closed.
         (_, '\n' | '\u{85}' | '\u{2028}' | '\u{2029}') => (State::Text, Some('\n')),
-        (_, '\u{18}' | '\u{1a}') => (State::Text, None),
-        (State::String, '\u{7}' | '\u{9c}') => (State::Text, None),
+        // CAN and SUB end a sequence; BEL and ST end a string; a final byte ends the others.
+        (_, '\u{18}' | '\u{1a}')
+        | (State::String, '\u{7}' | '\u{9c}')
+        | (State::StringEscape, '\\')
+        | (State::Escape, '0'..='O' | 'Q'..='W' | 'Y' | 'Z' | '`'..='~' | '\\')
+        | (State::Csi, '@'..='~') => (State::Text, None),
         (State::String, '\u{1b}') => (State::StringEscape, None),
-        (State::StringEscape, '\\') => (State::Text, None),
         (State::StringEscape, c) => step(State::Escape, c),
-        (State::String, _) => (State::String, None),
-        (_, '\u{1b}') => (State::Escape, None),
-        (_, '\u{9b}') | (State::Escape, '[') => (State::Csi, None),
-        (_, '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}')
-        | (State::Escape, ']' | 'P' | 'X' | '^' | '_') => (State::String, None),
-        (State::Escape, ' '..='/') => (State::Escape, None),
-        (State::Escape, '0'..='~') => (State::Text, None),
-        (State::Csi, ' '..='?') => (State::Csi, None),
-        (State::Csi, '@'..='~') => (State::Text, None),
+        (_, '\u{1b}') | (State::Escape, ' '..='/') => (State::Escape, None),
+        (State::Text | State::Escape | State::Csi, '\u{9b}')
+        | (State::Escape, '[')
+        | (State::Csi, ' '..='?') => (State::Csi, None),
+        (
+            State::Text | State::Escape | State::Csi,
+            '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}',
+        )
+        | (State::Escape, ']' | 'P' | 'X' | '^' | '_')
+        | (State::String, _) => (State::String, None),
         (State::Csi | State::Escape, c) if c.is_control() => (state, None),
         (State::Text | State::Csi | State::Escape, c) => {
             (State::Text, (c == '\t' || !is_hidden(c)).then_some(c))

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use foreman_core::model::manifest::{AnyKind, Manifest};
 use foreman_core::model::{Key, NewObject, Object};
+use foreman_core::policy::{Severity, validate};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Expect, StoreError};
 use serde_json::Value;
 
-use super::warnings;
+use super::words;
 use super::world::{Held, World, read_failed, with_kind, write_failed};
 use crate::exit::Exit;
 use crate::manifest_file::{self, Located};
@@ -63,18 +64,24 @@ pub async fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exit
     let mut manifests =
         manifest_file::read(&args.filename, &mut std::io::stdin().lock(), &settings.namespace)?;
     // What others refer to comes first.
-    manifests.sort_by_key(|located| located.value.kind);
-    let twice = repeated(&manifests);
-    if !twice.is_empty() {
-        return Err(manifest_file::Problems(twice).into());
-    }
-    let world = if args.dry_run { World::open(settings)? } else { Some(World::create(settings)?) };
+    manifests.sort_by_key(|located| order(located.value.kind));
+    let mut problems = repeated(&manifests);
     for located in &manifests {
-        for remark in warnings::of(&located.value) {
-            let name = name_of(&located.value);
-            output::note(format!("warning: {name}: {}: {}", remark.field, remark.text));
+        for remark in validate(located.value.kind, &located.value.object) {
+            let (field, rule, place) = (remark.field, remark.rule, located.place.clone());
+            let problem = manifest_file::Problem { place, field, rule };
+            match remark.severity {
+                Severity::Error => problems.push(problem),
+                Severity::Warning => {
+                    output::note(format!("warning: {}", words::clean(&problem.to_string())));
+                }
+            }
         }
     }
+    if !problems.is_empty() {
+        return Err(manifest_file::Problems(problems).into());
+    }
+    let world = if args.dry_run { World::open(settings)? } else { Some(World::create(settings)?) };
     for Located { value: manifest, place } in &manifests {
         let name = name_of(manifest);
         let done = with_kind!(manifest.kind, K => apply_one::<K>(world.as_ref(), manifest, args.dry_run).await)
@@ -83,6 +90,11 @@ pub async fn apply(args: &ApplyArgs, settings: &Settings) -> anyhow::Result<Exit
         output::line(format!("{name} {}{dry}", done.word()))?;
     }
     Ok(Exit::OnTarget)
+}
+
+/// A kind's place in the order in which objects are best applied.
+pub(super) fn order(kind: AnyKind) -> usize {
+    AnyKind::ALL.iter().position(|one| *one == kind).unwrap_or(usize::MAX)
 }
 
 fn key_of(manifest: &Manifest) -> Key {

@@ -2,7 +2,7 @@
 
 use foreman_core::fleet::liveness::Seen;
 use foreman_core::model::manifest::AnyKind;
-use foreman_core::model::{AgenticTask, Workload, WorkloadPhase};
+use foreman_core::model::{AgenticTask, Open, TaskPhase, Workload, WorkloadPhase};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock as _, Expect};
 
@@ -46,18 +46,18 @@ pub async fn cancel(args: &CancelArgs, settings: &Settings) -> anyhow::Result<Ex
     let found = world.find_all(&targets).await?;
     let mut asked = false;
     for one in &found {
-        let word = if one.kind == AnyKind::Workload {
+        let answer = if one.kind == AnyKind::Workload {
             let workload = one.typed::<Workload>()?;
-            let phase = workload.status.phase.as_ref().and_then(|phase| phase.known());
+            let phase = workload.status.phase.as_ref().and_then(Open::known);
             let ended = phase.is_some_and(WorkloadPhase::is_terminal);
             ask::<Workload>(&world, one, ended, workload.spec.cancel).await?
         } else {
             let task = one.typed::<AgenticTask>()?;
-            let ended = task.status.known_phase().is_some_and(|phase| phase.is_terminal());
+            let ended = task.status.known_phase().is_some_and(TaskPhase::is_terminal);
             ask::<AgenticTask>(&world, one, ended, task.spec.cancel).await?
         };
-        asked |= word == "cancel requested";
-        output::line(format!("{} {word}", one.name()))?;
+        asked |= answer == "cancel requested";
+        output::line(format!("{} {answer}", one.name()))?;
     }
     if asked && !somebody_acts(&world).await? {
         output::note("no agent runs now; it is carried out as soon as one does: foreman up");

@@ -34,10 +34,7 @@ pub struct CompletionArgs {
 pub fn completion(args: &CompletionArgs) -> anyhow::Result<Exit> {
     let shells = Shells::builtins();
     let shell = shells.completer(&args.shell).ok_or_else(|| {
-        Failure::new(
-            Exit::Usage,
-            format!("there is no completion for {:?}", args.shell),
-        )
+        Failure::new(Exit::Usage, format!("there is no completion for {:?}", args.shell))
     })?;
     let mut script = Vec::new();
     shell.write_registration(ASKED_BY, "foreman", "foreman", "foreman", &mut script)?;
@@ -47,9 +44,7 @@ pub fn completion(args: &CompletionArgs) -> anyhow::Result<Exit> {
 
 /// Answers the shell if it is a shell that asks. Then the process ends here.
 pub fn answer_shell() {
-    CompleteEnv::with_factory(Cli::command)
-        .var(ASKED_BY)
-        .complete();
+    CompleteEnv::with_factory(Cli::command).var(ASKED_BY).complete();
 }
 
 /// Names of objects, for the shell.
@@ -57,8 +52,5 @@ pub fn names(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
     let mut candidates = super::world::names_for_completion();
     candidates.retain(|name| name.starts_with(&*typed));
-    candidates
-        .into_iter()
-        .map(CompletionCandidate::new)
-        .collect()
+    candidates.into_iter().map(CompletionCandidate::new).collect()
 }

@@ -92,7 +92,7 @@ fn wanted(args: &DeleteArgs, settings: &Settings) -> anyhow::Result<Vec<(Target,
     let mut stdin = std::io::stdin().lock();
     let mut manifests = manifest_file::read(&args.filename, &mut stdin, &settings.namespace)?;
     // What refers to others goes first.
-    manifests.sort_by_key(|located| std::cmp::Reverse(located.value.kind));
+    manifests.sort_by_key(|located| std::cmp::Reverse(super::apply::order(located.value.kind)));
     let mut wanted = Vec::new();
     for located in manifests {
         let found = Found { kind: located.value.kind, json: located.value.object };

@@ -69,6 +69,8 @@ pub async fn describe(args: &DescribeArgs, settings: &Settings) -> anyhow::Resul
 struct Effects {
     /// Whether there was a journal at all.
     known: bool,
+    /// Whether there should be one somewhere.
+    ran: bool,
     base: Option<String>,
     pushes: usize,
     pull_requests: usize,
@@ -83,7 +85,8 @@ impl Effects {
         settings: &Settings,
         task: &foreman_core::model::Object<foreman_core::model::AgenticTask>,
     ) -> Self {
-        let mut effects = Self::default();
+        let ran = task.status.attempt.unwrap_or(0) > 0;
+        let mut effects = Self { ran, ..Self::default() };
         let wall = std::sync::Arc::new(SystemClock::unix_milliseconds);
         let journals = JournalStore::new(&settings.paths.state_dir, wall);
         let uid = task.meta.uid.as_str();
@@ -105,6 +108,7 @@ impl Effects {
 
     fn add(&mut self, other: Self) {
         self.known |= other.known;
+        self.ran |= other.ran;
         self.base = self.base.take().or(other.base);
         self.pushes += other.pushes;
         self.pull_requests += other.pull_requests;
@@ -113,6 +117,9 @@ impl Effects {
     }
 
     fn text(&self) -> String {
+        if !self.known && !self.ran {
+            return "none yet".to_owned();
+        }
         if !self.known {
             return "no journal on this machine".to_owned();
         }

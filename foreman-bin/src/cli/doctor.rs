@@ -4,6 +4,8 @@ mod place;
 mod repository;
 mod tools;
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use crate::exit::Exit;
@@ -114,9 +116,10 @@ fn text(report: &Report) -> String {
             State::Fail => paint(Paint::Bad, "fail"),
         };
         let reason = Untrusted::line(&check.reason);
-        text.push_str(&format!("{word}  {:width$}  {reason}\n", check.name));
+        let _infallible = writeln!(text, "{word}  {:width$}  {reason}", check.name);
         if let Some(fix) = &check.fix {
-            text.push_str(&format!("      {:width$}  fix: {}\n", "", Untrusted::line(fix)));
+            let fix = Untrusted::line(fix);
+            let _infallible = writeln!(text, "      {:width$}  fix: {fix}", "");
         }
     }
     let count = |state| report.checks.iter().filter(|check| check.state == state).count();

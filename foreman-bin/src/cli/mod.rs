@@ -17,7 +17,6 @@ pub mod run;
 pub mod up;
 pub mod validate;
 pub mod version;
-mod warnings;
 mod words;
 mod world;
 
@@ -62,6 +61,7 @@ pub struct Cli {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one value of it in a process")]
 pub enum Command {
     /// See it work: a small repository, a failing test, a scripted model, a verified branch
     #[command(
@@ -180,7 +180,20 @@ fn perform(cli: Cli) -> Exit {
         Command::Help(args) => {
             help_topics::help(&args, settings.ok().map(|settings| settings.paths).as_ref())
         }
-        command => settings.map_err(anyhow::Error::new).and_then(|settings| {
+        command @ (Command::Demo(_)
+        | Command::Run(_)
+        | Command::Up(_)
+        | Command::Apply(_)
+        | Command::Get(_)
+        | Command::Describe(_)
+        | Command::Explain(_)
+        | Command::Logs(_)
+        | Command::Cancel(_)
+        | Command::Delete(_)
+        | Command::Validate(_)
+        | Command::Probe(_)
+        | Command::Models(_)
+        | Command::Doctor(_)) => settings.map_err(anyhow::Error::new).and_then(|settings| {
             let rust_log = settings.variable("RUST_LOG");
             telemetry::start(&settings.log_level, settings.log_format, rust_log)?;
             foreman_probe::install_tls_provider();

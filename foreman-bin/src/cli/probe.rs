@@ -1,5 +1,6 @@
 //! `foreman probe`: what this machine can do, how we know, and why parts are missing.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use foreman_core::fleet::CompositeProbe;
@@ -138,11 +139,13 @@ fn text(findings: &Findings, settings: &Settings) -> String {
     if !settings.node.roles.is_empty() {
         row("roles", Some(settings.node.roles.join(", ")), how(settings, "roles"));
     }
+    let mut text = table.render(true);
     let missing = missing(findings);
-    let heading =
-        if missing.is_empty() { String::new() } else { paint(Paint::Strong, "\nMissing") + "\n" };
-    let missing: String = missing.iter().map(|line| format!("  {line}\n")).collect();
-    format!("{}{heading}{missing}", table.render(true))
+    if !missing.is_empty() {
+        let heading = paint(Paint::Strong, "Missing");
+        let _infallible = writeln!(text, "\n{heading}\n  {}", missing.join("\n  "));
+    }
+    text
 }
 
 fn how_named(settings: &Settings) -> String {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use foreman_core::policy::{Severity, validate as validate_beyond_schema};
 use serde::Serialize;
 
-use super::warnings;
 use crate::exit::Exit;
 use crate::manifest_file::{self, Problem};
 use crate::output::{self, FormatArgs, Paint, paint};
@@ -117,10 +117,14 @@ fn check(files: &[PathBuf], stdin: &mut dyn std::io::Read, namespace: &str) -> R
                     located.value.kind.names().alias,
                     name.unwrap_or_default()
                 ));
-                findings.extend(warnings::of(&located.value).into_iter().map(|remark| {
-                    let severity = if remark.fatal { "error" } else { "warning" };
+                let remarks = validate_beyond_schema(located.value.kind, object);
+                findings.extend(remarks.into_iter().map(|remark| {
+                    let severity = match remark.severity {
+                        Severity::Error => "error",
+                        Severity::Warning => "warning",
+                    };
                     let place = located.place.clone();
-                    Finding::of(severity, Problem { place, field: remark.field, rule: remark.text })
+                    Finding::of(severity, Problem { place, field: remark.field, rule: remark.rule })
                 }));
             }
         }

@@ -102,12 +102,11 @@ pub(super) fn ended(task: &Object<AgenticTask>) -> String {
 /// The message of the end, where there is one.
 pub(super) fn end_message(task: &Object<AgenticTask>) -> Option<String> {
     let conditions = &task.status.conditions;
-    let said = ["Finished", "Failed", "Completed", "Cancelled"]
+    ["Finished", "Failed", "Completed", "Cancelled"]
         .iter()
         .filter_map(|kind| find_condition(conditions, kind))
         .map(|condition| clean(&condition.message))
-        .find(|message| !message.is_empty());
-    said
+        .find(|message| !message.is_empty())
 }
 
 /// Whether a task has ended.

@@ -342,7 +342,13 @@ pub(super) fn write_failed(name: &str, error: StoreError) -> anyhow::Error {
         StoreError::Conflict => {
             (Exit::Error, "somebody else changed it at the same time: try again")
         }
-        _ => (Exit::Error, "foreman doctor"),
+        StoreError::Uncertain { .. } => (Exit::Error, "look whether it was done: foreman get"),
+        StoreError::NotFound
+        | StoreError::AlreadyExists { .. }
+        | StoreError::Unreadable { .. }
+        | StoreError::Denied { .. }
+        | StoreError::Unavailable { .. }
+        | _ => (Exit::Error, "foreman doctor"),
     };
     Failure::new(exit, format!("{name} was not written")).next(hint).because(error).into()
 }

@@ -61,10 +61,11 @@ pub fn note(text: impl fmt::Display) {
 /// Prints an error with its causes and what to do next on stderr.
 pub fn error(error: &anyhow::Error) {
     let text = telemetry::describe(error);
-    let text = match text.strip_prefix("error:") {
+    let paint = |line: &str| match line.strip_prefix("error:") {
         Some(rest) => format!("{}{rest}", paint(Paint::Bad, "error:")),
-        None => text,
+        None => line.to_owned(),
     };
+    let text = text.lines().map(paint).collect::<Vec<_>>().join("\n");
     note(text.trim_end());
 }
 

@@ -32,7 +32,7 @@ impl OneOrMany {
 }
 
 /// What the file may say; its keys are the flags.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct ConfigFile {
     pub(super) data_dir: Option<PathBuf>,

@@ -1,6 +1,11 @@
 //! The flags that are settings too: each has an environment variable `FOREMAN_<FLAG>` and a key in
 //! the config file of the flag's name.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments on flags are their help texts, where backticks would be shown"
+)]
+
 use std::path::PathBuf;
 
 use clap::Args;

@@ -5,22 +5,23 @@
 
 mod file;
 mod flags;
+mod pick;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
 use foreman_core::model::ids::check_label_name;
-use foreman_core::timing::DRAIN_DEADLINE;
 use foreman_probe::{Declared, DiscoveryConfig};
 use foreman_runner::sandbox::Tier;
 use secrecy::SecretString;
 
 use crate::exit::{Exit, Failure};
 use crate::telemetry::LogFormat;
+
+use pick::Picker;
 
 pub use file::CONFIG_BYTES_MAX;
 pub use flags::{GlobalFlags, ModelFlags, NodeFlags, SETTINGS, Setting};
@@ -196,24 +197,12 @@ impl Settings {
     ) -> Result<Self, Failure> {
         let model = model.cloned().unwrap_or_default();
         let node = node.cloned().unwrap_or_default();
-        let mut pick =
-            Picker { environment: &environment, home: &base.home, origins: BTreeMap::new() };
+        let mut pick = Picker::new(&environment, &base.home);
         let named = pick.path("config", global.config.clone(), None)?;
         let config_file = named.clone().unwrap_or_else(|| base.config.join("foreman/config.toml"));
         let file = file::read(&config_file, named.is_some())?;
-        let data_dir = pick
-            .path("data-dir", global.data_dir.clone(), file.data_dir)?
-            .unwrap_or_else(|| base.data.join("foreman"));
-        let paths = Paths {
-            config_file,
-            state_dir: pick
-                .path("state-dir", global.state_dir.clone(), file.state_dir)?
-                .unwrap_or_else(|| data_dir.clone()),
-            cache_dir: pick
-                .path("cache-dir", global.cache_dir.clone(), file.cache_dir)?
-                .unwrap_or_else(|| base.cache.join("foreman")),
-            data_dir,
-        };
+        let paths = pick.paths(config_file, global, &file, base)?;
+        let node = pick.node(node, &file)?;
         let namespace = pick
             .one("namespace", global.namespace.clone(), file.namespace)?
             .unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
@@ -229,43 +218,7 @@ impl Settings {
             config_urls,
             key_file: pick.path("model-key-file", model.model_key_file, file.model_key_file)?,
         };
-        let node = NodeSettings {
-            name: pick.one("fleet-node-name", node.fleet_node_name, file.fleet_node_name)?,
-            slots: pick.one("slots", node.slots, file.slots)?,
-            roles: pick.list("roles", node.roles, file.roles)?.unwrap_or_default(),
-            sandbox: pick.tier(node.sandbox, file.sandbox)?,
-            sandbox_read: pick
-                .list("sandbox-read", node.sandbox_read, file.sandbox_read)?
-                .unwrap_or_default()
-                .into_iter()
-                .map(|path| pick.expanded(PathBuf::from(path)))
-                .collect(),
-            drain_deadline: pick
-                .one("drain-deadline", node.drain_deadline, file.drain_deadline)?
-                .map_or(DRAIN_DEADLINE, |seconds| Duration::from_secs(u64::from(seconds))),
-            declared: Declared {
-                accelerator: pick
-                    .one("accelerator", node.accelerator, file.accelerator)?
-                    .filter(|text| !text.is_empty()),
-                installed_models: pick.list(
-                    "installed-models",
-                    node.installed_models,
-                    file.installed_models,
-                )?,
-                // The existing system's 0 means "not given".
-                max_context_tokens: pick
-                    .one("max-context-tokens", node.max_context_tokens, file.max_context_tokens)?
-                    .filter(|tokens| *tokens != 0),
-                tokens_per_second: pick
-                    .one("tokens-per-second", node.tokens_per_second, file.tokens_per_second)?
-                    .filter(|speed| *speed != 0),
-                total_ram_gb: pick
-                    .one("total-ram-gb", node.total_ram_gb, file.total_ram_gb)?
-                    .filter(|ram| *ram != 0),
-                namespaces: None,
-            },
-        };
-        let log_level = pick.one("log-level", global.log_level.clone(), file.log_level)?;
+        let log_level = pick.one("log-level", global.log_level.clone(), file.log_level.clone())?;
         let log_format = pick.one("log-format", global.log_format, file.log_format)?;
         let no_input = pick.switch("no-input", global.no_input, file.no_input)?;
         let origins = pick.origins;
@@ -324,100 +277,6 @@ fn read_key(path: &Path) -> Result<SecretString, Failure> {
     match text.trim() {
         "" => Err(failed("is empty")),
         key => Ok(SecretString::from(key.to_owned())),
-    }
-}
-
-/// Chooses between flag, environment and file, and keeps where a value came from.
-struct Picker<'a> {
-    environment: &'a BTreeMap<String, String>,
-    home: &'a Path,
-    origins: BTreeMap<&'static str, Origin>,
-}
-
-impl Picker<'_> {
-    fn one<T: FromStr>(
-        &mut self,
-        flag: &'static str,
-        given: Option<T>,
-        file: Option<T>,
-    ) -> Result<Option<T>, Failure>
-    where
-        T::Err: fmt::Display,
-    {
-        let variable = flags::variable_of(flag);
-        let said = self.environment.get(variable).map(|value| value.trim());
-        let (value, origin) = match (given, said.filter(|value| !value.is_empty()), file) {
-            (Some(value), _, _) => (Some(value), Origin::Flag),
-            (None, Some(text), _) => {
-                let parsed = text.parse().map_err(|error: T::Err| {
-                    Failure::new(Exit::Usage, format!("{variable} has no valid value: {error}"))
-                        .next(format!(
-                            "unset {variable}, or see --{flag} in foreman help environment"
-                        ))
-                })?;
-                (Some(parsed), Origin::Environment)
-            }
-            (None, None, Some(value)) => (Some(value), Origin::File),
-            (None, None, None) => (None, Origin::Default),
-        };
-        self.origins.insert(flag, origin);
-        Ok(value)
-    }
-
-    fn path(
-        &mut self,
-        flag: &'static str,
-        given: Option<PathBuf>,
-        file: Option<PathBuf>,
-    ) -> Result<Option<PathBuf>, Failure> {
-        Ok(self.one(flag, given, file)?.map(|path| self.expanded(path)))
-    }
-
-    /// The path with a leading `~/` replaced: no shell does it for a file or a variable.
-    fn expanded(&self, path: PathBuf) -> PathBuf {
-        match path.strip_prefix("~") {
-            Ok(rest) => self.home.join(rest),
-            Err(_) => path,
-        }
-    }
-
-    fn list(
-        &mut self,
-        flag: &'static str,
-        given: Option<String>,
-        file: Option<file::OneOrMany>,
-    ) -> Result<Option<Vec<String>>, Failure> {
-        let text = self.one(flag, given, file.map(file::OneOrMany::joined))?;
-        let list = text.map(|text| foreman_core::fleet::split_list(&text));
-        Ok(list.filter(|list| !list.is_empty()))
-    }
-
-    fn tier(&mut self, given: Option<String>, file: Option<String>) -> Result<Tier, Failure> {
-        let Some(text) = self.one("sandbox", given, file)? else {
-            return Ok(Tier::Network);
-        };
-        text.parse().map_err(|error| {
-            Failure::new(Exit::Usage, "the value of --sandbox is not valid")
-                .because(anyhow::Error::new::<foreman_runner::sandbox::UnknownTier>(error))
-        })
-    }
-
-    fn switch(
-        &mut self,
-        flag: &'static str,
-        given: bool,
-        file: Option<bool>,
-    ) -> Result<bool, Failure> {
-        let file = file.map(|on| on.to_string());
-        let text = self.one(flag, given.then(|| "true".to_owned()), file)?;
-        match text.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            None | Some("0" | "false" | "no" | "off") => Ok(false),
-            Some("1" | "true" | "yes" | "on") => Ok(true),
-            Some(_) => {
-                let variable = flags::variable_of(flag);
-                Err(Failure::new(Exit::Usage, format!("{variable} is neither true nor false")))
-            }
-        }
     }
 }
 

@@ -52,7 +52,11 @@ pub(super) fn text(found: &Found, fleet: &Fleet) -> String {
     }
     let next = match found.kind {
         AnyKind::FleetNode => format!("foreman explain {}", found.name()),
-        _ => format!("foreman get {} -o yaml", found.name()),
+        AnyKind::AgenticTask
+        | AnyKind::Workload
+        | AnyKind::Agent
+        | AnyKind::AgentRelease
+        | AnyKind::ModelProfile => format!("foreman get {} -o yaml", found.name()),
     };
     lines.add("Next", next);
     lines.render()

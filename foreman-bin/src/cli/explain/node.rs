@@ -29,10 +29,10 @@ pub(super) fn text(node: &Object<FleetNode>, fleet: &Fleet) -> String {
     let mut rows = vec![["  offers".to_owned(), offers(node), String::new()]];
     rows.push(["  slots".to_owned(), slots(node, fleet), String::new()]);
     if node.spec.unschedulable == Some(true) || node.spec.drain.is_some() {
-        let note = node.meta.annotations.get(foreman_core::model::wellknown::ANNOTATION_NOTE);
-        let note = note.map_or_else(String::new, |note| format!(" {:?}", words::clean(note)));
+        let said = node.meta.annotations.get(foreman_core::model::wellknown::ANNOTATION_NOTE);
+        let said = said.map_or_else(String::new, |said| format!(" {:?}", words::clean(said)));
         let word = if node.spec.drain.is_some() { "draining" } else { "cordoned" };
-        rows.push(["  closed".to_owned(), format!("{word}{note}"), String::new()]);
+        rows.push(["  closed".to_owned(), format!("{word}{said}"), String::new()]);
     }
     for run in &status.runs {
         let name = words::clean(&run.task);

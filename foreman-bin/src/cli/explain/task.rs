@@ -76,9 +76,10 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
     let agent = agent_of(task, fleet);
     let need = Need::of(task, agent.map(|agent| &agent.spec));
     let explanation = explain(&fleet.snapshot(), &need);
-    let mut text = headline(task, fleet, &explanation);
-    for (what, detail) in obstacles(task, fleet, agent) {
-        line(&mut text, what, &detail);
+    let obstacles = obstacles(task, fleet, agent);
+    let mut text = headline(task, fleet, &explanation, obstacles.first().map(|(what, _)| *what));
+    for (what, detail) in &obstacles {
+        line(&mut text, what, detail);
     }
     text.push_str(&table(fleet, &explanation));
     match &explanation.placement {
@@ -99,7 +100,8 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
             if remedies.is_empty() {
                 line(&mut text, "needs more", "no single change would make it fit on any node");
             } else {
-                let _infallible = writeln!(text, "would run now if: {}", remedies.join(" | "));
+                let when = if obstacles.is_empty() { "would run now if" } else { "and then needs" };
+                let _infallible = writeln!(text, "{when}: {}", remedies.join(" | "));
             }
         }
     }
@@ -107,7 +109,12 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
 }
 
 /// `Pending 2h4m: NodesBusy. 0/3 nodes fit … 3rd in line of 5 (priority 0).`
-fn headline(task: &Object<AgenticTask>, fleet: &Fleet, explanation: &Explanation) -> String {
+fn headline(
+    task: &Object<AgenticTask>,
+    fleet: &Fleet,
+    explanation: &Explanation,
+    obstacle: Option<&str>,
+) -> String {
     let stored = task.status.waiting.as_ref();
     let (decided, counts) = match &explanation.placement {
         Placement::Nowhere(refused) => {
@@ -120,6 +127,8 @@ fn headline(task: &Object<AgenticTask>, fleet: &Fleet, explanation: &Explanation
     let about_nodes = said.and_then(Open::known).is_none_or(is_about_nodes);
     let reason = match (said, decided) {
         (Some(said), _) if !about_nodes => words::clean(&said.to_string()),
+        // The control loops have not looked yet, and will not look at nodes when they do.
+        (None, _) if obstacle.is_some() => obstacle.unwrap_or_default().to_owned(),
         (_, Some(decided)) => decided.to_string(),
         (Some(_), None) => "to be placed".to_owned(),
         (None, None) => "nobody has looked at it yet".to_owned(),

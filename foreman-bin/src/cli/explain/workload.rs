@@ -1,5 +1,7 @@
 //! Why a workload is where it is: step by step.
 
+use std::fmt::Write as _;
+
 use foreman_core::model::{AgenticTask, Key, Object, Workload};
 use foreman_core::workload::desired;
 
@@ -24,13 +26,14 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet) -> String {
     );
     for condition in &status.conditions {
         if condition.kind == "Finished" || !condition.message.is_empty() {
-            text.push_str(&format!(
-                "  {}={} {}: {}\n",
+            let _infallible = writeln!(
+                text,
+                "  {}={} {}: {}",
                 words::clean(&condition.kind),
                 condition.status,
                 words::clean(&condition.reason),
                 words::clean(&condition.message)
-            ));
+            );
         }
     }
     if status.steps.is_empty() {
@@ -53,9 +56,9 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet) -> String {
         rows.push([format!("  {}", words::clean(&step.name)), output::word(&state), why]);
     }
     text.push_str(&words::columns(&rows));
-    let waiting = status.steps.iter().filter(|step| step.settled != Some(true));
-    if let Some(task) = waiting.filter_map(|step| step.task.as_ref()).next() {
-        text.push_str(&format!("next: foreman explain task/{}\n", words::clean(task)));
+    let mut open = status.steps.iter().filter(|step| step.settled != Some(true));
+    if let Some(task) = open.find_map(|step| step.task.as_ref()) {
+        let _infallible = writeln!(text, "next: foreman explain task/{}", words::clean(task));
     }
     text
 }

@@ -43,7 +43,7 @@ impl Selection {
     pub(super) fn parse(args: &GetArgs) -> Result<Self, Failure> {
         Ok(Self {
             labels: labels(args.selector.as_deref().unwrap_or_default())?,
-            tests: tests(args.field_selector.as_deref().unwrap_or_default())?,
+            tests: parse_tests(args.field_selector.as_deref().unwrap_or_default())?,
             sort_by: args.sort_by.clone(),
         })
     }
@@ -89,7 +89,7 @@ fn labels(text: &str) -> Result<BTreeMap<String, String>, Failure> {
         .collect()
 }
 
-fn tests(text: &str) -> Result<Vec<Test>, Failure> {
+fn parse_tests(text: &str) -> Result<Vec<Test>, Failure> {
     parts(text)
         .map(|part| {
             let (name, equal, value) = match (part.split_once("!="), part.split_once('=')) {
@@ -128,7 +128,7 @@ mod tests {
     fn fields_select_by_equal_and_not_equal() {
         let select = |text: &str| Selection {
             labels: BTreeMap::new(),
-            tests: super::tests(text).expect("valid"),
+            tests: parse_tests(text).expect("valid"),
             sort_by: None,
         };
         let object = json!({"status": {"phase": "Pending", "assignedNode": "a"}});
@@ -137,7 +137,7 @@ mod tests {
         assert!(!select("phase!=Pending").matches(&object));
         assert!(select("verdict!=GO").matches(&object));
         for wrong in ["phase", "color=red"] {
-            assert_eq!(super::tests(wrong).expect_err(wrong).exit(), Exit::Usage);
+            assert_eq!(parse_tests(wrong).expect_err(wrong).exit(), Exit::Usage);
         }
     }
 

@@ -39,19 +39,20 @@ impl FromStr for Turns {
     type Err = InvalidTurns;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = |text: &str, absent| match text.trim() {
-            "" => Ok(absent),
-            digits => digits.parse::<usize>().map_err(|_| InvalidTurns),
+        let number = |text: &str, absent| {
+            let digits = text.trim();
+            if digits.is_empty() {
+                Ok(absent)
+            } else {
+                digits.parse::<usize>().map_err(|_| InvalidTurns)
+            }
         };
-        let turns = match text.split_once("..") {
-            Some((first, last)) => {
-                let last = last.strip_prefix('=').unwrap_or(last);
-                Self { first: number(first, 0)?, last: number(last, usize::MAX)? }
-            }
-            None => {
-                let one = text.trim().parse().map_err(|_| InvalidTurns)?;
-                Self { first: one, last: one }
-            }
+        let turns = if let Some((first, last)) = text.split_once("..") {
+            let last = last.strip_prefix('=').unwrap_or(last);
+            Self { first: number(first, 0)?, last: number(last, usize::MAX)? }
+        } else {
+            let one = text.trim().parse().map_err(|_| InvalidTurns)?;
+            Self { first: one, last: one }
         };
         if turns.first > turns.last { Err(InvalidTurns) } else { Ok(turns) }
     }

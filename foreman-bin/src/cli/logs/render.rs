@@ -260,7 +260,7 @@ mod tests {
             json!({"at": at, "kind": "message",
             "message": {"role": "assistant", "content": text, "tool_calls":
                 [{"id": id, "name": "bash", "arguments": "{\"command\":\"ls\"}"}]},
-            "usage": {"prompt_tokens": 41_200, "cached_tokens": 38_900, "completion_tokens": 310}})
+            "usage": {"promptTokens": 41_200, "cachedTokens": 38_900, "completionTokens": 310}})
         };
         let values = vec![
             header(1),
