@@ -19,7 +19,7 @@ use crate::follow::{Begun, Tally};
 use crate::leader::{self, Claimed};
 use crate::os_clock::SystemEntropy;
 use crate::output::{Paint, paint};
-use crate::parts::{Models, Recipe, SandboxNeed, found};
+use crate::parts::{Credential, Models, Recipe, SandboxNeed, found};
 use crate::progress::ProgressMode;
 use crate::settings::{ModelFlags, NodeFlags, Origin, Settings};
 use crate::untrusted::{self, Untrusted};
@@ -118,7 +118,8 @@ async fn on_fixture(
     let namespace = settings.namespace.clone();
     let sandbox = settings.node.sandbox;
     let chosen = settings.origins.get("sandbox") != Some(&Origin::Default);
-    let mut recipe = Recipe::new(settings, None).await?;
+    // Everything is on this machine: no credential is needed, and none is looked for.
+    let mut recipe = Recipe::new(settings, Credential::none())?;
     if let Some(server) = server {
         let config = DiscoveryConfig {
             model_url: Some(server.base_url()),
@@ -146,7 +147,7 @@ async fn on_fixture(
     let remote = fixture.remote.to_string_lossy().into_owned();
     let name = super::run::demo_name(&SystemEntropy);
     let branch = format!("foreman/{name}");
-    let asked = Asked { repo: &remote, base: None, branch: &branch, push_to: None };
+    let asked = Asked { repo: &remote, base: None, branch: Some(&branch), push_to: None };
     let looked = look_at(asked, &Git::default(), &SystemEntropy).await?;
     let order = Order {
         name,

@@ -21,8 +21,8 @@ use crate::exit::{Exit, Failure};
 use crate::follow::{Begun, Fact, What};
 use crate::leader::{self, Claimed};
 use crate::os_clock::SystemEntropy;
-use crate::output;
-use crate::parts::{Recipe, found};
+use crate::output::{self, PipeClosed};
+use crate::parts::{Credential, Recipe, found};
 use crate::progress::ProgressMode;
 use crate::settings::{ModelFlags, NodeFlags, Origin, Settings};
 use flow::{Worker, follow};
@@ -30,7 +30,7 @@ use order::{GATE_COMMANDS_MAX, Order};
 use repository::{Asked, look_at, shell_word};
 use show::{LastWords, RunOutput, Show};
 use signals::Signals;
-use submit::{Submitted, continued, from_file, from_order};
+use submit::{Manifests, Submitted, continued, from_file, from_order, read_file};
 use words::{About, last_words};
 
 /// What others are told of a `foreman run` that holds the lock.
@@ -131,10 +131,11 @@ pub(super) fn finish(
     ended: anyhow::Result<LastWords>,
 ) -> anyhow::Result<Exit> {
     match ended {
-        Ok(words) => {
-            show.end(&words)?;
-            Ok(words.exit)
-        }
+        Ok(words) => match show.end(&words) {
+            // Whoever read the stream has gone; the work is what it is.
+            Err(error) if !error.is::<PipeClosed>() => Err(error),
+            Ok(()) | Err(_) => Ok(words.exit),
+        },
         Err(error) if output == RunOutput::Text => {
             drop(show);
             Err(error)
@@ -246,12 +247,24 @@ async fn prepare(args: &RunArgs, settings: Settings) -> anyhow::Result<Prepared>
         .next("join some with &&, or put them into a script")
         .into());
     }
-    let flags = store_flags(&settings);
-    let (order, mut told) = match &args.intent {
-        Some(intent) => order_of(args, intent, &settings, &flags).await?,
-        None => (None, Told::nothing(flags)),
+    let credential = Credential::find(&settings, args.token_file.as_deref()).await?;
+    let git = Git::new(credential.git.clone());
+    let mut told = Told::nothing(store_flags(&settings));
+    let wanted = match (&args.intent, &args.file, &args.continue_with) {
+        (Some(intent), _, _) => {
+            Wanted::Order(Box::new(order_of(args, intent, &settings, &git, &mut told).await?))
+        }
+        (None, Some(file), _) => {
+            let manifests = read_file(file, &settings.namespace)?;
+            look_at_all(&manifests, &git).await?;
+            Wanted::File(Box::new(manifests))
+        }
+        (None, None, Some(name)) => Wanted::Continue(name.clone()),
+        (None, None, None) => {
+            return Err(Failure::new(Exit::Usage, "nothing to run: give an intent").into());
+        }
     };
-    let recipe = Recipe::new(settings, args.token_file.as_deref()).await?;
+    let recipe = Recipe::new(settings, credential)?;
     let leads = leader::claim(&recipe.home.paths.data_dir, ROLE)?;
     let worker = match leads {
         Claimed::Theirs(holder) if args.detach => {
@@ -277,24 +290,38 @@ async fn prepare(args: &RunArgs, settings: Settings) -> anyhow::Result<Prepared>
     };
     let stores = &recipe.home.stores;
     let namespace = recipe.settings.namespace.as_str();
-    let submitted = match (order, &args.file, &args.continue_with) {
-        (Some(order), _, _) => from_order(stores, &order).await?,
-        (None, Some(file), _) => {
-            let (submitted, begun) = from_file(stores, file, namespace).await?;
-            (told.begun.intent, told.begun.repo) = (begun.intent, begun.repo);
-            submitted
+    let (submitted, begun) = match wanted {
+        Wanted::Order(order) => (from_order(stores, &order).await?, None),
+        Wanted::File(manifests) => {
+            let (submitted, begun) = from_file(stores, *manifests).await?;
+            (submitted, Some(begun))
         }
-        (None, None, Some(name)) => {
-            let (submitted, begun) = continued(stores, name, namespace).await?;
-            (told.begun.intent, told.begun.repo) = (begun.intent, begun.repo);
-            submitted
-        }
-        (None, None, None) => {
-            return Err(Failure::new(Exit::Usage, "nothing to run: give an intent").into());
+        Wanted::Continue(name) => {
+            let (submitted, begun) = continued(stores, &name, namespace).await?;
+            (submitted, Some(begun))
         }
     };
+    if let Some(begun) = begun {
+        (told.begun.intent, told.begun.repo) = (begun.intent, begun.repo);
+    }
     told.place();
     Ok(Prepared { recipe, submitted, told, worker })
+}
+
+/// What is to be run.
+enum Wanted {
+    Order(Box<Order>),
+    File(Box<Manifests>),
+    Continue(String),
+}
+
+/// Looks at the repositories of a manifest.
+async fn look_at_all(manifests: &Manifests, git: &Git) -> Result<(), Failure> {
+    for (repo, base) in manifests.repositories() {
+        let asked = Asked { repo, base, branch: None, push_to: manifests.push_to() };
+        look_at(asked, git, &SystemEntropy).await?;
+    }
+    Ok(())
 }
 
 /// Looks at the repository; what is to be written for it, and what is told of it.
@@ -302,22 +329,21 @@ async fn order_of(
     args: &RunArgs,
     intent: &str,
     settings: &Settings,
-    flags: &str,
-) -> anyhow::Result<(Option<Order>, Told)> {
+    git: &Git,
+    told: &mut Told,
+) -> Result<Order, Failure> {
     if intent.trim().is_empty() {
-        return Err(Failure::new(Exit::Usage, "the intent is empty: say what you want").into());
+        return Err(Failure::new(Exit::Usage, "the intent is empty: say what you want"));
     }
-    let credential = crate::parts::Credential::find(settings, args.token_file.as_deref()).await?;
     let name = name::workload_name(intent, &SystemEntropy);
     let branch = args.branch.clone().unwrap_or_else(|| format!("foreman/{name}"));
     let asked = Asked {
         repo: args.repo.as_deref().unwrap_or("."),
         base: args.base.as_deref(),
-        branch: &branch,
+        branch: Some(&branch),
         push_to: args.push_to.as_deref(),
     };
-    let found = look_at(asked, &Git::new(credential.git), &SystemEntropy).await?;
-    let mut told = Told::nothing(flags.to_owned());
+    let found = look_at(asked, git, &SystemEntropy).await?;
     if found.uncommitted > 0 {
         let files = crate::progress::plural(found.uncommitted, "uncommitted change");
         told.notices.push(format!(
@@ -337,7 +363,7 @@ async fn order_of(
         Some(push_to) => told.begun_pushes_to(push_to),
         None => told.folder = found.folder,
     }
-    let order = Order {
+    Ok(Order {
         name,
         namespace: settings.namespace.clone(),
         intent: intent.to_owned(),
@@ -349,8 +375,7 @@ async fn order_of(
         review: !args.no_review,
         timeout_seconds: args.timeout.map(seconds),
         budget: args.budget.clone(),
-    };
-    Ok((Some(order), told))
+    })
 }
 
 impl Told {
@@ -388,16 +413,11 @@ fn seconds(duration: Duration) -> i32 {
 
 /// The flags by which the next command finds the same objects.
 pub(super) fn store_flags(settings: &Settings) -> String {
-    let mut flags = String::new();
     let by_flag = |name: &str| settings.origins.get(name) == Some(&Origin::Flag);
-    if by_flag("data-dir") {
-        let dir = settings.paths.data_dir.display().to_string();
-        flags.push_str(&format!(" --data-dir {}", shell_word(&dir)));
-    }
-    if by_flag("namespace") {
-        flags.push_str(&format!(" -n {}", settings.namespace));
-    }
-    flags
+    let dir = settings.paths.data_dir.display().to_string();
+    let dir = by_flag("data-dir").then(|| format!(" --data-dir {}", shell_word(&dir)));
+    let namespace = by_flag("namespace").then(|| format!(" -n {}", settings.namespace));
+    dir.unwrap_or_default() + &namespace.unwrap_or_default()
 }
 
 /// A name for a demonstration's workload.

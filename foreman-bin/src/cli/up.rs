@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::follow::{Bus, Follower, Of};
 use crate::leader::{self, Claimed};
 use crate::output;
-use crate::parts::{Engine, EngineEnd, Ready, Recipe, no_model};
+use crate::parts::{Credential, Engine, EngineEnd, Ready, Recipe, no_model};
 use crate::progress::{Progress, ProgressMode, Surroundings};
 use crate::settings::{ModelFlags, NodeFlags, Settings};
 
@@ -101,7 +101,8 @@ pub async fn up(args: UpArgs, settings: Settings) -> anyhow::Result<Exit> {
 }
 
 async fn start(args: &UpArgs, settings: Settings) -> anyhow::Result<(Engine, Follower, Progress)> {
-    let mut recipe = Recipe::new(settings, args.token_file.as_deref()).await?;
+    let credential = Credential::find(&settings, args.token_file.as_deref()).await?;
+    let mut recipe = Recipe::new(settings, credential)?;
     recipe.heartbeat = Duration::from_secs(u64::from(args.heartbeat_interval));
     let data_dir = recipe.home.paths.data_dir.clone();
     let leadership = match leader::claim(&data_dir, ROLE)? {
@@ -120,7 +121,7 @@ async fn start(args: &UpArgs, settings: Settings) -> anyhow::Result<(Engine, Fol
     let (bus, heard) = Bus::new();
     let follower = Follower::new(&recipe.home.stores, Of::Everything, heard);
     let plan = recipe.plan(ready, bus).await;
-    let engine = Engine::start(plan, leadership)?;
+    let engine = Engine::start(&plan, leadership)?;
     // One line a fact also on a terminal: a view of everything has no end to be looked forward to.
     let mode = match args.progress {
         ProgressMode::None => ProgressMode::None,

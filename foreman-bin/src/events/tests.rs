@@ -199,11 +199,9 @@ fn check(root: &Value, schema: &Value, value: &Value, kind: &str) -> Result<(), 
     {
         return Err(format!("{value} is not {constant}"));
     }
-    let types: Vec<&str> = match &schema["type"] {
-        Value::String(one) => vec![one],
-        Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
-        _ => vec![],
-    };
+    let one = schema["type"].as_str().into_iter();
+    let many = schema["type"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let types: Vec<&str> = one.chain(many).collect();
     let fits = |name: &&str| match *name {
         "object" => value.is_object(),
         "array" => value.is_array(),

@@ -28,6 +28,11 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// No credential.
+    pub fn none() -> Self {
+        Self { git: GitCredential::None, origin: "none".to_owned(), file: None }
+    }
+
     /// The first of: `token_file` (or `FOREMAN_TOKEN_FILE`), the user's own git credential helper,
     /// GitHub's `gh`, the variable `FOREMAN_TOKEN`. None is no error: ssh keys and local
     /// repositories need none.
@@ -60,7 +65,7 @@ impl Credential {
                 "FOREMAN_TOKEN (every process of yours can read it: prefer --token-file)",
             );
         }
-        of(GitCredential::None, "none")
+        Ok(Self::none())
     }
 }
 

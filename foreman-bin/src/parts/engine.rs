@@ -77,8 +77,8 @@ impl Engine {
     ///
     /// # Errors
     /// A part cannot be made.
-    pub fn start(plan: EnginePlan, leadership: Leadership) -> Result<Self, Failure> {
-        let foreman = build(&plan)?;
+    pub fn start(plan: &EnginePlan, leadership: Leadership) -> Result<Self, Failure> {
+        let foreman = build(plan)?;
         let (shutdown, told) = watch::channel(Shutdown::No);
         let supervisor = tokio::spawn(async move {
             let end = supervise(&foreman, told).await;

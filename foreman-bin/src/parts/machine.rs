@@ -121,13 +121,10 @@ impl CapabilityProbe for SandboxPart {
 /// # Errors
 /// The name that a person gave is none.
 pub fn node_name(settings: &NodeSettings) -> Result<NodeName, Failure> {
-    let (given, name) = match &settings.name {
-        Some(name) => (true, name.clone()),
-        None => {
-            let system = rustix::system::uname();
-            (false, default_node_name(&system.nodename().to_string_lossy()))
-        }
-    };
+    let given = settings.name.is_some();
+    let name = settings.name.clone().unwrap_or_else(|| {
+        default_node_name(&rustix::system::uname().nodename().to_string_lossy())
+    });
     NodeName::parse(&name).map_err(|error| {
         let whose = if given { "--fleet-node-name" } else { "the host name" };
         Failure::new(Exit::Usage, format!("{whose} {name:?} is no node name")).because(error)

@@ -160,16 +160,16 @@ pub fn found(discovery: &Discovery) -> Result<&Choice, Failure> {
 pub fn no_model(error: &NotChosen, tried: &str) -> Failure {
     let failure = Failure::new(Exit::Infrastructure, error.to_string())
         .because(anyhow::anyhow!("tried: {tried}"));
-    match error {
-        NotChosen::NoServer | NotChosen::NoModel => failure
-            .next(
-                "start one: OLLAMA_CONTEXT_LENGTH=65536 ollama serve | llama-server -m model.gguf \
-                 --jinja -c 65536 | lms server start",
-            )
-            .next("or name one: foreman run --model-url http://host:port/v1 ...")
-            .next("see it work without one: foreman demo"),
-        _ => failure.next("foreman models"),
+    if !matches!(error, NotChosen::NoServer | NotChosen::NoModel) {
+        return failure.next("foreman models");
     }
+    failure
+        .next(
+            "start one: OLLAMA_CONTEXT_LENGTH=65536 ollama serve | llama-server -m model.gguf \
+             --jinja -c 65536 | lms server start",
+        )
+        .next("or name one: foreman run --model-url http://host:port/v1 ...")
+        .next("see it work without one: foreman demo")
 }
 
 #[cfg(test)]

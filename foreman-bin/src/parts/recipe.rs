@@ -1,6 +1,6 @@
 //! How an engine is made on this machine, for every verb that runs one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,10 +56,9 @@ impl Recipe {
     /// A recipe by the settings, with the models that can be found.
     ///
     /// # Errors
-    /// The key file or the token file cannot be read; the store cannot be opened.
-    pub async fn new(settings: Settings, token_file: Option<&Path>) -> Result<Self, Failure> {
+    /// The key file cannot be read; the store cannot be opened.
+    pub fn new(settings: Settings, credential: Credential) -> Result<Self, Failure> {
         let models = Arc::new(Models::new(settings.discovery()?, None)?);
-        let credential = Credential::find(&settings, token_file).await?;
         let home = Home::open(&settings.paths)?;
         let sandbox = SandboxNeed::AtLeast(settings.node.sandbox);
         Ok(Self { settings, home, models, credential, sandbox, heartbeat: HEARTBEAT })

@@ -10,6 +10,7 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 pub use plain::{PROGRESS_EVERY, Plain};
+pub use screen::LogWriter;
 pub use view::{Painted, Size, Tone, View};
 pub use words::{count, plural, took};
 
@@ -38,10 +39,8 @@ pub enum ProgressMode {
 /// What `Auto` depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Whether stderr is a terminal.
-    pub stderr_terminal: bool,
-    /// Whether the terminal can move its cursor (`TERM` is not `dumb`).
-    pub capable: bool,
+    /// Whether stderr is a terminal that can move its cursor (`TERM` is not `dumb`).
+    pub live: bool,
     /// Whether `CI` is set.
     pub ci: bool,
     /// Whether the event stream goes to the same terminal.
@@ -52,8 +51,8 @@ impl Surroundings {
     /// Those of this process; `stream` = stdout carries the event stream.
     pub fn of(settings: &Settings, stream: bool) -> Self {
         Self {
-            stderr_terminal: std::io::stderr().is_terminal(),
-            capable: settings.variable("TERM").is_some_and(|term| term != "dumb"),
+            live: std::io::stderr().is_terminal()
+                && settings.variable("TERM").is_some_and(|term| term != "dumb"),
             ci: settings.variable("CI").is_some(),
             stdout_in_the_way: stream && std::io::stdout().is_terminal(),
         }
@@ -62,17 +61,16 @@ impl Surroundings {
 
 impl ProgressMode {
     /// What is really shown. A live view needs a terminal, whoever asks for it.
+    #[must_use]
     pub fn decide(self, around: Surroundings) -> Self {
-        let live = around.stderr_terminal && around.capable;
-        match self {
-            Self::None => Self::None,
-            Self::Plain => Self::Plain,
-            Self::Tty if live => Self::Tty,
-            Self::Tty => Self::Plain,
-            Self::Auto if around.stdout_in_the_way => Self::None,
-            Self::Auto if live && !around.ci => Self::Tty,
-            Self::Auto => Self::Plain,
-        }
+        let live = match self {
+            Self::None => return Self::None,
+            Self::Auto if around.stdout_in_the_way => return Self::None,
+            Self::Plain => false,
+            Self::Tty => around.live,
+            Self::Auto => around.live && !around.ci,
+        };
+        if live { Self::Tty } else { Self::Plain }
     }
 }
 
@@ -168,21 +166,14 @@ mod tests {
 
     #[test]
     fn a_live_view_needs_a_terminal_that_can_and_nothing_in_the_way() {
-        let terminal = Surroundings {
-            stderr_terminal: true,
-            capable: true,
-            ci: false,
-            stdout_in_the_way: false,
-        };
-        let pipe = Surroundings { stderr_terminal: false, ..terminal };
-        let dumb = Surroundings { capable: false, ..terminal };
+        use ProgressMode::{Auto, None, Plain, Tty};
+        let terminal = Surroundings { live: true, ci: false, stdout_in_the_way: false };
+        let pipe = Surroundings { live: false, ..terminal };
         let ci = Surroundings { ci: true, ..terminal };
         let stream = Surroundings { stdout_in_the_way: true, ..terminal };
-        use ProgressMode::{Auto, None, Plain, Tty};
         let cases = [
             (Auto, terminal, Tty),
             (Auto, pipe, Plain),
-            (Auto, dumb, Plain),
             (Auto, ci, Plain),
             (Auto, stream, None),
             (Tty, ci, Tty),

@@ -11,7 +11,7 @@ use crate::follow::{Ended, Fact, Tally, What, tokens};
 use crate::untrusted;
 
 /// How often a task that runs on is mentioned although its state is the same.
-pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+pub const PROGRESS_EVERY: Duration = Duration::from_mins(1);
 /// The longest text of others on a line, in characters.
 const TEXT_CHARS_MAX: usize = 300;
 /// The longest name on a line, in characters.
@@ -64,21 +64,17 @@ impl Plain {
 
     /// A line for each task that has been running for a while without one.
     pub fn tick(&mut self, elapsed: Duration) -> Vec<String> {
-        let due = |doing: &&mut Doing| elapsed.saturating_sub(doing.mentioned) >= PROGRESS_EVERY;
+        let due = |doing: &Doing| elapsed.saturating_sub(doing.mentioned) >= PROGRESS_EVERY;
         let mut lines = Vec::new();
-        for (task, doing) in &mut self.doing {
-            let mut doing = doing;
-            if due(&&mut *doing) {
-                doing.mentioned = elapsed;
-                let Doing { turn, tokens, what, .. } = &mut doing;
-                let name = untrusted::line(task, NAME_CHARS_MAX);
-                let doing = if what.is_empty() { String::new() } else { format!(", {what}") };
-                lines.push(format!(
-                    "{} task/{name} running: turn {turn}, {} tokens{doing}",
-                    clock(elapsed),
-                    count(*tokens)
-                ));
+        for (task, doing) in self.doing.iter_mut().filter(|(_, doing)| due(doing)) {
+            doing.mentioned = elapsed;
+            let (at, name) = (clock(elapsed), untrusted::line(task, NAME_CHARS_MAX));
+            let (turn, tokens) = (doing.turn, count(doing.tokens));
+            let mut line = format!("{at} task/{name} running: turn {turn}, {tokens} tokens");
+            if !doing.what.is_empty() {
+                line = format!("{line}, {}", doing.what);
             }
+            lines.push(line);
         }
         lines
     }
@@ -147,6 +143,10 @@ impl Plain {
         format!("finished {}, {verified}, exit {exit}: {}", text(reason), text(message))
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "not exhaustive: what a later runner tells is not known here"
+    )]
     fn run(&mut self, fact: &Fact, event: &RunEvent) -> Option<String> {
         let doing = self.doing.entry(fact.task.clone().unwrap_or_default()).or_default();
         Some(match event {

@@ -2,7 +2,7 @@
 //! screen, and what left the block scrolls away like any other output.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use super::view::{Painted, Size, Tone};
 use crate::output::{Paint, paint};
@@ -16,16 +16,45 @@ const SHOW_CURSOR: &str = "\x1b[?25h";
 /// From the cursor to the end of the screen.
 const CLEAR_BELOW: &str = "\x1b[J";
 
-/// Whether the cursor of stderr is hidden now: whoever ends the process shows it again.
-static HIDDEN: Mutex<bool> = Mutex::new(false);
+/// What stands on stderr now; a process has one, and whoever ends it must know.
+struct State {
+    /// Whether the cursor is hidden.
+    hidden: bool,
+    /// Lines of the block that stand there.
+    drawn: usize,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { hidden: false, drawn: 0 });
 static PANIC_HOOK: Once = Once::new();
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Stderr as a screen. Shows the cursor again when it is dropped.
 #[derive(Debug)]
 pub(super) struct Screen {
-    /// Lines of the block that stand there now.
-    drawn: usize,
     color: bool,
+}
+
+/// Stderr for lines of a log: they go above the live view, if there is one, and push it down.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = state();
+        let mut stderr = io::stderr().lock();
+        if state.drawn > 0 {
+            stderr.write_all(frame(state.drawn, &[], &[], false).as_bytes())?;
+            state.drawn = 0;
+        }
+        stderr.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 impl Screen {
@@ -40,7 +69,7 @@ impl Screen {
         });
         let color = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
         set_hidden(true);
-        Self { drawn: 0, color }
+        Self { color }
     }
 
     /// The terminal's size.
@@ -58,8 +87,9 @@ impl Screen {
 
     /// Lets `left` scroll away above the block, and draws `block` in place of the one before.
     pub(super) fn draw(&mut self, left: &[Painted], block: &[Painted]) {
-        let text = frame(self.drawn, left, block, self.color);
-        self.drawn = block.len();
+        let mut state = state();
+        let text = frame(state.drawn, left, block, self.color);
+        state.drawn = block.len();
         put(&text);
     }
 
@@ -78,10 +108,7 @@ impl Drop for Screen {
 
 /// What is written to get from a block of `drawn` lines to the next one.
 fn frame(drawn: usize, left: &[Painted], block: &[Painted], color: bool) -> String {
-    let mut text = String::new();
-    if drawn > 0 {
-        text.push_str(&format!("\x1b[{drawn}A"));
-    }
+    let mut text = if drawn > 0 { format!("\x1b[{drawn}A") } else { String::new() };
     text.push('\r');
     text.push_str(CLEAR_BELOW);
     for line in left.iter().chain(block) {
@@ -108,9 +135,9 @@ fn restore() {
 }
 
 fn set_hidden(hide: bool) {
-    let mut hidden = HIDDEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if *hidden != hide {
-        *hidden = hide;
+    let mut state = state();
+    if state.hidden != hide {
+        state.hidden = hide;
         put(if hide { HIDE_CURSOR } else { SHOW_CURSOR });
     }
 }

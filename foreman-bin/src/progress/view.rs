@@ -169,6 +169,10 @@ impl View {
         Some(self.row(&task))
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "not exhaustive: what a later runner tells is not known here"
+    )]
     fn run(&mut self, fact: &Fact, event: &RunEvent, now: Duration) -> Option<Painted> {
         let node = text(fact.node.as_deref().unwrap_or("-"));
         let row = self.row_of(fact)?;

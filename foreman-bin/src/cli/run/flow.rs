@@ -33,10 +33,26 @@ pub(in crate::cli) enum Worker {
 pub(in crate::cli) enum Followed {
     /// The workload ended, or only a person can set it going again.
     Settled,
-    /// A signal stopped it; `handed_over` = everything was checkpointed.
-    Stopped { exit: Exit, handed_over: bool },
+    /// It was stopped before the workload ended.
+    Stopped {
+        /// Why.
+        exit: Exit,
+        /// What becomes of the work.
+        kept: Kept,
+    },
     /// The workload is gone.
     Deleted(FollowError),
+}
+
+/// What becomes of work that is not followed any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) enum Kept {
+    /// Everything was checkpointed; it waits for the next process.
+    HandedOver,
+    /// The process left at once; what a turn had begun is done again.
+    Adopted,
+    /// That other process goes on with it.
+    Elsewhere(String),
 }
 
 type TakeOver = Pin<Box<dyn Future<Output = Result<Leadership, LeaderError>> + Send>>;
@@ -46,7 +62,8 @@ struct Flow<'a> {
     role: &'static str,
     bus: Arc<Bus>,
     engine: Option<Engine>,
-    take_over: Option<TakeOver>,
+    /// Who does the work, and the wait for its lock.
+    take_over: Option<(String, TakeOver)>,
     show: &'a mut Show,
     workload: String,
 }
@@ -66,25 +83,25 @@ pub(in crate::cli) async fn follow(
     let (bus, heard) = Bus::new();
     let (key, uid) = workload;
     let name = key.name.clone();
-    let mut follower = Follower::new(&recipe.home.stores, Of::Workload(key, uid), heard);
+    let mut facts = Follower::new(&recipe.home.stores, Of::Workload(key, uid), heard);
     let mut flow = Flow { recipe, role, bus, engine: None, take_over: None, show, workload: name };
     match worker {
         Worker::Here(leadership, ready) => flow.start(leadership, *ready).await?,
         Worker::Elsewhere(holder) => flow.wait_behind(&holder),
     }
-    let followed = flow.until_settled(&mut follower, signals).await?;
+    let followed = flow.until_settled(&mut facts, signals).await?;
     let followed = match followed {
         Followed::Stopped { exit, .. } => {
-            let handed_over = flow.drain(&mut follower, signals).await?;
-            Followed::Stopped { exit, handed_over }
+            let kept = flow.drain(&mut facts, signals).await?;
+            Followed::Stopped { exit, kept }
         }
         Followed::Settled | Followed::Deleted(_) => {
-            flow.drain(&mut follower, signals).await?;
+            flow.drain(&mut facts, signals).await?;
             followed
         }
     };
     // What was told meanwhile, e.g. the work that was kept.
-    while let Some(Ok(fact)) = follower.next_now() {
+    while let Some(Ok(fact)) = facts.next_now() {
         flow.show.fact(&fact);
     }
     Ok(followed)
@@ -93,7 +110,7 @@ pub(in crate::cli) async fn follow(
 impl Flow<'_> {
     async fn start(&mut self, leadership: Leadership, ready: Ready) -> Result<(), Failure> {
         let plan = self.recipe.plan(ready, self.bus.clone()).await;
-        self.engine = Some(Engine::start(plan, leadership)?);
+        self.engine = Some(Engine::start(&plan, leadership)?);
         Ok(())
     }
 
@@ -103,7 +120,8 @@ impl Flow<'_> {
         self.show.notice(Some(&self.workload), message);
         let data_dir = self.recipe.home.paths.data_dir.clone();
         let role = self.role;
-        self.take_over = Some(Box::pin(async move { leader::take_over(&data_dir, role).await }));
+        let taken: TakeOver = Box::pin(async move { leader::take_over(&data_dir, role).await });
+        self.take_over = Some((holder.to_owned(), taken));
     }
 
     async fn until_settled(
@@ -116,8 +134,9 @@ impl Flow<'_> {
             tokio::select! {
                 biased;
                 exit = signals.next() => {
-                    return Ok(Followed::Stopped { exit, handed_over: false });
+                    return Ok(Followed::Stopped { exit, kept: Kept::Adopted });
                 }
+                _ = ticks.tick() => self.show.tick(),
                 fact = follower.next() => match fact {
                     Ok(fact) => {
                         self.show.fact(&fact);
@@ -126,7 +145,7 @@ impl Flow<'_> {
                             return Ok(Followed::Settled);
                         }
                         if self.show.is_closed() {
-                            return Ok(Followed::Stopped { exit: Exit::StillGoing, handed_over: false });
+                            return Ok(Followed::Stopped { exit: Exit::StillGoing, kept: Kept::Adopted });
                         }
                     }
                     Err(error) => return Ok(Followed::Deleted(error)),
@@ -151,20 +170,20 @@ impl Flow<'_> {
                         }
                     });
                 }
-                _ = ticks.tick() => self.show.tick(),
             }
         }
     }
 
-    /// Lets the engine hand over; a second signal makes it leave at once. Says whether everything
-    /// was handed over.
+    /// Lets the engine hand over; a second signal makes it leave at once.
     async fn drain(
         &mut self,
         follower: &mut Follower,
         signals: &mut Signals,
-    ) -> Result<bool, Failure> {
-        self.take_over = None;
-        let Some(mut engine) = self.engine.take() else { return Ok(true) };
+    ) -> Result<Kept, Failure> {
+        if let Some((holder, _)) = self.take_over.take() {
+            return Ok(Kept::Elsewhere(holder));
+        }
+        let Some(mut engine) = self.engine.take() else { return Ok(Kept::HandedOver) };
         engine.shutdown(Shutdown::Drain);
         let open = self.show.tally.finished().is_none();
         if open {
@@ -177,17 +196,20 @@ impl Flow<'_> {
         loop {
             tokio::select! {
                 biased;
-                end = engine.ended() => return Ok(end? == EngineEnd::Drained),
+                end = engine.ended() => return Ok(match end? {
+                    EngineEnd::Drained => Kept::HandedOver,
+                    EngineEnd::Left | EngineEnd::Superseded => Kept::Adopted,
+                }),
                 _ = signals.next() => {
                     engine.shutdown(Shutdown::Now);
-                    return Ok(false);
+                    return Ok(Kept::Adopted);
                 }
                 fact = follower.next() => if let Ok(fact) = fact {
                     self.show.fact(&fact);
                 },
                 () = &mut limit => {
                     engine.shutdown(Shutdown::Now);
-                    return Ok(false);
+                    return Ok(Kept::Adopted);
                 }
                 _ = ticks.tick() => self.show.tick(),
             }
@@ -202,9 +224,9 @@ fn ticks() -> Interval {
 }
 
 /// The lock, once it is ours; never, when nobody waits for it.
-async fn maybe(take_over: &mut Option<TakeOver>) -> Result<Leadership, LeaderError> {
+async fn maybe(take_over: &mut Option<(String, TakeOver)>) -> Result<Leadership, LeaderError> {
     match take_over {
-        Some(waiting) => waiting.await,
+        Some((_, waiting)) => waiting.await,
         None => std::future::pending().await,
     }
 }

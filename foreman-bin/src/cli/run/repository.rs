@@ -20,7 +20,8 @@ const BRANCHES_SHOWN_MAX: usize = 5;
 pub(in crate::cli) struct Asked<'a> {
     pub(in crate::cli) repo: &'a str,
     pub(in crate::cli) base: Option<&'a str>,
-    pub(in crate::cli) branch: &'a str,
+    /// The branch to make, which must not be there yet; absent = a manifest may name an old one.
+    pub(in crate::cli) branch: Option<&'a str>,
     pub(in crate::cli) push_to: Option<&'a str>,
 }
 
@@ -52,7 +53,7 @@ pub(in crate::cli) async fn look_at(
 ) -> Result<Found, Failure> {
     let cancel = CancellationToken::new();
     let (name, repository, folder) = parse("--repo", asked.repo)?;
-    let branch = BranchName::parse(asked.branch).map_err(|error| {
+    let branch = asked.branch.map(BranchName::parse).transpose().map_err(|error| {
         Failure::new(Exit::Usage, "the branch to make has no valid name").because(error)
     })?;
     let state =
@@ -63,14 +64,13 @@ pub(in crate::cli) async fn look_at(
         Some(push_to) => Some(parse("--push-to", push_to)?),
     };
     let push_target = target.as_ref().map_or(&repository, |(_, repository, _)| repository);
-    let taken = match &target {
-        None => state.branches.contains_key(branch.as_str()),
+    let there = match &target {
+        None => state,
         Some((name, repository, _)) => {
-            let there = remote_state(git, repository, &cancel).await;
-            there.map_err(|error| unusable(name, error))?.branches.contains_key(branch.as_str())
+            remote_state(git, repository, &cancel).await.map_err(|error| unusable(name, error))?
         }
     };
-    if taken {
+    if let Some(branch) = branch.filter(|branch| there.branches.contains_key(branch.as_str())) {
         return Err(Failure::new(Exit::Usage, format!("branch {branch} exists already"))
             .next("name another: --branch NAME"));
     }
@@ -135,29 +135,25 @@ fn base(
     asked: Option<&str>,
 ) -> Result<(String, Option<String>), Failure> {
     let Some(asked) = asked else {
-        return match &state.head {
-            Some(head) => Ok((head.clone(), state.head_branch.clone())),
-            None => Err(Failure::new(Exit::Usage, format!("repository {name} has no commit yet"))
-                .next("make a first commit, then run again")),
-        };
+        let head = state.head.clone().ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("repository {name} has no commit yet"))
+                .next("make a first commit, then run again")
+        })?;
+        return Ok((head, state.head_branch.clone()));
     };
-    match state.branches.get(asked) {
-        Some(commit) => Ok((commit.clone(), Some(asked.to_owned()))),
-        None => {
-            let some: Vec<_> =
-                state.branches.keys().take(BRANCHES_SHOWN_MAX).map(String::as_str).collect();
-            Err(Failure::new(Exit::Usage, format!("repository {name} has no branch {asked:?}"))
-                .next(format!("it has: {}", some.join(", "))))
-        }
+    if let Some(commit) = state.branches.get(asked) {
+        return Ok((commit.clone(), Some(asked.to_owned())));
     }
+    let some = state.branches.keys().take(BRANCHES_SHOWN_MAX).map(String::as_str);
+    let some: Vec<_> = some.collect();
+    Err(Failure::new(Exit::Usage, format!("repository {name} has no branch {asked:?}"))
+        .next(format!("it has: {}", some.join(", "))))
 }
 
 /// A repository that cannot be read: what a person typed wrong is usage, the rest is not his fault.
 fn unusable(name: &str, error: GitError) -> Failure {
-    let exit = match &error {
-        GitError::NotFound { .. } | GitError::Invalid { .. } => Exit::Usage,
-        _ => Exit::Infrastructure,
-    };
+    let typed = matches!(error, GitError::NotFound { .. } | GitError::Invalid { .. });
+    let exit = if typed { Exit::Usage } else { Exit::Infrastructure };
     Failure::new(exit, format!("repository {name} cannot be used"))
         .next("foreman doctor")
         .because(error)

@@ -27,7 +27,7 @@ fn repository(with_commit: bool) -> tempfile::TempDir {
 }
 
 fn asked<'a>(repo: &'a str, branch: &'a str) -> Asked<'a> {
-    Asked { repo, base: None, branch, push_to: None }
+    Asked { repo, base: None, branch: Some(branch), push_to: None }
 }
 
 async fn look(asked: Asked<'_>) -> Result<Found, Failure> {

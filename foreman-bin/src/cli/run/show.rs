@@ -141,13 +141,21 @@ impl Show {
             (_, Some(stream)) => {
                 let time = self.clock.wall();
                 stream.finish(words.workload.clone(), result, time).map_err(|error| {
-                    match error.kind() {
-                        io::ErrorKind::BrokenPipe => PipeClosed.into(),
-                        _ => anyhow::Error::new(error).context("stdout cannot be written"),
+                    if error.kind() == io::ErrorKind::BrokenPipe {
+                        PipeClosed.into()
+                    } else {
+                        anyhow::Error::new(error).context("stdout cannot be written")
                     }
                 })
             }
-            (RunOutput::Json, None) => output::line(serde_json::to_string_pretty(&result)?),
+            (RunOutput::Json, None) => {
+                let mut whole = serde_json::to_value(&result)?;
+                if let (Some(map), Some(workload)) = (whole.as_object_mut(), &words.workload) {
+                    // In the stream the envelope names it.
+                    map.insert("workload".to_owned(), workload.clone().into());
+                }
+                output::line(serde_json::to_string_pretty(&whole)?)
+            }
             (RunOutput::Text | RunOutput::Jsonl, None) => {
                 for line in &words.lines {
                     output::line(line)?;

@@ -1,8 +1,10 @@
 //! Writes what is to be run, or finds what is to be gone on with.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use foreman_core::model::manifest::{AnyKind, Manifest};
+use foreman_core::model::wellknown::ANNOTATION_PUSH_TO;
 use foreman_core::model::{Agent, Key, Kind, NewObject, Object, Uid, Workload};
 use foreman_core::ports::{Query, Store, StoreError, Stores};
 use serde_json::Value;
@@ -34,15 +36,35 @@ pub(in crate::cli) async fn from_order(
     Ok(Submitted { key: workload.key(), uid: workload.meta.uid })
 }
 
-/// Writes the one Workload of a file, and its Agents as far as they are absent.
+/// What a file asks for.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct Manifests {
+    workload: NewObject<Workload>,
+    roles: Vec<NewObject<Agent>>,
+}
+
+impl Manifests {
+    /// The repositories that its steps name, each once, and the branches they start from.
+    pub(in crate::cli) fn repositories(&self) -> BTreeSet<(&str, Option<&str>)> {
+        let steps = self.workload.spec.pipeline.iter();
+        let of_steps = steps.filter_map(|step| {
+            let base = step.payload.base_branch.as_deref().filter(|base| !base.is_empty());
+            Some((step.payload.repo.as_deref()?, base))
+        });
+        of_steps.filter(|(repo, _)| !repo.is_empty()).collect()
+    }
+
+    /// Where its branches are pushed, if not into the repository.
+    pub(in crate::cli) fn push_to(&self) -> Option<&str> {
+        self.workload.annotations.get(ANNOTATION_PUSH_TO).map(String::as_str)
+    }
+}
+
+/// Reads the one Workload of a file, and its Agents.
 ///
 /// # Errors
-/// The file is not valid, has no or several Workloads, or other kinds; the store refuses.
-pub(in crate::cli) async fn from_file(
-    stores: &Stores,
-    file: &Path,
-    namespace: &str,
-) -> anyhow::Result<(Submitted, Begun)> {
+/// The file is not valid, has no or several Workloads, or other kinds.
+pub(in crate::cli) fn read_file(file: &Path, namespace: &str) -> anyhow::Result<Manifests> {
     let paths = [file.to_owned()];
     let manifests = manifest_file::read(&paths, &mut std::io::stdin().lock(), namespace)?;
     let usage = |message: String| Failure::new(Exit::Usage, message);
@@ -76,7 +98,19 @@ pub(in crate::cli) async fn from_file(
     let Some(workload) = workload else {
         return Err(usage(format!("{} has no Workload", file.display())).into());
     };
-    let defaults = agents(workload.key.namespace.as_deref().unwrap_or(namespace));
+    Ok(Manifests { workload, roles })
+}
+
+/// Writes the Workload of a file, and its Agents and ours as far as they are absent.
+///
+/// # Errors
+/// The store refuses.
+pub(in crate::cli) async fn from_file(
+    stores: &Stores,
+    manifests: Manifests,
+) -> Result<(Submitted, Begun), Failure> {
+    let Manifests { workload, roles } = manifests;
+    let defaults = agents(workload.key.namespace.as_deref().unwrap_or_default());
     for agent in roles.into_iter().chain(defaults) {
         create_absent(&*stores.agents, agent).await?;
     }
@@ -162,22 +196,15 @@ async fn create<K: Kind, S: Store<K> + ?Sized>(
 ) -> Result<Object<K>, Failure> {
     let (kind, name) = (K::NAMES.alias, new.key.name.clone());
     store.create(new).await.map_err(|error| {
-        let exit = match &error {
-            StoreError::AlreadyExists { .. }
-            | StoreError::Invalid { .. }
-            | StoreError::TooLarge { .. } => Exit::Usage,
-            _ => Exit::Error,
-        };
-        let next = match &error {
-            StoreError::AlreadyExists { .. } if kind == "workload" => {
-                format!(
-                    "go on with it: foreman run --continue {name}; or give another metadata.name"
-                )
-            }
-            StoreError::Invalid { .. } | StoreError::TooLarge { .. } => {
-                "correct it and try again".to_owned()
-            }
-            _ => "foreman doctor".to_owned(),
+        let taken = matches!(error, StoreError::AlreadyExists { .. });
+        let wrong = matches!(error, StoreError::Invalid { .. } | StoreError::TooLarge { .. });
+        let exit = if taken || wrong { Exit::Usage } else { Exit::Error };
+        let next = if taken && kind == "workload" {
+            format!("go on with it: foreman run --continue {name}; or give another metadata.name")
+        } else if wrong {
+            "correct it and try again".to_owned()
+        } else {
+            "foreman doctor".to_owned()
         };
         Failure::new(exit, format!("{kind}/{name} was not written")).next(next).because(error)
     })
@@ -273,14 +300,16 @@ mod tests {
         let file = dir.path().join("w.yaml");
         let workload = "apiVersion: foreman.llmkube.dev/v1alpha1\nkind: Workload\nmetadata: {name: w}\nspec: {intent: x, pipeline: [{name: code, kind: issue-fix, agentRef: {name: foreman-coder}, payload: {repo: /r}}]}\n";
         std::fs::write(&file, workload).expect("written");
-        let (submitted, begun) = from_file(&stores, &file, "default").await.expect("submitted");
+        let manifests = read_file(&file, "default").expect("valid");
+        assert_eq!(manifests.repositories(), BTreeSet::from([("/r", None)]));
+        let (submitted, begun) = from_file(&stores, manifests).await.expect("submitted");
         assert_eq!(submitted.key.name, "w");
         assert_eq!(begun.repo.as_deref(), Some("/r"));
         std::fs::write(&file, format!("{workload}---\n{}", workload.replace("name: w", "name: v")))
             .expect("written");
-        let error = from_file(&stores, &file, "default").await.expect_err("two");
+        let error = read_file(&file, "default").expect_err("two");
         assert_eq!(Exit::of(&error), Exit::Usage);
-        let missing = from_file(&stores, &dir.path().join("no"), "default").await;
+        let missing = read_file(&dir.path().join("no"), "default");
         assert_eq!(Exit::of(&missing.expect_err("no file")), Exit::Usage);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::flow::Followed;
+use super::flow::{Followed, Kept};
 use super::repository::shell_word;
 use super::show::LastWords;
 use crate::exit::Exit;
@@ -37,7 +37,7 @@ pub(in crate::cli) fn last_words(
 ) -> LastWords {
     match followed {
         Followed::Settled => settled(about, tally),
-        Followed::Stopped { exit, handed_over } => stopped(about, *exit, *handed_over, tally),
+        Followed::Stopped { exit, kept } => stopped(about, *exit, kept, tally),
         Followed::Deleted(error) => LastWords {
             exit: Exit::NotOnTarget,
             workload: Some(about.workload.to_owned()),
@@ -78,12 +78,12 @@ fn verdict_line(tally: &Tally) -> String {
     if tally.verified() {
         let tree = tally.gate().last().map(|gate| short(&gate.tree)).unwrap_or_default();
         let on = if tree.is_empty() { String::new() } else { format!(" on tree {tree}") };
-        line.push_str(&format!(" verified (gate passed{on})"));
+        line = format!("{line} verified (gate passed{on})");
     } else if good {
         line.push_str(&paint(Paint::Warn, " not verified (no gate passed)"));
     }
     if let Some(branch) = tally.branch() {
-        line.push_str(&format!("  branch {}", untrusted::line(branch, NAME_CHARS_MAX)));
+        line = format!("{line}  branch {}", untrusted::line(branch, NAME_CHARS_MAX));
     }
     line
 }
@@ -101,30 +101,38 @@ fn missed(tally: &Tally) -> Vec<String> {
         .collect()
 }
 
-fn stopped(about: &About<'_>, exit: Exit, handed_over: bool, tally: &Tally) -> LastWords {
-    let what = match exit {
-        Exit::Terminated => "terminated",
-        Exit::StillGoing => "nobody reads the events any more",
-        _ => "interrupted",
+fn stopped(about: &About<'_>, exit: Exit, kept: &Kept, tally: &Tally) -> LastWords {
+    let what = if exit == Exit::Terminated {
+        "terminated"
+    } else if exit == Exit::StillGoing {
+        "nobody reads the events any more"
+    } else {
+        "interrupted"
     };
-    let mut lines = vec![format!("{what}; the work is kept")];
-    for (task, turn) in tally.kept() {
-        let task = untrusted::line(task, NAME_CHARS_MAX);
-        lines.push(format!("  task/{task} goes on after turn {turn}"));
+    let mut next = vec![format!("foreman run --continue {}{}", about.workload, about.flags)];
+    let mut lines = Vec::new();
+    match kept {
+        Kept::Elsewhere(holder) => {
+            lines.push(format!("{what}; {} goes on with the work", untrusted::line(holder, 100)));
+        }
+        Kept::HandedOver | Kept::Adopted => {
+            lines.push(format!("{what}; the work is kept"));
+            for (task, turn) in tally.kept() {
+                let task = untrusted::line(task, NAME_CHARS_MAX);
+                lines.push(format!("  task/{task} goes on after turn {turn}"));
+            }
+            next.push(format!("foreman up{}", about.flags));
+        }
     }
-    if !handed_over {
-        lines.push(
-            "  not everything was handed over: what a turn had begun is done again".to_owned(),
-        );
+    if *kept == Kept::Adopted {
+        let line = "  not everything was handed over: what a turn had begun is done again";
+        lines.push(line.to_owned());
     }
     LastWords {
         exit,
         workload: Some(about.workload.to_owned()),
         lines,
-        next: vec![
-            format!("foreman run --continue {}{}", about.workload, about.flags),
-            format!("foreman up{}", about.flags),
-        ],
+        next,
         error: Some(what.to_owned()),
     }
 }

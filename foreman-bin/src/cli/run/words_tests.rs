@@ -110,7 +110,7 @@ fn a_stop_says_what_is_kept_and_how_to_go_on() {
     let mut fact = Fact::of_workload(Some("fix-7f3a"), released);
     fact.task = Some("fix-7f3a-code".into());
     tally.apply(&fact);
-    let stopped = Followed::Stopped { exit: Exit::Interrupted, handed_over: true };
+    let stopped = Followed::Stopped { exit: Exit::Interrupted, kept: Kept::HandedOver };
     let words = last_words(&about(), &stopped, &tally);
     assert_eq!(
         words.lines,
@@ -121,6 +121,11 @@ fn a_stop_says_what_is_kept_and_how_to_go_on() {
         ["foreman run --continue fix-7f3a --data-dir /d", "foreman up --data-dir /d"]
     );
     assert_eq!(words.exit, Exit::Interrupted);
+    let elsewhere = Kept::Elsewhere("pid 7 (foreman up)".into());
+    let stopped = Followed::Stopped { exit: Exit::Interrupted, kept: elsewhere };
+    let words = last_words(&about(), &stopped, &tally);
+    assert_eq!(words.lines, ["interrupted; pid 7 (foreman up) goes on with the work"]);
+    assert_eq!(words.next, ["foreman run --continue fix-7f3a --data-dir /d"]);
 }
 
 #[test]
