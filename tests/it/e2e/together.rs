@@ -1,0 +1,69 @@
+//! Several processes on one data directory: one works, the others read, follow and take over.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::model::Model;
+use super::support::{Lab, path};
+
+#[tokio::test]
+async fn others_read_beside_a_running_up_and_a_second_one_is_refused() {
+    let lab = Lab::new();
+    let model = Model::start(None).await;
+    let up = ["up", "--model-url", model.url(), "--fleet-node-name", "studio", "--slots", "2"];
+    let running = lab.start(&up);
+    let node = lab.until("nodes", |node| node["status"]["phase"] == "Ready").await;
+    assert_eq!(node["metadata"]["name"], json!("studio"));
+    assert_eq!(node["status"]["capacity"]["slots"], json!(2));
+    assert_eq!(node["status"]["capability"]["models"][0]["name"], json!("test-model"));
+    let second = lab.run(&up).await;
+    assert_eq!(second.code, Some(1), "{second:?}");
+    let holder = format!("pid {} (foreman up)", running.pid());
+    assert!(second.stderr.contains(&holder), "{second:?}");
+    running.signal(Signal::SIGTERM);
+    let ended = running.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for part in ["data     ", "node     studio", "model    test-model", "sandbox  "] {
+        assert!(ended.stderr.contains(part), "{part} of {}", ended.stderr);
+    }
+    let node = lab.get("nodes").await.remove(0);
+    assert_eq!(node["status"]["phase"], json!("Draining"), "it said goodbye");
+}
+
+#[tokio::test]
+async fn a_follower_takes_over_when_the_one_that_works_leaves() {
+    let lab = Lab::new();
+    let repo = lab.repository();
+    let model = Model::start(Some(2)).await;
+    let worker = lab.start(&["up", "--model-url", model.url()]);
+    lab.until("nodes", |node| node["status"]["phase"] == "Ready").await;
+    let run = [
+        "run",
+        "--repo",
+        path(&repo),
+        "--model-url",
+        model.url(),
+        "--no-review",
+        "-o",
+        "jsonl",
+        "greet the world",
+    ];
+    let follower = lab.start(&run);
+    model.reached(2).await;
+    worker.signal(Signal::SIGTERM);
+    let left = worker.ended().await;
+    assert_eq!(left.code, Some(0), "{left:?}");
+    model.let_go();
+    let ended = follower.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result = ended.result();
+    assert_eq!(result["verified"], json!(true));
+    let notices: Vec<_> = ended
+        .events()
+        .into_iter()
+        .filter(|event| event["type"] == "notice")
+        .map(|event| event["message"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert!(notices.iter().any(|notice| notice.contains("only follows it")), "{notices:?}");
+    assert!(notices.iter().any(|notice| notice.contains("goes on with the work")), "{notices:?}");
+}
