@@ -59,6 +59,7 @@ fn everything() -> Vec<What> {
         What::Waiting { reason: "NodesBusy".into(), message: "1 busy".into() },
         What::Placed { why: "model loaded, idle".into() },
         What::Started,
+        What::Moved { stage: "Model".into(), turn: 3, tokens: 40 },
         What::Released { ended: "Drained".into(), message: "m".into(), turn: Some(2) },
         What::Ended(Ended {
             on_target: true,

@@ -100,6 +100,16 @@ pub(super) enum Body {
         /// Turns that need not be repeated.
         turns: i64,
     },
+    /// A run of another process moved on, as its node last said.
+    #[serde(rename = "task.progress")]
+    TaskProgress {
+        /// What it is doing.
+        stage: String,
+        /// The turn.
+        turn: i64,
+        /// Tokens of this claim so far.
+        tokens: i64,
+    },
     /// A tool call begins.
     #[serde(rename = "tool.started")]
     ToolStarted {
@@ -319,6 +329,9 @@ impl Body {
             },
             What::Started => Self::TaskStarted {},
             What::Run(event) => return Self::run(event),
+            What::Moved { stage, turn, tokens } => {
+                Self::TaskProgress { stage: stage.clone(), turn: *turn, tokens: *tokens }
+            }
             What::Released { ended, message, turn } => {
                 Self::TaskReleased { ended: ended.clone(), message: message.clone(), turn: *turn }
             }

@@ -46,6 +46,15 @@ pub enum What {
     Started,
     /// Something in a run.
     Run(RunEvent),
+    /// A run of another process moved on, as its node last said.
+    Moved {
+        /// What it is doing, e.g. `Model`.
+        stage: String,
+        /// The turn.
+        turn: i64,
+        /// Tokens of this claim so far.
+        tokens: i64,
+    },
     /// A run gave its task back; it goes on later.
     Released {
         /// How the claim ended, e.g. `Drained`.

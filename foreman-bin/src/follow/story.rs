@@ -1,13 +1,13 @@
 //! From objects as the store shows them to what happened. A pure state machine: it compares what it
 //! sees with what it saw, so that a watch that tells everything again tells nothing twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foreman_core::model::agentic_task::{AgenticTask, AttemptRecord};
 use foreman_core::model::condition::find_condition;
 use foreman_core::model::outcome::{Outcome, on_target};
 use foreman_core::model::wellknown::LABEL_WORKLOAD;
-use foreman_core::model::{Attempt, Key, Object, TaskPhase, Uid, Workload};
+use foreman_core::model::{Attempt, FleetNode, Key, Object, TaskPhase, Uid, Workload};
 use foreman_runner::observe::RunEvent;
 
 use super::fact::{Ended, Fact, PlannedStep, What};
@@ -29,6 +29,10 @@ pub struct Story {
     finished: BTreeMap<Uid, String>,
     /// Which workload a task belongs to and where it runs, for events that name only the task.
     places: BTreeMap<Key, (Option<String>, Option<String>)>,
+    /// Tasks whose runs tell of themselves, because they are in this process.
+    heard: BTreeSet<Key>,
+    /// What nodes last said of their runs, by the key in text.
+    moved: BTreeMap<String, (String, i64, i64)>,
 }
 
 impl Story {
@@ -87,8 +91,33 @@ impl Story {
         changes(task, &before, &now).into_iter().map(fact).collect()
     }
 
+    /// What is new in the runs of a node, as far as they are those of another process.
+    pub fn node(&mut self, node: &Object<FleetNode>) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for run in &node.status.runs {
+            let stage = run.stage.as_ref().map(ToString::to_string).unwrap_or_default();
+            let now = (stage, run.turn.unwrap_or(0), run.tokens.unwrap_or(0));
+            let place = self.places.iter().find(|(key, _)| key.to_string() == run.task);
+            let Some((key, (workload, _))) = place else { continue };
+            if self.heard.contains(key) || self.moved.get(&run.task) == Some(&now) {
+                continue;
+            }
+            let (stage, turn, tokens) = now.clone();
+            facts.push(Fact {
+                workload: workload.clone(),
+                task: Some(key.name.clone()),
+                attempt: run.attempt,
+                node: Some(node.meta.name.clone()),
+                what: What::Moved { stage, turn, tokens },
+            });
+            self.moved.insert(run.task.clone(), now);
+        }
+        facts
+    }
+
     /// An event of a run in this process.
-    pub fn run(&self, task: &Key, attempt: Attempt, event: RunEvent) -> Fact {
+    pub fn run(&mut self, task: &Key, attempt: Attempt, event: RunEvent) -> Fact {
+        self.heard.insert(task.clone());
         let (workload, node) = self.places.get(task).cloned().unwrap_or_default();
         Fact {
             workload,

@@ -33,6 +33,7 @@ fn words(facts: &[Fact]) -> Vec<String> {
             What::Begun(_)
             | What::Planned { .. }
             | What::Run(_)
+            | What::Moved { .. }
             | What::Finished { .. }
             | What::Notice { .. } => format!("{:?}", fact.what),
         })
@@ -108,4 +109,29 @@ fn an_event_of_a_run_gets_its_workload_and_node() {
     let fact = story.run(&running.key(), 1, RunEvent::TurnStarted { turn: 1 });
     assert_eq!(fact.workload.as_deref(), Some("w"));
     assert_eq!(fact.node.as_deref(), Some("n"));
+}
+
+#[test]
+fn runs_of_other_processes_are_told_by_their_nodes() {
+    let mut story = Story::default();
+    let running = task(&json!({"phase": "Running", "assignedNode": "n", "attempt": 1}));
+    story.task(&running);
+    let node = |turn: i64| {
+        let runs = json!([
+            {"task": "default/w-code", "uid": "u1", "attempt": 1, "stage": "Model", "turn": turn, "tokens": 40},
+            {"task": "default/unknown", "turn": 9},
+        ]);
+        let object = json!({
+            "metadata": {"name": "n", "uid": "n1", "resourceVersion": "1"},
+            "spec": {"nodeName": "n"}, "status": {"runs": runs},
+        });
+        Object::<FleetNode>::from_json(&object).expect("a node")
+    };
+    let facts = story.node(&node(3));
+    assert_eq!(facts.len(), 1);
+    assert_eq!(facts[0].what, What::Moved { stage: "Model".into(), turn: 3, tokens: 40 });
+    assert_eq!(facts[0].workload.as_deref(), Some("w"));
+    assert!(story.node(&node(3)).is_empty(), "nothing moved");
+    story.run(&running.key(), 1, RunEvent::TurnStarted { turn: 4 });
+    assert!(story.node(&node(4)).is_empty(), "it tells of itself");
 }

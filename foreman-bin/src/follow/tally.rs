@@ -72,7 +72,7 @@ impl Tally {
             What::Run(event) => self.run(fact, event),
             What::Finished { reason, .. } => self.finished = Some(reason.clone()),
             What::Begun(begun) => self.base.clone_from(&begun.base),
-            What::Notice { .. } => {}
+            What::Moved { .. } | What::Notice { .. } => {}
         }
     }
 

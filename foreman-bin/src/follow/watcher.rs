@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use foreman_core::model::{AgenticTask, Attempt, Key, Kind, Object, Uid, Workload};
+use foreman_core::model::{AgenticTask, Attempt, FleetNode, Key, Kind, Object, Uid, Workload};
 use foreman_core::ports::{Query, Store, StoreEvent, Stores};
 use foreman_runner::observe::{RunEvent, RunObserver};
 use futures::FutureExt as _;
@@ -78,6 +78,7 @@ pub struct Follower {
     story: Story,
     workloads: BoxStream<'static, StoreEvent<Workload>>,
     tasks: BoxStream<'static, StoreEvent<AgenticTask>>,
+    nodes: BoxStream<'static, StoreEvent<FleetNode>>,
     heard: Heard,
     ready: VecDeque<Fact>,
     /// Whether the followed workload was there since the last full reading began.
@@ -96,6 +97,7 @@ impl Follower {
             story: Story::default(),
             workloads: steady(stores.workloads.clone(), query.clone()),
             tasks: steady(stores.tasks.clone(), query),
+            nodes: steady(stores.nodes.clone(), Query::all()),
             heard,
             ready: VecDeque::new(),
             seen: false,
@@ -126,6 +128,7 @@ impl Follower {
                 },
                 event = self.workloads.next().fuse() => self.workload(event)?,
                 event = self.tasks.next().fuse() => self.task(event),
+                event = self.nodes.next().fuse() => self.node(event),
             }
         }
     }
@@ -173,6 +176,12 @@ impl Follower {
             && self.is_ours(&task)
         {
             self.ready.extend(self.story.task(&task));
+        }
+    }
+
+    fn node(&mut self, event: Option<StoreEvent<FleetNode>>) {
+        if let Some(StoreEvent::Upsert(node)) = event {
+            self.ready.extend(self.story.node(&node));
         }
     }
 

@@ -94,7 +94,7 @@ impl Progress {
             ProgressMode::None => Form::None,
             ProgressMode::Tty => Form::Live {
                 view: Box::new(View::new(budget, hint)),
-                screen: Screen::open(),
+                screen: Screen::open(screen::has_bar(settings)),
                 drawn: None,
                 dirty: false,
             },
@@ -114,7 +114,11 @@ impl Progress {
         let now = self.began.elapsed();
         match &mut self.form {
             Form::Live { view, screen, drawn, dirty } => {
+                let before = view.percent();
                 let left = view.apply(fact, now);
+                if view.percent() != before {
+                    screen.done(view.percent());
+                }
                 *dirty = true;
                 if !left.is_empty() {
                     screen.draw(&left, &view.block(Screen::size(), now));

@@ -107,6 +107,12 @@ impl Plain {
                 format!("started on {node}, attempt {}", fact.attempt.unwrap_or(1))
             }
             What::Run(event) => return self.run(fact, event),
+            What::Moved { stage, turn, tokens } => {
+                let task = fact.task.clone().unwrap_or_default();
+                let doing = self.doing.entry(task).or_default();
+                (doing.turn, doing.tokens, doing.what) = (*turn, *tokens, text(stage));
+                return None;
+            }
             What::Released { ended, message, turn } => {
                 self.forget(fact);
                 let kept = turn.map(|turn| format!(", work kept after turn {turn}"));

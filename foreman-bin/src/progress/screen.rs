@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use super::view::{Painted, Size, Tone};
 use crate::output::{Paint, paint};
+use crate::settings::Settings;
 
 /// The size that is taken when the terminal does not tell its own.
 const SIZE_FALLBACK: Size = Size { width: 80, height: 24 };
@@ -13,6 +14,8 @@ const SIZE_FALLBACK: Size = Size { width: 80, height: 24 };
 const SIZE_MIN: usize = 4;
 const HIDE_CURSOR: &str = "\x1b[?25l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
+/// Takes the progress out of a tab or task bar.
+const BAR_AWAY: &str = "\x1b]9;4;0;\x1b\\";
 /// From the cursor to the end of the screen.
 const CLEAR_BELOW: &str = "\x1b[J";
 
@@ -35,6 +38,16 @@ fn state() -> MutexGuard<'static, State> {
 #[derive(Debug)]
 pub(super) struct Screen {
     color: bool,
+    /// Whether the terminal shows progress by OSC 9;4.
+    bar: bool,
+}
+
+/// Whether the terminal understands OSC 9;4; others may show it as text or as a notification.
+pub(super) fn has_bar(settings: &Settings) -> bool {
+    let program = settings.variable("TERM_PROGRAM");
+    settings.variable("WT_SESSION").is_some()
+        || settings.variable("ConEmuANSI") == Some("ON")
+        || program.is_some_and(|program| matches!(program, "WezTerm" | "ghostty"))
 }
 
 /// Stderr for lines of a log: they go above the live view, if there is one, and push it down.
@@ -59,7 +72,7 @@ impl Write for LogWriter {
 
 impl Screen {
     /// Takes stderr, which must be a terminal.
-    pub(super) fn open() -> Self {
+    pub(super) fn open(bar: bool) -> Self {
         PANIC_HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -69,7 +82,7 @@ impl Screen {
         });
         let color = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
         set_hidden(true);
-        Self { color }
+        Self { color, bar }
     }
 
     /// The terminal's size.
@@ -93,6 +106,13 @@ impl Screen {
         put(&text);
     }
 
+    /// Shows how much is done where the terminal has a place for it (a tab, a task bar).
+    pub(super) fn done(&self, percent: usize) {
+        if self.bar {
+            put(&format!("\x1b]9;4;1;{percent}\x1b\\"));
+        }
+    }
+
     /// Takes the block away, e.g. before the last words.
     pub(super) fn clear(&mut self) {
         self.draw(&[], &[]);
@@ -102,6 +122,9 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         self.clear();
+        if self.bar {
+            put(BAR_AWAY);
+        }
         restore();
     }
 }

@@ -139,6 +139,12 @@ impl View {
                 }
             }
             What::Run(event) => left.extend(self.run(fact, event, now)),
+            What::Moved { stage, turn, tokens } => {
+                if let Some(row) = self.row_of(fact) {
+                    (row.turn, row.tokens) = (*turn, *tokens);
+                    row.doing = Some((text(stage), now));
+                }
+            }
             What::Released { ended, turn, .. } => {
                 if let Some(row) = self.row_of(fact) {
                     row.running_since = None;
@@ -154,6 +160,12 @@ impl View {
             }
         }
         left
+    }
+
+    /// How many tasks of a hundred have ended.
+    pub fn percent(&self) -> usize {
+        let (done, all) = self.tally.counts();
+        (done * 100).checked_div(all).unwrap_or(0)
     }
 
     fn row(&mut self, task: &str) -> &mut Row {

@@ -67,3 +67,25 @@ async fn a_follower_takes_over_when_the_one_that_works_leaves() {
     assert!(notices.iter().any(|notice| notice.contains("only follows it")), "{notices:?}");
     assert!(notices.iter().any(|notice| notice.contains("goes on with the work")), "{notices:?}");
 }
+
+#[tokio::test]
+async fn a_branch_can_be_pushed_elsewhere_and_a_gate_be_given() {
+    let lab = Lab::new();
+    let repo = lab.repository();
+    let other = lab.path("other.git");
+    lab.git(&lab.path(""), &["clone", "-q", "--bare", path(&repo), path(&other)]);
+    let model = Model::start(None).await;
+    let gate = ["--gate", "sh test.sh", "--gate", "grep -q world greet.sh"];
+    let run = ["run", "--repo", path(&repo), "--push-to", path(&other), "--no-review"];
+    let run = [&run[..], &gate, &["--model-url", model.url(), "-o", "json", "greet the world"]];
+    let ended = lab.run(&run.concat()).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result: serde_json::Value = serde_json::from_str(&ended.stdout).expect("one object");
+    let branch = result["branch"].as_str().expect("a branch");
+    assert_eq!(branch, format!("foreman/{}", result["workload"].as_str().expect("a name")));
+    assert_eq!(lab.git(&repo, &["branch", "--format=%(refname:short)"]), "main");
+    assert_eq!(lab.git(&other, &["rev-list", "--count", &format!("main..{branch}")]), "1");
+    for command in ["gate: sh test.sh, exit 0", "gate: grep -q world greet.sh, exit 0"] {
+        assert!(ended.stderr.contains(command), "{command} of {}", ended.stderr);
+    }
+}

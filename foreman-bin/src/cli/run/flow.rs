@@ -10,7 +10,7 @@ use foreman_core::control::Shutdown;
 use foreman_core::model::{Key, Uid};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::show::Show;
+use super::show::{HINT, Show};
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
 use crate::follow::{Bus, FollowError, Follower, Of};
@@ -118,6 +118,7 @@ impl Flow<'_> {
         let message =
             format!("{holder} does the work on this data directory; this only follows it");
         self.show.notice(Some(&self.workload), message);
+        self.show.set_hint("ctrl-c stop following, the work goes on");
         let data_dir = self.recipe.home.paths.data_dir.clone();
         let role = self.role;
         let taken: TakeOver = Box::pin(async move { leader::take_over(&data_dir, role).await });
@@ -156,6 +157,7 @@ impl Flow<'_> {
                         Failure::new(Exit::Error, "the work cannot be taken over").because(error)
                     })?;
                     self.show.notice(Some(&self.workload), "it has left: this process goes on with the work");
+                    self.show.set_hint(HINT);
                     let ready = self.recipe.require().await?;
                     self.start(leadership, ready).await?;
                 }

@@ -26,6 +26,9 @@ pub enum RunOutput {
     Jsonl,
 }
 
+/// What is said of keys while the work is done here.
+pub(in crate::cli) const HINT: &str = "ctrl-c stop, work is kept";
+
 /// Shows facts, and ends with a result.
 pub(in crate::cli) struct Show {
     output: RunOutput,
@@ -62,7 +65,7 @@ impl Show {
         let mode = mode.decide(Surroundings::of(settings, streams));
         Self {
             output,
-            progress: Progress::begin(mode, settings, budget, "ctrl-c stop, work is kept"),
+            progress: Progress::begin(mode, settings, budget, HINT),
             stream: streams.then(|| Stream::new(io::stdout())),
             clock: SystemClock::new(),
             last_line: Instant::now(),

@@ -159,6 +159,19 @@ pub(in crate::cli) async fn continued(
     Ok((Submitted { key: workload.key(), uid: workload.meta.uid }, begun))
 }
 
+/// How many workloads of a store have not ended.
+///
+/// # Errors
+/// The store cannot be read.
+pub(in crate::cli) async fn unfinished(stores: &Stores) -> Result<usize, Failure> {
+    let all = stores.workloads.list(&Query::all()).await.map_err(|error| {
+        Failure::new(Exit::Error, "the workloads cannot be read")
+            .next("foreman doctor")
+            .because(error)
+    })?;
+    Ok(all.objects.iter().filter(|workload| finished(workload).is_none()).count())
+}
+
 fn begun(workload: &Object<Workload>) -> Begun {
     let spec = &workload.spec;
     let of_step = spec.pipeline.iter().find_map(|step| step.payload.repo.clone());
