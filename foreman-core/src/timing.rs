@@ -50,6 +50,8 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 pub const DRAIN_GRACE: Duration = Duration::from_secs(6);
 /// How soon a claim that seems lost is checked again when the store could not be asked.
 pub const CLAIM_CHECK_RETRY: Duration = Duration::from_secs(2);
+/// The least time between two looks at a run's progress.
+pub const PROGRESS_SHOW_MIN: Duration = Duration::from_millis(200);
 /// The least time between two looks at a task's time limit.
 pub const TIMEOUT_CHECK_MIN: Duration = Duration::from_millis(100);
 /// Lost races after which the end of a run is written with pauses between the tries.

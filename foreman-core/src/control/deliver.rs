@@ -23,8 +23,11 @@ pub(super) async fn deliver(context: &RunContext, key: &Key, fence: &Fence, end:
     loop {
         match deliver_once(context, key, fence, &end, cut).await {
             Ok(()) => return,
-            // Somebody else wrote beside us: the task is read again, and the fence with it.
-            Err(StoreError::Conflict) if conflicts < CONFLICTS_AT_ONCE_MAX => {
+            // Somebody else wrote beside us, or nobody knows: the task is read again at once, and the
+            // fence with it.
+            Err(StoreError::Conflict | StoreError::Uncertain { .. })
+                if conflicts < CONFLICTS_AT_ONCE_MAX =>
+            {
                 conflicts += 1;
                 continue;
             }

@@ -21,7 +21,7 @@ use crate::ports::clock::Clock;
 use crate::ports::executor::{Job, Progress, RunEnd, Stop};
 use crate::task::authority::Authority;
 use crate::task::{claim, timeout};
-use crate::timing::{CLAIM_CHECK_RETRY, TIMEOUT_CHECK_MIN};
+use crate::timing::{CLAIM_CHECK_RETRY, PROGRESS_SHOW_MIN, TIMEOUT_CHECK_MIN};
 
 /// Runs the job and tells it what happens around it.
 pub(super) async fn supervise(
@@ -52,6 +52,7 @@ pub(super) async fn supervise(
     let mut run = Box::pin(AssertUnwindSafe(run).catch_unwind().fuse());
     let mut draining = false;
     let mut check_again = false;
+    let mut next_show = context.clock.awake();
     loop {
         let limit = wait_for(&*context.clock, watched.time_left());
         let again = check_again.then_some(CLAIM_CHECK_RETRY);
@@ -62,6 +63,11 @@ pub(super) async fn supervise(
             }
             // An error means that nobody is left who could say anything: hand over.
             drop(shutdown.wait_for(|told| *told == Shutdown::Drain).await);
+        };
+        // Not more often: a run that reports without a pause must not keep the rest from being heard.
+        let progressed = async {
+            context.clock.sleep_until(next_show).await;
+            changed(&mut moved).await;
         };
         futures::select_biased! {
             end = run => return end.unwrap_or_else(|_| {
@@ -80,11 +86,12 @@ pub(super) async fn supervise(
                 let sight = seen.borrow().clone();
                 check_again = !watched.look(sight.as_deref()).await;
             }
-            () = changed(&mut moved).fuse() => {
+            () = limit.fuse() => watched.time_is_up(),
+            () = progressed.fuse() => {
+                next_show = context.clock.awake() + PROGRESS_SHOW_MIN;
                 let progress = moved.borrow_and_update().clone();
                 show_progress(&context.registrar, &watched.task, &watched.fence, &progress);
             }
-            () = limit.fuse() => watched.time_is_up(),
         }
     }
 }

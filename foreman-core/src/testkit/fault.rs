@@ -1,10 +1,11 @@
 //! A store that fails as a test says: it wraps any store and breaks single calls of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
+use tokio::sync::watch;
 
 use crate::model::ids::{Key, Uid};
 use crate::model::object::{Kind, NewObject, Object};
@@ -72,6 +73,7 @@ type Chooser<K> = Box<dyn FnMut(&Key, &Change<K>) -> Option<Fault> + Send>;
 pub struct FaultyStore<K: Kind> {
     inner: Arc<dyn Store<K>>,
     state: Mutex<State<K>>,
+    held: watch::Sender<BTreeSet<Operation>>,
 }
 
 struct State<K: Kind> {
@@ -96,7 +98,7 @@ impl<K: Kind> FaultyStore<K> {
             chooser: None,
             calls: Vec::new(),
         };
-        Arc::new(Self { inner, state: Mutex::new(state) })
+        Arc::new(Self { inner, state: Mutex::new(state), held: watch::channel(BTreeSet::new()).0 })
     }
 
     /// What becomes of the next calls of that kind, in order; `None` = nothing happens to it.
@@ -124,6 +126,20 @@ impl<K: Kind> FaultyStore<K> {
         for operation in operations {
             state.away.insert(operation, error.clone());
         }
+    }
+
+    /// Calls of that kind wait from now on, before anything is done, until [`Self::let_go`].
+    pub fn hold(&self, operation: Operation) {
+        self.held.send_modify(|held| {
+            held.insert(operation);
+        });
+    }
+
+    /// Calls of that kind wait no longer.
+    pub fn let_go(&self, operation: Operation) {
+        self.held.send_modify(|held| {
+            held.remove(&operation);
+        });
     }
 
     /// Nothing fails any more, whatever was scripted.
@@ -173,6 +189,9 @@ impl<K: Kind> FaultyStore<K> {
         fault: Option<Fault>,
         inner: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
+        let mut held = self.held.subscribe();
+        // The sender lives as long as `self`, so waiting ends by the condition only.
+        drop(held.wait_for(|held| !held.contains(&call.operation)).await);
         let answer = match fault {
             None => inner.await,
             Some(Fault::Fail(error)) => Err(error),

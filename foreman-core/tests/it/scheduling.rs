@@ -1,1 +1,499 @@
+//! The scheduler: what fits, what is said, what is chosen, in which order.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use foreman_core::model::agent::{AgentRole, AgentSpec};
+use foreman_core::model::agentic_task::WaitingReason;
+use foreman_core::model::shared::RequiredCapability;
+use foreman_core::model::{
+    AgenticTask, FleetNode, Key, NodeName, NodePhase, Object, Uid, WallTime,
+};
+use foreman_core::schedule::order::turn;
+use foreman_core::schedule::{
+    Need, NodeRow, Placement, Refusal, Reservation, Scheduler, Snapshot, explain, fit, waiting,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn row(name: &str) -> NodeRow {
+    NodeRow {
+        name: NodeName::parse(name).expect("valid"),
+        labels: BTreeMap::new(),
+        roles: Vec::new(),
+        phase: Some(NodePhase::Ready),
+        fresh: true,
+        cordoned: false,
+        note: None,
+        slots: 2,
+        accelerator: None,
+        capacity_ram_gb: Some(64),
+        available_ram_gb: Some(64),
+        context_tokens: 32_768,
+        models: BTreeSet::new(),
+        loaded: BTreeSet::new(),
+        tokens_per_second: 0,
+        namespaces: BTreeSet::new(),
+        running: BTreeSet::new(),
+    }
+}
+
+fn need(uid: &str) -> Need {
+    Need {
+        uid: Uid::new(uid),
+        namespace: "default".into(),
+        accelerator: None,
+        ram_gb: 0,
+        context_tokens: 0,
+        model: None,
+        model_installed: false,
+        labels: BTreeMap::new(),
+        roles: Vec::new(),
+        journal: None,
+    }
+}
+
+fn reservation(task: &str, ram_gb: i32) -> Reservation {
+    Reservation { task: Key::namespaced("default", task), ram_gb }
+}
+
+type EditNode = fn(&mut NodeRow);
+type EditNeed = fn(&mut Need);
+
+#[test]
+fn every_refusal_is_said_in_its_words() {
+    let busy = |snapshot: &mut Snapshot| {
+        let node = NodeName::parse("n").expect("valid");
+        snapshot.reserve(&node, Uid::new("a"), reservation("first", 40));
+        snapshot.reserve(&node, Uid::new("b"), reservation("second", 0));
+    };
+    let avoid = |snapshot: &mut Snapshot| {
+        snapshot.avoid(Uid::new("t"), NodeName::parse("n").expect("valid"));
+    };
+    let none = |_: &mut Snapshot| {};
+    type EditSnapshot<'a> = &'a dyn Fn(&mut Snapshot);
+    let cases: [(Refusal, EditNode, EditNeed, EditSnapshot<'_>, &str, &str, Option<&str>); 15] = [
+        (
+            Refusal::Role,
+            |n| n.roles = vec!["coder".into()],
+            |t| t.roles = vec!["reviewer".into()],
+            &none,
+            "refused",
+            "lacks role reviewer (has coder)",
+            Some("n with role reviewer"),
+        ),
+        (
+            Refusal::Label,
+            |n| drop(n.labels.insert("zone".into(), "a".into())),
+            |t| drop(t.labels.insert("zone".into(), "b".into())),
+            &none,
+            "refused",
+            "label zone is a, not b",
+            None,
+        ),
+        (
+            Refusal::Namespace,
+            |n| drop(n.namespaces.insert("team".into())),
+            |_| {},
+            &none,
+            "refused",
+            "takes no tasks of namespace default",
+            None,
+        ),
+        (
+            Refusal::Accelerator,
+            |n| n.accelerator = Some("metal".into()),
+            |t| t.accelerator = Some("cuda".into()),
+            &none,
+            "refused",
+            "accelerator metal, not cuda",
+            None,
+        ),
+        (
+            Refusal::Model,
+            |_| {},
+            |t| {
+                t.model_installed = true;
+                t.model = Some("qwen".into());
+            },
+            &none,
+            "refused",
+            "model qwen is not installed",
+            Some("qwen on n"),
+        ),
+        (
+            Refusal::Context,
+            |_| {},
+            |t| t.context_tokens = 65_536,
+            &none,
+            "too small",
+            "context 32768 of 65536 tokens",
+            None,
+        ),
+        (
+            Refusal::MemoryTooSmall,
+            |_| {},
+            |t| t.ram_gb = 65,
+            &none,
+            "too small",
+            "64 of 65 GB",
+            Some("+1 GB free on n"),
+        ),
+        (
+            Refusal::NoSlots,
+            |n| n.slots = 0,
+            |_| {},
+            &none,
+            "refused",
+            "takes no runs (0 slots)",
+            Some("n slots 1"),
+        ),
+        (
+            Refusal::Cordoned,
+            |n| {
+                n.cordoned = true;
+                n.note = Some("on battery".into());
+            },
+            |_| {},
+            &none,
+            "refused",
+            "cordoned: \"on battery\"",
+            Some("n uncordoned"),
+        ),
+        (
+            Refusal::Draining,
+            |n| n.phase = Some(NodePhase::Draining),
+            |_| {},
+            &none,
+            "refused",
+            "draining",
+            None,
+        ),
+        (Refusal::Avoided, |_| {}, |_| {}, &avoid, "busy", "refused this task just now", None),
+        (
+            Refusal::Stale,
+            |n| n.fresh = false,
+            |_| {},
+            &none,
+            "away",
+            "no heartbeat",
+            Some("the agent on n running"),
+        ),
+        (
+            Refusal::Recovering,
+            |n| n.phase = Some(NodePhase::Unknown),
+            |_| {},
+            &none,
+            "away",
+            "its agent is starting",
+            None,
+        ),
+        (
+            Refusal::SlotsFull,
+            |_| {},
+            |_| {},
+            &busy,
+            "busy",
+            "2/2 slots: first, second",
+            Some("n slots 3"),
+        ),
+        (
+            Refusal::MemoryInUse,
+            |n| n.slots = 9,
+            |t| t.ram_gb = 30,
+            &busy,
+            "busy",
+            "64 GB free of 30 GB needed",
+            Some("+1 GB free on n"),
+        ),
+    ];
+    let mut seen = BTreeSet::new();
+    for (refusal, edit_node, edit_need, edit_snapshot, word, detail, remedy) in cases {
+        let (mut node, mut need) = (row("n"), need("t"));
+        edit_node(&mut node);
+        edit_need(&mut need);
+        let mut snapshot = Snapshot::new([node]);
+        edit_snapshot(&mut snapshot);
+        let explained = explain(&snapshot, &need);
+        let verdict = &explained.nodes[0];
+        assert_eq!(verdict.refusals.iter().collect::<Vec<_>>(), [refusal]);
+        assert_eq!(
+            (verdict.word, verdict.detail.as_str(), verdict.remedy.as_deref()),
+            (word, detail, remedy),
+            "{refusal:?}"
+        );
+        assert!(matches!(explained.placement, Placement::Nowhere(_)));
+        seen.insert(refusal);
+    }
+    assert_eq!(seen.len(), Refusal::ALL.len(), "each predicate has its case");
+    let explained = explain(&Snapshot::new([row("n")]), &need("t"));
+    assert_eq!(
+        (explained.nodes[0].word, explained.nodes[0].detail.as_str()),
+        ("fits", "0/2 slots in use")
+    );
+}
+
+#[test]
+fn a_mixed_fleet_waits_for_the_node_that_came_furthest() {
+    let no_match = |n: &mut NodeRow| n.cordoned = true;
+    let stale = |n: &mut NodeRow| n.fresh = false;
+    let recovering = |n: &mut NodeRow| n.phase = Some(NodePhase::Unknown);
+    let nothing = |_: &mut NodeRow| {};
+    type Edits<'a> = Vec<&'a dyn Fn(&mut NodeRow)>;
+    let cases: [(Edits<'_>, WaitingReason, &str); 5] = [
+        (vec![], WaitingReason::NoNodes, "there are no nodes: start one with foreman up"),
+        (vec![&no_match, &no_match], WaitingReason::NoMatchingNode, "0/2 nodes fit: 2 cordoned"),
+        (vec![&stale, &no_match], WaitingReason::NodesStale, "0/2 nodes fit: 1 cordoned, 1 stale"),
+        (
+            vec![&stale, &recovering, &no_match],
+            WaitingReason::NodesRecovering,
+            "0/3 nodes fit: 1 cordoned, 1 stale, 1 starting",
+        ),
+        (
+            vec![&stale, &nothing, &recovering, &no_match],
+            WaitingReason::NodesBusy,
+            "0/4 nodes fit: 1 cordoned, 1 stale, 1 starting, 1 busy",
+        ),
+    ];
+    for (edits, reason, message) in cases {
+        let rows = edits.iter().enumerate().map(|(index, edit)| {
+            let mut node = row(&format!("n{index}"));
+            edit(&mut node);
+            node
+        });
+        let mut snapshot = Snapshot::new(rows);
+        for node in ["n0", "n1", "n2", "n3"] {
+            let node = NodeName::parse(node).expect("valid");
+            for uid in ["a", "b"] {
+                snapshot.reserve(&node, Uid::new(uid), reservation(uid, 0));
+            }
+        }
+        let placement = Scheduler::new(snapshot).place(Key::namespaced("default", "t"), &need("t"));
+        let Placement::Nowhere(refused) = placement else { panic!("placed: {message}") };
+        assert_eq!(waiting(&refused), (reason, message.to_owned()));
+    }
+}
+
+#[test]
+fn the_terms_of_the_score_count_in_their_order() {
+    let model = |name: &str| BTreeSet::from([name.to_owned()]);
+    let better: [(EditNode, EditNode); 4] = [
+        (|n| n.loaded = BTreeSet::from(["m".to_owned()]), |n| n.tokens_per_second = 999),
+        (|_| {}, |n| n.tokens_per_second = 999), // the journal is on the first
+        (|n| n.tokens_per_second = 5, |n| n.slots = 99),
+        (|n| n.slots = 4, |n| n.slots = 2),
+    ];
+    for (index, (edit_good, edit_other)) in better.into_iter().enumerate() {
+        let (mut good, mut other) = (row("z"), row("a"));
+        edit_good(&mut good);
+        edit_other(&mut other);
+        let mut wanted = Need { model: Some("m".into()), ..need("t") };
+        if index == 1 {
+            wanted.journal = Some(good.name.clone());
+        }
+        let mut snapshot = Snapshot::new([good, other]);
+        for node in ["z", "a"] {
+            let node = NodeName::parse(node).expect("valid");
+            snapshot.reserve(&node, Uid::new(format!("on-{node}")), reservation("r", 0));
+        }
+        let Placement::On { node, .. } = Scheduler::new(snapshot).place(Key::cluster("t"), &wanted)
+        else {
+            panic!("nowhere: {index}")
+        };
+        assert_eq!(node.as_str(), "z", "term {index}");
+    }
+    let mut idle = Scheduler::new(Snapshot::new([row("b"), row("a"), row("c")]));
+    let order: Vec<_> = (0..6)
+        .map(|n| match idle.place(Key::cluster(format!("t{n}")), &need(&n.to_string())) {
+            Placement::On { node, .. } => node.to_string(),
+            Placement::Nowhere(_) => "nowhere".to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        order,
+        ["a", "b", "c", "a", "b", "c"],
+        "equal nodes are filled in the order of names"
+    );
+    assert_eq!(model("m").len(), 1);
+}
+
+fn task(name: &str, spec: Value, created: i64) -> Object<AgenticTask> {
+    let mut spec = spec;
+    spec["payload"] = json!({});
+    let created = WallTime::from_unix_seconds(created);
+    Object::from_json(&json!({
+        "metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": "1",
+            "creationTimestamp": created},
+        "spec": spec}))
+    .expect("valid")
+}
+
+#[test]
+fn the_queue_goes_by_priority_then_finish_first_then_age() {
+    let mut queue = [
+        task("old-code", json!({"kind": "issue-fix"}), 1),
+        task("new-review", json!({"kind": "review"}), 9),
+        task("verify", json!({"kind": "verify"}), 5),
+        task("urgent", json!({"kind": "freeform", "priority": 5}), 9),
+        task("low", json!({"kind": "review", "priority": -1}), 0),
+        task("newer-code", json!({"kind": "issue-fix"}), 2),
+        task("free", json!({"kind": "freeform"}), 0),
+        task("free-b", json!({"kind": "freeform"}), 0),
+    ];
+    queue.sort_by_key(turn);
+    let names: Vec<_> = queue.iter().map(|task| task.meta.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["urgent", "new-review", "verify", "old-code", "newer-code", "free", "free-b", "low"]
+    );
+}
+
+#[test]
+fn the_agents_requirement_replaces_the_tasks() {
+    let task = task(
+        "t",
+        json!({"kind": "freeform", "requiredCapability": {"minRAMGB": 9, "roles": ["a"]}}),
+        0,
+    );
+    let alone = Need::of(&task, None);
+    assert_eq!((alone.ram_gb, alone.roles), (9, vec!["a".to_owned()]));
+    let mut agent = AgentSpec::new(AgentRole::Coder, vec!["bash".into()]);
+    assert_eq!(Need::of(&task, Some(&agent)), Need { namespace: "default".into(), ..need("t") });
+    agent.model = Some("qwen".into());
+    agent.required_capability = Some(RequiredCapability {
+        min_ram_gb: Some(40),
+        requires_model_installed: Some(true),
+        ..RequiredCapability::default()
+    });
+    let both = Need::of(&task, Some(&agent));
+    assert_eq!(
+        (both.ram_gb, both.model_installed, both.model.as_deref(), both.roles.len()),
+        (0, true, Some("qwen"), 0),
+        "where the model must be installed, memory does not count"
+    );
+}
+
+#[test]
+fn a_node_without_a_session_has_one_slot_whatever_its_spec_says() {
+    let node = |session: Option<&str>, spec_slots: i32, offered: Option<i32>| {
+        let mut status = json!({"phase": "Ready", "capacity": {"slots": offered}});
+        if let Some(session) = session {
+            status["session"] = json!(session);
+        }
+        let node: Object<FleetNode> = Object::from_json(&json!({
+            "metadata": {"name": "n", "uid": "u", "resourceVersion": "1"},
+            "spec": {"nodeName": "n", "slots": spec_slots}, "status": status}))
+        .expect("valid");
+        let (wall, awake) = (WallTime::from_unix_seconds(0), Default::default());
+        let seen = foreman_core::fleet::liveness::Seen::first(Some(wall), awake);
+        NodeRow::of(&node, &seen, wall, awake).expect("a row").slots
+    };
+    assert_eq!(node(None, 8, Some(8)), 1);
+    assert_eq!(node(Some("s"), 8, Some(8)), 8);
+    assert_eq!(node(Some("s"), 8, Some(2)), 2, "what the agent takes");
+    assert_eq!(node(Some("s"), 0, Some(2)), 0, "what people allow");
+    assert_eq!(node(Some("s"), 3, None), 3);
+}
+
+prop_compose! {
+    fn some_node()(
+        id in 0_u8..12, slots in 0_usize..4, capacity in 8_i32..65, used in 0_i32..20,
+        flags in 0_u8..64, speed in 0_i32..3, cuda: bool,
+    ) -> NodeRow {
+        let flag = |bit: u8| flags & (1 << bit) != 0;
+        let mut node = row(&format!("n{id}"));
+        node.slots = slots;
+        node.capacity_ram_gb = Some(capacity);
+        node.available_ram_gb = Some((capacity - used).max(0));
+        node.cordoned = flag(0) && flag(1);
+        node.fresh = !(flag(2) && flag(3));
+        node.tokens_per_second = speed;
+        node.accelerator = cuda.then(|| "cuda".to_owned());
+        if flag(4) { node.loaded.insert("m".into()); node.models.insert("m".into()); }
+        if flag(5) && flag(0) { node.phase = Some(NodePhase::Unknown); }
+        node
+    }
+}
+
+prop_compose! {
+    fn some_need()(ram in 0_i32..40, cuda in 0_u8..4, model: bool, context in 0_i32..2) -> Need {
+        Need {
+            ram_gb: ram,
+            accelerator: (cuda == 0).then(|| "cuda".to_owned()),
+            model: model.then(|| "m".to_owned()),
+            context_tokens: context * 30_000,
+            ..need("")
+        }
+    }
+}
+
+fn place_all(nodes: &[NodeRow], needs: &[Need]) -> (Vec<Placement>, Snapshot) {
+    let mut scheduler = Scheduler::new(Snapshot::new(nodes.iter().cloned()));
+    let placements = needs
+        .iter()
+        .enumerate()
+        .map(|(index, need)| {
+            let need = Need { uid: Uid::new(format!("t{index}")), ..need.clone() };
+            scheduler.place(Key::namespaced("default", format!("t{index}")), &need)
+        })
+        .collect();
+    (placements, scheduler.snapshot().clone())
+}
+
+fn nodes() -> impl Strategy<Value = Vec<NodeRow>> {
+    prop::collection::vec(some_node(), 0..8).prop_map(|mut nodes| {
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        nodes.dedup_by(|a, b| a.name == b.name);
+        nodes
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_nodes_does_not_matter_and_equal_inputs_decide_equally(
+        nodes in nodes(), needs in prop::collection::vec(some_need(), 0..12),
+    ) {
+        let (there, _) = place_all(&nodes, &needs);
+        let reversed: Vec<_> = nodes.iter().rev().cloned().collect();
+        let (back, _) = place_all(&reversed, &needs);
+        prop_assert_eq!(format!("{there:?}"), format!("{back:?}"), "byte for byte");
+        let words = |nodes: &[NodeRow], need: &Need| {
+            format!("{:?}", explain(&Snapshot::new(nodes.iter().cloned()), need))
+        };
+        for need in &needs {
+            prop_assert_eq!(words(&nodes, need), words(&reversed, need));
+        }
+    }
+
+    #[test]
+    fn a_placed_task_never_exceeds_slots_or_memory(
+        nodes in nodes(), needs in prop::collection::vec(some_need(), 0..20),
+    ) {
+        let (_, snapshot) = place_all(&nodes, &needs);
+        for node in &nodes {
+            let held: Vec<_> = snapshot.reservations(&node.name).collect();
+            prop_assert!(held.len() <= node.slots, "{} of {} slots", held.len(), node.slots);
+            let ram: i32 = held.iter().map(|(_, reservation)| reservation.ram_gb).sum();
+            prop_assert!(ram == 0 || Some(ram) <= node.capacity_ram_gb);
+            prop_assert!(ram == 0 || Some(ram) <= node.available_ram_gb, "nothing runs there yet");
+        }
+    }
+
+    #[test]
+    fn a_node_is_chosen_only_if_it_fits_and_one_is_chosen_if_any_fits(
+        nodes in nodes(), need in some_need(),
+    ) {
+        let snapshot = Snapshot::new(nodes.iter().cloned());
+        let fitting: Vec<_> =
+            snapshot.nodes().filter(|node| fit(&snapshot, node, &need).is_empty()).collect();
+        match Scheduler::new(snapshot.clone()).place(Key::cluster("t"), &need) {
+            Placement::On { node, .. } => {
+                prop_assert!(fitting.iter().any(|row| row.name == node), "{node}");
+            }
+            Placement::Nowhere(refused) => {
+                prop_assert_eq!(fitting.len(), 0);
+                prop_assert_eq!(refused.len(), nodes.len(), "every refusal is told");
+                prop_assert!(refused.iter().all(|(_, refusals)| !refusals.is_empty()));
+            }
+        }
+    }
+}
