@@ -63,14 +63,8 @@ impl std::fmt::Display for Exhausted {
                 )
             }
             Self::Turns { used, max } => write!(f, "budget.turns: {used} of {max} used"),
-            Self::Wall {
-                used_seconds,
-                max_seconds,
-            } => {
-                write!(
-                    f,
-                    "budget.wallSeconds: {used_seconds} of {max_seconds} used"
-                )
+            Self::Wall { used_seconds, max_seconds } => {
+                write!(f, "budget.wallSeconds: {used_seconds} of {max_seconds} used")
             }
         }
     }
@@ -85,19 +79,12 @@ impl Budget {
         if let Some(max) = self.tokens_max
             && spent.tokens.saturating_add(next_tokens) > max
         {
-            return Err(Exhausted::Tokens {
-                used: spent.tokens,
-                next: next_tokens,
-                max,
-            });
+            return Err(Exhausted::Tokens { used: spent.tokens, next: next_tokens, max });
         }
         if let Some(max) = self.turns_max
             && spent.turns >= max
         {
-            return Err(Exhausted::Turns {
-                used: spent.turns,
-                max,
-            });
+            return Err(Exhausted::Turns { used: spent.turns, max });
         }
         if let Some(max) = self.wall_max
             && spent.wall >= max
@@ -117,37 +104,17 @@ mod tests {
 
     #[test]
     fn each_limit_stops_and_none_does_not() {
-        let spent = Spent {
-            tokens: 90,
-            turns: 3,
-            wall: Duration::from_mins(1),
-        };
+        let spent = Spent { tokens: 90, turns: 3, wall: Duration::from_mins(1) };
         assert_eq!(Budget::default().check(&spent, u64::MAX), Ok(()));
-        let budget = Budget {
-            tokens_max: Some(100),
-            ..Budget::default()
-        };
+        let budget = Budget { tokens_max: Some(100), ..Budget::default() };
         assert_eq!(budget.check(&spent, 10), Ok(()));
         assert_eq!(
             budget.check(&spent, 11),
-            Err(Exhausted::Tokens {
-                used: 90,
-                next: 11,
-                max: 100
-            })
+            Err(Exhausted::Tokens { used: 90, next: 11, max: 100 })
         );
-        let budget = Budget {
-            turns_max: Some(3),
-            ..Budget::default()
-        };
-        assert_eq!(
-            budget.check(&spent, 0),
-            Err(Exhausted::Turns { used: 3, max: 3 })
-        );
-        let budget = Budget {
-            wall_max: Some(Duration::from_mins(1)),
-            ..Budget::default()
-        };
+        let budget = Budget { turns_max: Some(3), ..Budget::default() };
+        assert_eq!(budget.check(&spent, 0), Err(Exhausted::Turns { used: 3, max: 3 }));
+        let budget = Budget { wall_max: Some(Duration::from_mins(1)), ..Budget::default() };
         let end = budget.check(&spent, 0).expect_err("spent");
         assert_eq!(end.to_string(), "budget.wallSeconds: 60 of 60 used");
     }

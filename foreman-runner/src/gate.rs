@@ -190,28 +190,19 @@ impl GatePlan {
         workspace: &Workspace,
         cancel: &CancellationToken,
     ) -> Result<Self, GateError> {
-        let file = ProjectFile::of_base(workspace, cancel)
-            .await?
-            .map(|file| file.gate);
+        let file = ProjectFile::of_base(workspace, cancel).await?.map(|file| file.gate);
         let detected = detect(workspace, cancel).await?;
         let own_setup = file.as_ref().and_then(|gate| gate.setup.clone());
-        let own_setup = own_setup.map(|command| Setup {
-            command,
-            required: true,
-        });
-        let detected_setup = detected.as_ref().and_then(|it| it.setup).map(|it| Setup {
-            command: it.to_owned(),
-            required: false,
-        });
+        let own_setup = own_setup.map(|command| Setup { command, required: true });
+        let detected_setup = detected
+            .as_ref()
+            .and_then(|it| it.setup)
+            .map(|it| Setup { command: it.to_owned(), required: false });
         let setup = own_setup.or(detected_setup);
         let seconds = file.as_ref().and_then(|gate| gate.timeout_seconds);
         let timeout = seconds.map_or(COMMAND_TIMEOUT, Duration::from_secs);
-        let plan = |steps: Vec<GateStep>, source| Self {
-            steps,
-            setup: setup.clone(),
-            source,
-            timeout,
-        };
+        let plan =
+            |steps: Vec<GateStep>, source| Self { steps, setup: setup.clone(), source, timeout };
         if let Some(explicit) = explicit {
             return Ok(plan(explicit.steps()?, GateSource::Profile));
         }
@@ -227,11 +218,7 @@ impl GatePlan {
 
     /// The gate on one line, for a person.
     pub fn summary(&self) -> String {
-        let commands: Vec<&str> = self
-            .steps
-            .iter()
-            .map(|step| step.command.as_str())
-            .collect();
+        let commands: Vec<&str> = self.steps.iter().map(|step| step.command.as_str()).collect();
         if commands.is_empty() {
             return format!("no gate ({})", self.source);
         }
@@ -246,29 +233,19 @@ fn steps_of_table(gate: &GateTable) -> Vec<GateStep> {
         ("build", &gate.build),
         ("test", &gate.test),
     ];
-    let named = named
-        .into_iter()
-        .filter_map(|(name, command)| Some((name, command.clone()?)));
-    let others = gate
-        .commands
-        .iter()
-        .map(|command| ("command", command.clone()));
-    named
-        .chain(others)
-        .map(|(name, command)| GateStep { name, command })
-        .collect()
+    let named = named.into_iter().filter_map(|(name, command)| Some((name, command.clone()?)));
+    let others = gate.commands.iter().map(|command| ("command", command.clone()));
+    named.chain(others).map(|(name, command)| GateStep { name, command }).collect()
 }
 
 /// Steps from names and commands that are checked.
 fn checked_steps(
     commands: impl IntoIterator<Item = (&'static str, String)>,
 ) -> Result<Vec<GateStep>, GateError> {
-    let checked = commands
-        .into_iter()
-        .map(|(name, command)| match wrong_command(&command) {
-            None => Ok(GateStep { name, command }),
-            Some(reason) => Err(GateError::InvalidProfile { name, reason }),
-        });
+    let checked = commands.into_iter().map(|(name, command)| match wrong_command(&command) {
+        None => Ok(GateStep { name, command }),
+        Some(reason) => Err(GateError::InvalidProfile { name, reason }),
+    });
     checked.collect()
 }
 

@@ -84,10 +84,7 @@ impl Default for Git {
 impl Git {
     /// The `git` of the agent's `PATH`.
     pub fn new(credential: GitCredential) -> Self {
-        Self {
-            program: PathBuf::from("git"),
-            credential,
-        }
+        Self { program: PathBuf::from("git"), credential }
     }
 
     /// Another git program.
@@ -107,13 +104,8 @@ impl Git {
     pub async fn user_credential_helper(&self) -> Option<String> {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(["config", "--global", "--get", "credential.helper"]);
-        command
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true);
-        let output = tokio::time::timeout(call::LOCAL_LIMIT, command.output())
-            .await
-            .ok()?
-            .ok()?;
+        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(call::LOCAL_LIMIT, command.output()).await.ok()?.ok()?;
         let helper = String::from_utf8(output.stdout).ok()?.trim().to_owned();
         (output.status.success() && !helper.is_empty()).then_some(helper)
     }

@@ -145,10 +145,7 @@ mod tests {
         assert!(GREP_MATCHES_MAX * GREP_LINE_CHARS_MAX < 2 * TOOL_RESULT_BYTES_MAX);
         assert!((JOURNAL_RECORD_BYTES_MAX as u64) < JOURNAL_BYTES_MAX);
         assert!(JOURNAL_BYTES_MAX < JOURNAL_CHAIN_BYTES_MAX);
-        assert!(
-            TOOL_RESULT_BYTES_MAX * 7 < JOURNAL_RECORD_BYTES_MAX,
-            "JSON escapes a byte as six"
-        );
+        assert!(TOOL_RESULT_BYTES_MAX * 7 < JOURNAL_RECORD_BYTES_MAX, "JSON escapes a byte as six");
         assert!(CALLS_RUN_PER_MESSAGE_MAX < CALLS_PER_MESSAGE_MAX);
         assert!(RETRY_DELAY_MS_MIN < RETRY_DELAY_MS_MAX);
         assert!(RETRY_DELAY_MS_MAX < TURN_SECONDS_DEFAULT * 1_000);

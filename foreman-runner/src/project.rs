@@ -95,10 +95,7 @@ impl ProjectFile {
         let file: Self = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-            invalid(format!(
-                "line {line}: {}",
-                error.message().replace('\n', " ")
-            ))
+            invalid(format!("line {line}: {}", error.message().replace('\n', " ")))
         })?;
         let gate = &file.gate;
         let named = [
@@ -108,25 +105,19 @@ impl ProjectFile {
             ("build", &gate.build),
             ("test", &gate.test),
         ];
-        let named = named
-            .into_iter()
-            .filter_map(|(key, command)| Some((key, command.as_ref()?)));
+        let named = named.into_iter().filter_map(|(key, command)| Some((key, command.as_ref()?)));
         for (key, command) in named.chain(gate.commands.iter().map(|it| ("commands", it))) {
             if let Some(wrong) = wrong_command(command) {
                 return Err(invalid(format!("gate.{key}: the command {wrong}")));
             }
         }
         if gate.commands.len() > COMMANDS_MAX {
-            return Err(invalid(format!(
-                "gate.commands: more than {COMMANDS_MAX} commands"
-            )));
+            return Err(invalid(format!("gate.commands: more than {COMMANDS_MAX} commands")));
         }
         match gate.timeout_seconds {
             Some(seconds) if !(1..=TIMEOUT_MAX.as_secs()).contains(&seconds) => {
                 let max = TIMEOUT_MAX.as_secs();
-                Err(invalid(format!(
-                    "gate.timeout_seconds: {seconds} is not in 1..={max}"
-                )))
+                Err(invalid(format!("gate.timeout_seconds: {seconds} is not in 1..={max}")))
             }
             _ => Ok(file),
         }
@@ -140,15 +131,12 @@ impl ProjectFile {
         workspace: &Workspace,
         cancel: &CancellationToken,
     ) -> Result<Option<Self>, ProjectError> {
-        let Some(bytes) = workspace
-            .base_file(PROJECT_FILE, PROJECT_BYTES_MAX, cancel)
-            .await?
+        let Some(bytes) = workspace.base_file(PROJECT_FILE, PROJECT_BYTES_MAX, cancel).await?
         else {
             return Ok(None);
         };
-        let text = String::from_utf8(bytes).map_err(|error| ProjectError::Invalid {
-            reason: error.to_string(),
-        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| ProjectError::Invalid { reason: error.to_string() })?;
         Self::parse(&text).map(Some)
     }
 }
@@ -186,24 +174,15 @@ impl Instructions {
         cancel: &CancellationToken,
     ) -> Result<Option<Self>, ProjectError> {
         for file in INSTRUCTION_FILES {
-            let found = workspace
-                .base_file(file, INSTRUCTIONS_READ_BYTES_MAX, cancel)
-                .await?;
+            let found = workspace.base_file(file, INSTRUCTIONS_READ_BYTES_MAX, cancel).await?;
             let Some(bytes) = found else { continue };
             let truncated = bytes.len() > INSTRUCTIONS_BYTES_MAX;
             let kept = bytes.get(..INSTRUCTIONS_BYTES_MAX).unwrap_or(&bytes);
-            let text = String::from_utf8_lossy(kept)
-                .trim_end_matches('\u{fffd}')
-                .to_owned();
+            let text = String::from_utf8_lossy(kept).trim_end_matches('\u{fffd}').to_owned();
             if text.trim().is_empty() {
                 continue;
             }
-            return Ok(Some(Self {
-                file,
-                commit: workspace.base().to_owned(),
-                text,
-                truncated,
-            }));
+            return Ok(Some(Self { file, commit: workspace.base().to_owned(), text, truncated }));
         }
         Ok(None)
     }
@@ -227,14 +206,8 @@ mod tests {
             commands: vec!["f".to_owned(), "g".to_owned()],
             timeout_seconds: Some(86_400),
         };
-        assert_eq!(
-            ProjectFile::parse(text).expect("valid"),
-            ProjectFile { gate }
-        );
-        assert_eq!(
-            ProjectFile::parse("").expect("empty"),
-            ProjectFile::default()
-        );
+        assert_eq!(ProjectFile::parse(text).expect("valid"), ProjectFile { gate });
+        assert_eq!(ProjectFile::parse("").expect("empty"), ProjectFile::default());
     }
 
     #[test]
@@ -245,14 +218,8 @@ mod tests {
             ("[gaet]\n", "unknown field `gaet`"),
             ("[gate]\n\ntest = 3", "line 3: invalid type"),
             ("[gate]\ntest = \" \"", "gate.test: the command is empty"),
-            (
-                "[gate]\ncommands = [\"a\", \"\"]",
-                "gate.commands: the command is empty",
-            ),
-            (
-                "[gate]\ntimeout_seconds = 0",
-                "gate.timeout_seconds: 0 is not in 1..=86400",
-            ),
+            ("[gate]\ncommands = [\"a\", \"\"]", "gate.commands: the command is empty"),
+            ("[gate]\ntimeout_seconds = 0", "gate.timeout_seconds: 0 is not in 1..=86400"),
             ("[gate]\ntimeout_seconds = 86401", "86401 is not in"),
             ("[gate]\ntimeout_seconds = -1", "invalid"),
             ("gate = [", "line 1"),

@@ -89,11 +89,7 @@ impl TaskPrompt {
             one_line(&self.repo),
             one_line(&self.base_branch)
         ));
-        if let Some(prefix) = self
-            .prefix
-            .as_deref()
-            .filter(|text| !text.trim().is_empty())
-        {
+        if let Some(prefix) = self.prefix.as_deref().filter(|text| !text.trim().is_empty()) {
             parts.push(prefix.trim().to_owned());
         }
         if !self.intent.trim().is_empty() {
@@ -117,25 +113,16 @@ impl TaskPrompt {
             ));
         }
         if !self.gate.is_empty() {
-            let commands: Vec<String> = self
-                .gate
-                .iter()
-                .map(|command| format!("- {}", one_line(command)))
-                .collect();
+            let commands: Vec<String> =
+                self.gate.iter().map(|command| format!("- {}", one_line(command))).collect();
             parts.push(format!(
                 "These commands are run after you submit and must pass:\n{}",
                 commands.join("\n")
             ));
         }
-        if let Some(summary) = self
-            .author_summary
-            .as_deref()
-            .filter(|text| !text.trim().is_empty())
+        if let Some(summary) = self.author_summary.as_deref().filter(|text| !text.trim().is_empty())
         {
-            parts.push(format!(
-                "What the author says; check it:\n{}",
-                quoted("author", summary)
-            ));
+            parts.push(format!("What the author says; check it:\n{}", quoted("author", summary)));
         }
         if !self.advisories.is_empty() {
             parts.push(format!(
@@ -201,19 +188,12 @@ pub fn contradiction(verdict_go: bool) -> String {
 /// Text of others, marked as data. Long text keeps head and tail; control characters are dropped; what
 /// would end the quotation is broken up.
 pub fn quoted(source: &str, text: &str) -> String {
-    let clean: String = text
-        .chars()
-        .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
-        .collect();
+    let clean: String =
+        text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
     let clean = neutral(&head_and_tail(&clean, QUOTED_BYTES_MAX));
-    let source: String = one_line(source)
-        .chars()
-        .filter(|c| !matches!(c, '"' | '<' | '>'))
-        .collect();
-    format!(
-        "<quoted source=\"{source}\">\n{}\n</quoted>",
-        clean.trim_end()
-    )
+    let source: String =
+        one_line(source).chars().filter(|c| !matches!(c, '"' | '<' | '>')).collect();
+    format!("<quoted source=\"{source}\">\n{}\n</quoted>", clean.trim_end())
 }
 
 /// Breaks up every spelling of our own mark.
@@ -264,10 +244,7 @@ mod tests {
 
     #[test]
     fn long_text_keeps_both_ends() {
-        let text = quoted(
-            "AGENTS.md",
-            &format!("START{}END", "x".repeat(QUOTED_BYTES_MAX * 2)),
-        );
+        let text = quoted("AGENTS.md", &format!("START{}END", "x".repeat(QUOTED_BYTES_MAX * 2)));
         assert!(text.len() < QUOTED_BYTES_MAX + 200);
         assert!(text.contains("START") && text.contains("END") && text.contains("bytes omitted"));
     }

@@ -26,12 +26,5 @@ pub async fn push(
     cancel: &CancellationToken,
 ) -> Result<Pushed, PublishError> {
     let fence = permit.fence();
-    push::push_as(
-        request,
-        fence.uid.as_str(),
-        fence.attempt,
-        || permit.still_holds(),
-        cancel,
-    )
-    .await
+    push::push_as(request, fence.uid.as_str(), fence.attempt, || permit.still_holds(), cancel).await
 }

@@ -21,9 +21,7 @@ pub struct Redactor {
 
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Redactor")
-            .field("secrets", &self.needles.len())
-            .finish()
+        f.debug_struct("Redactor").field("secrets", &self.needles.len()).finish()
     }
 }
 
@@ -38,20 +36,14 @@ impl Redactor {
             plain.push(value.to_owned());
             plain.push(percent_encoded(value));
             plain.extend(
-                value
-                    .lines()
-                    .map(str::trim)
-                    .filter(|line| line.len() >= 16)
-                    .map(str::to_owned),
+                value.lines().map(str::trim).filter(|line| line.len() >= 16).map(str::to_owned),
             );
         }
         plain.retain(|value| value.len() >= SECRET_BYTES_MIN);
         // Longest first, so that a secret that contains another one disappears whole.
         plain.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         plain.dedup();
-        Self {
-            needles: plain.into_iter().map(SecretString::from).collect(),
-        }
+        Self { needles: plain.into_iter().map(SecretString::from).collect() }
     }
 
     /// This redactor, which also knows one more value.
@@ -92,9 +84,7 @@ impl Redactor {
                     true
                 }
             },
-            Value::Array(items) => items
-                .iter_mut()
-                .fold(false, |any, item| self.value(item) | any),
+            Value::Array(items) => items.iter_mut().fold(false, |any, item| self.value(item) | any),
             Value::Object(map) => {
                 let mut any = false;
                 for (key, mut item) in std::mem::take(map) {
@@ -129,24 +119,16 @@ mod tests {
     use super::*;
 
     fn redactor(values: &[&str]) -> Redactor {
-        let secrets: Vec<SecretString> = values
-            .iter()
-            .map(|v| SecretString::from((*v).to_owned()))
-            .collect();
+        let secrets: Vec<SecretString> =
+            values.iter().map(|v| SecretString::from((*v).to_owned())).collect();
         Redactor::new(&secrets)
     }
 
     #[test]
     fn values_vanish_in_every_form() {
         let r = redactor(&["ghp_abc/def+1", "ghp_abc/def+1-longer", "abc"]);
-        assert_eq!(
-            r.text("a ghp_abc/def+1-longer b ghp_abc/def+1"),
-            "a [redacted] b [redacted]"
-        );
-        assert_eq!(
-            r.text("https://x:ghp_abc%2Fdef%2B1@host/"),
-            "https://x:[redacted]@host/"
-        );
+        assert_eq!(r.text("a ghp_abc/def+1-longer b ghp_abc/def+1"), "a [redacted] b [redacted]");
+        assert_eq!(r.text("https://x:ghp_abc%2Fdef%2B1@host/"), "https://x:[redacted]@host/");
         assert_eq!(
             r.text("abc stays, it is too short to be a secret"),
             "abc stays, it is too short to be a secret"
@@ -158,10 +140,7 @@ mod tests {
         let r = redactor(&["s3cret-value\nsecond line of the key file"]);
         let mut value = serde_json::json!({"a": ["second line of the key file"], "second line of the key file": 1});
         r.value(&mut value);
-        assert_eq!(
-            value,
-            serde_json::json!({"a": ["[redacted]"], "[redacted]": 1})
-        );
+        assert_eq!(value, serde_json::json!({"a": ["[redacted]"], "[redacted]": 1}));
         assert_eq!(format!("{r:?}"), "Redactor { secrets: 3 }");
     }
 }

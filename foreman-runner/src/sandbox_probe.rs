@@ -49,18 +49,11 @@ pub struct SandboxReport {
 
 impl SandboxReport {
     fn none(reason: impl Into<String>) -> Self {
-        Self {
-            tier: Tier::None,
-            why_not_more: Some(reason.into()),
-            findings: Vec::new(),
-        }
+        Self { tier: Tier::None, why_not_more: Some(reason.into()), findings: Vec::new() }
     }
 
     fn of(findings: Vec<Finding>) -> Self {
-        let broken = findings
-            .iter()
-            .filter(|finding| !finding.held)
-            .min_by_key(|it| it.tier);
+        let broken = findings.iter().filter(|finding| !finding.held).min_by_key(|it| it.tier);
         let (tier, why_not_more) = match broken {
             None => (Tier::Full, None),
             Some(finding) => {
@@ -73,11 +66,7 @@ impl SandboxReport {
                 (below, Some(reason))
             }
         };
-        Self {
-            tier,
-            why_not_more,
-            findings,
-        }
+        Self { tier, why_not_more, findings }
     }
 }
 
@@ -121,9 +110,7 @@ pub async fn probe_with(
 
 fn chain(error: &SandboxError) -> String {
     use std::error::Error as _;
-    error
-        .source()
-        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// The things that a sandboxed process must not reach.
@@ -139,9 +126,7 @@ struct Ground {
 impl Ground {
     fn new(scratch: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(scratch)?;
-        let folder = tempfile::Builder::new()
-            .prefix("sandbox-test-")
-            .tempdir_in(scratch)?;
+        let folder = tempfile::Builder::new().prefix("sandbox-test-").tempdir_in(scratch)?;
         let secret = folder.path().join("secret");
         fs::write(&secret, "a secret of the self-test")?;
         let tcp = TcpListener::bind("127.0.0.1:0")?;
@@ -151,23 +136,12 @@ impl Ground {
         let unix_path = folder.path().join("socket");
         let unix = std::os::unix::net::UnixListener::bind(&unix_path)?;
         unix.set_nonblocking(true)?;
-        Ok(Self {
-            folder,
-            secret,
-            tcp,
-            udp,
-            unix,
-            unix_path,
-        })
+        Ok(Self { folder, secret, tcp, udp, unix, unix_path })
     }
 
     fn layout(&self) -> Layout {
         let at = |name: &str| self.folder.path().join(name);
-        Layout {
-            tree: at("tree"),
-            private: at("private"),
-            cache: at("cache"),
-        }
+        Layout { tree: at("tree"), private: at("private"), cache: at("cache") }
     }
 
     async fn attempts(
@@ -205,12 +179,7 @@ impl Ground {
             let output = run(name, argument).await?;
             let held = self.held(name, &output, &outside);
             let detail = output.output.trim().to_owned();
-            findings.push(Finding {
-                tier,
-                attempt,
-                held,
-                detail,
-            });
+            findings.push(Finding { tier, attempt, held, detail });
         }
         Ok(findings)
     }
@@ -221,22 +190,14 @@ impl Ground {
         let address = |it: std::io::Result<std::net::SocketAddr>| {
             it.map(|address| address.to_string()).unwrap_or_default()
         };
-        let (tcp, udp) = (
-            address(self.tcp.local_addr()),
-            address(self.udp.local_addr()),
-        );
+        let (tcp, udp) = (address(self.tcp.local_addr()), address(self.udp.local_addr()));
         let (secret, unix) = (text(&self.secret), text(&self.unix_path));
         let (files, network, full) = (Tier::Files, Tier::Network, Tier::Full);
         let me = std::process::id().to_string();
         let tree = text(&self.folder.path().join("tree"));
         vec![
             (files, "writing outside the tree", "write", text(outside)),
-            (
-                files,
-                "reading a file that was not granted",
-                "read",
-                secret.clone(),
-            ),
+            (files, "reading a file that was not granted", "read", secret.clone()),
             (network, "a TCP connection to this machine", "tcp", tcp),
             (network, "a UDP packet to this machine", "udp", udp),
             (network, "a connection to a socket file", "unix", unix),

@@ -68,10 +68,7 @@ mod tests {
     fn head_and_tail_says_what_is_missing() {
         let text = "x".repeat(50) + &"y".repeat(50);
         let cut = head_and_tail(&text, 20);
-        assert_eq!(
-            cut,
-            "xxxxxxxxxx\n[... 80 bytes omitted here ...]\nyyyyyyyyyy"
-        );
+        assert_eq!(cut, "xxxxxxxxxx\n[... 80 bytes omitted here ...]\nyyyyyyyyyy");
         assert_eq!(head_and_tail(&text, 100), text);
     }
 }

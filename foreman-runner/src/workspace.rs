@@ -163,11 +163,7 @@ impl<T> Doing<T> for Result<T, GitError> {
 }
 
 fn cannot(action: &'static str, path: &Path, source: std::io::Error) -> WorkspaceError {
-    WorkspaceError::Io {
-        action,
-        path: path.display().to_string(),
-        source,
-    }
+    WorkspaceError::Io { action, path: path.display().to_string(), source }
 }
 
 impl Workspace {
@@ -262,11 +258,7 @@ impl Workspace {
     /// # Errors
     /// `Io` when a folder stays.
     pub fn reap(self) -> Result<(), WorkspaceError> {
-        let data = self
-            .git_dir
-            .parent()
-            .and_then(Path::parent)
-            .unwrap_or(&self.git_dir);
+        let data = self.git_dir.parent().and_then(Path::parent).unwrap_or(&self.git_dir);
         let private = data.join("private").join(&self.state.uid);
         for folder in [&self.tree, &private, &self.git_dir] {
             remove_tree(folder).map_err(|source| cannot("remove", folder, source))?;

@@ -82,11 +82,7 @@ impl Conclusion {
             failure_reason: reason,
             infrastructure: fault.kind,
             message: fault.message.clone(),
-            ..Self::new(
-                Verdict::Incomplete,
-                Decision::None,
-                Verification::NotVerified,
-            )
+            ..Self::new(Verdict::Incomplete, Decision::None, Verification::NotVerified)
         }
     }
 
@@ -134,11 +130,7 @@ impl Conclusion {
         if let Some(commit) = &self.commit {
             extra.insert("commitSHA".to_owned(), json!(commit));
         }
-        let summary = if self.summary.is_empty() {
-            &self.message
-        } else {
-            &self.summary
-        };
+        let summary = if self.summary.is_empty() { &self.message } else { &self.summary };
         let mut result = Map::new();
         result.insert("schemaVersion".to_owned(), json!("foreman.v1"));
         result.insert("kind".to_owned(), json!("native-agent-loop"));
@@ -155,7 +147,7 @@ impl Conclusion {
     /// What the store is told.
     pub(crate) fn finish(&self, mut usage: Usage, took: Duration) -> Finish {
         let seconds = took.as_secs();
-        usage.wall_seconds = Some(i64::try_from(seconds).unwrap_or(i64::MAX));
+        usage.wall_seconds = Some(whole_seconds(took));
         Finish {
             succeeded: self.succeeded,
             verdict: self.verdict,
@@ -185,47 +177,40 @@ impl Conclusion {
 #[derive(Debug)]
 pub(crate) enum Ending {
     /// By itself.
-    Concluded {
-        conclusion: Box<Conclusion>,
-        usage: Usage,
-    },
+    Concluded { conclusion: Box<Conclusion>, usage: Usage },
     /// It gives the claim back by itself.
-    Paused {
-        checkpoint: Option<Checkpoint>,
-        usage: Usage,
-        why: ReleaseWhy,
-    },
+    Paused { checkpoint: Option<Checkpoint>, usage: Usage, why: ReleaseWhy },
     /// It was told to stop; what that means is for who told it.
-    Stopped {
-        checkpoint: Option<Checkpoint>,
-        usage: Usage,
-        kept: Option<String>,
-    },
+    Stopped(Box<Stopped>),
+}
+
+/// What a run that was told to stop leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct Stopped {
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) usage: Usage,
+    /// The patch that holds the work.
+    pub(crate) kept: Option<String>,
+    /// What the run found out by itself, before it was told.
+    pub(crate) found: Option<Stop>,
 }
 
 impl Ending {
     pub(crate) fn concluded(conclusion: Conclusion, usage: Usage) -> Self {
-        Self::Concluded {
-            conclusion: Box::new(conclusion),
-            usage,
-        }
+        Self::Concluded { conclusion: Box::new(conclusion), usage }
+    }
+
+    /// Told to stop before anything was done.
+    pub(crate) fn stopped() -> Self {
+        Self::Stopped(Box::default())
     }
 
     /// A task that asks for something no runner can do yet.
     pub(crate) fn unsupported(field: &str) -> Self {
         let message = format!("{field} asks for something that this version cannot do");
-        let fault = Fault {
-            kind: Infrastructure::Error,
-            message,
-        };
+        let fault = Fault { kind: Infrastructure::Error, message };
         let conclusion = Conclusion::fault(&fault).because(OutcomeReason::Unsupported);
-        Self::concluded(
-            Conclusion {
-                failure_reason: None,
-                ..conclusion
-            },
-            Usage::default(),
-        )
+        Self::concluded(Conclusion { failure_reason: None, ..conclusion }, Usage::default())
     }
 
     /// A failure of the machinery before anything was spent.
@@ -235,58 +220,47 @@ impl Ending {
 
     /// The end as the agent is told. `told` is what the run was told last.
     pub(crate) fn into_run_end(self, told: Stop, took: Duration, fence: &Fence) -> RunEnd {
-        let (checkpoint, mut usage, kept) = match self {
+        if told == Stop::Lost {
+            return RunEnd::Lost;
+        }
+        match self {
             Self::Concluded { conclusion, usage } => {
-                if told == Stop::Lost {
-                    return RunEnd::Lost;
-                }
-                return RunEnd::Finished(Box::new(conclusion.finish(usage, took)));
+                RunEnd::Finished(Box::new(conclusion.finish(usage, took)))
             }
-            Self::Paused {
-                checkpoint,
-                mut usage,
-                why,
-            } => {
-                usage.wall_seconds = Some(i64::try_from(took.as_secs()).unwrap_or(i64::MAX));
-                return RunEnd::Released {
-                    checkpoint,
-                    usage,
-                    why,
-                };
+            Self::Paused { checkpoint, mut usage, why } => {
+                usage.wall_seconds = Some(whole_seconds(took));
+                RunEnd::Released { checkpoint, usage, why }
             }
-            Self::Stopped {
-                checkpoint,
-                usage,
-                kept,
-            } => (checkpoint, usage, kept),
-        };
-        usage.wall_seconds = Some(i64::try_from(took.as_secs()).unwrap_or(i64::MAX));
+            Self::Stopped(stopped) => stopped.into_run_end(told, took, fence),
+        }
+    }
+}
+
+fn whole_seconds(took: Duration) -> i64 {
+    i64::try_from(took.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Stopped {
+    fn into_run_end(self, told: Stop, took: Duration, fence: &Fence) -> RunEnd {
+        let Self { checkpoint, mut usage, kept, found } = self;
+        usage.wall_seconds = Some(whole_seconds(took));
         let ended = |kind, what: &str| {
-            let kept = kept.as_ref().map_or(String::new(), |kept| {
-                format!("; the work is kept in {kept}")
-            });
-            let fault = Fault {
-                kind,
-                message: format!("{what}{kept}"),
-            };
+            let where_kept =
+                kept.as_ref().map_or(String::new(), |kept| format!("; the work is kept in {kept}"));
+            let fault = Fault { kind, message: format!("{what}{where_kept}") };
             let mut conclusion = Conclusion::fault(&fault);
             conclusion.checkpoint.clone_from(&checkpoint);
+            if let Some(kept) = &kept {
+                conclusion.extra.insert("patch".to_owned(), json!(kept));
+            }
             RunEnd::Finished(Box::new(conclusion.finish(usage.clone(), took)))
         };
-        match told {
+        match found.unwrap_or(told) {
             Stop::Lost => RunEnd::Lost,
             Stop::Cancel => ended(Infrastructure::Cancelled, "cancelled"),
             Stop::TimedOut => ended(Infrastructure::TimedOut, "timeoutSeconds is over"),
-            Stop::Suspend => RunEnd::Released {
-                checkpoint,
-                usage,
-                why: ReleaseWhy::Suspended,
-            },
-            Stop::Drain { .. } => RunEnd::Released {
-                checkpoint,
-                usage,
-                why: ReleaseWhy::Drained,
-            },
+            Stop::Suspend => RunEnd::Released { checkpoint, usage, why: ReleaseWhy::Suspended },
+            Stop::Drain { .. } => RunEnd::Released { checkpoint, usage, why: ReleaseWhy::Drained },
             Stop::Continue => {
                 tracing::error!(task = %fence.uid, "a run stopped that nobody had told to");
                 ended(Infrastructure::Error, "the run stopped by itself")

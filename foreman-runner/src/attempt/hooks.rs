@@ -12,7 +12,7 @@ use super::place::Place;
 use super::verify::gate_fault;
 use super::{Attempt, Fault, chain};
 use crate::gate::{GateOutcome, GateReport};
-use crate::journal::CheckpointMark;
+use crate::journal::{CheckpointMark, Replay};
 use crate::model_client::{CallUsage, Message};
 use crate::observe::RunEvent;
 use crate::prompt;
@@ -31,6 +31,8 @@ pub(super) struct Hooks<'a> {
     pub(super) kept: Option<Checkpoint>,
     /// Gate rounds that failed so far, earlier attempts included.
     pub(super) gate_rounds: u32,
+    /// Whether an earlier claim passed the gate and began to push: there is nothing left to judge.
+    pub(super) publishing: bool,
     /// Whether the model was asked about a GO without a change.
     pub(super) asked_about_nothing: bool,
     /// What the gate said last, about the tree that was submitted.
@@ -43,15 +45,10 @@ pub(super) struct Hooks<'a> {
 
 impl<'a> Hooks<'a> {
     /// Hooks of a conversation; what was said in earlier attempts counts.
-    pub(super) fn new(
-        attempt: &'a Attempt<'a>,
-        place: Arc<Place>,
-        conversation: &[Message],
-    ) -> Self {
+    pub(super) fn new(attempt: &'a Attempt<'a>, place: Arc<Place>, state: &Replay) -> Self {
         let said = |beginning: &str| {
-            let users = conversation.iter().filter(|message| match message {
-                Message::User { content } => content.starts_with(beginning),
-                _ => false,
+            let users = state.conversation.iter().filter(|message| {
+                matches!(message, Message::User { content } if content.starts_with(beginning))
             });
             u32::try_from(users.count()).unwrap_or(u32::MAX)
         };
@@ -60,6 +57,7 @@ impl<'a> Hooks<'a> {
             place,
             kept: None,
             gate_rounds: said(prompt::GATE_FAILED_BEGINS),
+            publishing: state.effects.contains_key(&attempt.push_key()),
             asked_about_nothing: said(prompt::CONTRADICTION_BEGINS) > 0,
             judged: None,
             fault: None,
@@ -76,7 +74,7 @@ impl<'a> Hooks<'a> {
         submission: &Submission,
         cancel: &CancellationToken,
     ) -> Result<SubmitAnswer, String> {
-        if submission.verdict != SubmittedVerdict::Go {
+        if submission.verdict != SubmittedVerdict::Go || self.publishing {
             return Ok(SubmitAnswer::Accept);
         }
         let changed = self.place.workspace.has_changes(cancel).await;
@@ -86,9 +84,7 @@ impl<'a> Hooks<'a> {
                 return Ok(SubmitAnswer::Accept);
             }
             self.asked_about_nothing = true;
-            return Ok(SubmitAnswer::Continue {
-                feedback: prompt::contradiction(true),
-            });
+            return Ok(SubmitAnswer::Continue { feedback: prompt::contradiction(true) });
         }
         let report = match self.attempt.gate(&self.place, cancel).await {
             Ok(report) => report,
@@ -119,10 +115,7 @@ impl RunHooks for Hooks<'_> {
         // Not the run's own token: what a stopped tool left is worth keeping as well.
         let token = CancellationToken::new();
         let workspace = &self.place.workspace;
-        let tree = workspace
-            .tree_hash(&token)
-            .await
-            .map_err(|error| chain(&error))?;
+        let tree = workspace.tree_hash(&token).await.map_err(|error| chain(&error))?;
         if self.kept.as_ref().is_some_and(|kept| kept.tree == tree) {
             return Ok(None);
         }
@@ -132,15 +125,10 @@ impl RunHooks for Hooks<'_> {
         let attempt = self.attempt.job.fence.attempt;
         let kept = workspace.checkpoint(attempt, u64::from(turn), &token).await;
         let kept = kept.map_err(|error| chain(&error))?;
-        let mark = CheckpointMark {
-            turn,
-            reference: kept.tree.clone(),
-            commit: kept.commit.clone(),
-        };
-        self.attempt.tell(RunEvent::CheckpointSaved {
-            turn: i64::from(turn),
-            digest: kept.tree.clone(),
-        });
+        let mark =
+            CheckpointMark { turn, reference: kept.tree.clone(), commit: kept.commit.clone() };
+        self.attempt
+            .tell(RunEvent::CheckpointSaved { turn: i64::from(turn), digest: kept.tree.clone() });
         self.kept = Some(kept);
         Ok(Some(mark))
     }
@@ -164,32 +152,15 @@ impl RunHooks for Hooks<'_> {
                     progress.stage = Some(RunStage::Model);
                     progress.turn = i64::from(turn);
                 });
-                self.attempt.tell(RunEvent::TurnStarted {
-                    turn: i64::from(turn),
-                });
+                self.attempt.tell(RunEvent::TurnStarted { turn: i64::from(turn) });
             }
             ProgressEvent::Delta(_) => self.attempt.moved(|_| {}),
-            ProgressEvent::ToolStarted {
-                turn,
-                name,
-                summary,
-            } => {
-                self.attempt
-                    .moved(|progress| progress.stage = Some(RunStage::Tool));
+            ProgressEvent::ToolStarted { turn, name, summary } => {
+                self.attempt.moved(|progress| progress.stage = Some(RunStage::Tool));
                 let turn = i64::from(turn);
-                self.attempt.tell(RunEvent::ToolStarted {
-                    turn,
-                    tool: name,
-                    summary,
-                });
+                self.attempt.tell(RunEvent::ToolStarted { turn, tool: name, summary });
             }
-            ProgressEvent::ToolEnded {
-                turn,
-                name,
-                error,
-                duration,
-                summary,
-            } => {
+            ProgressEvent::ToolEnded { turn, name, error, duration, summary } => {
                 self.attempt.moved(|_| {});
                 self.attempt.tell(RunEvent::ToolCompleted {
                     turn: i64::from(turn),
@@ -201,15 +172,9 @@ impl RunHooks for Hooks<'_> {
             }
             ProgressEvent::Notice { text } => self.attempt.notice(text),
             ProgressEvent::Judging => {
-                self.attempt
-                    .moved(|progress| progress.stage = Some(RunStage::Gate));
+                self.attempt.moved(|progress| progress.stage = Some(RunStage::Gate));
             }
-            ProgressEvent::TurnEnded {
-                turn,
-                usage,
-                duration,
-                changed: _,
-            } => {
+            ProgressEvent::TurnEnded { turn, usage, duration, changed: _ } => {
                 self.turn_ended(i64::from(turn), usage, duration);
             }
         }
@@ -220,10 +185,7 @@ impl Hooks<'_> {
     fn turn_ended(&mut self, turn: i64, usage: CallUsage, took: std::time::Duration) {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (prompt, completion) = (count(usage.prompt_tokens), count(usage.completion_tokens));
-        self.tokens = self
-            .tokens
-            .saturating_add(prompt)
-            .saturating_add(completion);
+        self.tokens = self.tokens.saturating_add(prompt).saturating_add(completion);
         let tokens = self.tokens;
         self.attempt.moved(|progress| {
             progress.turn = turn;

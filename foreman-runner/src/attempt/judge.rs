@@ -19,9 +19,7 @@ impl Attempt<'_> {
     ) -> Result<GateReport, GateError> {
         self.moved(|progress| progress.stage = Some(RunStage::Gate));
         for step in &place.gate.steps {
-            self.tell(RunEvent::GateStarted {
-                command: step.command.clone(),
-            });
+            self.tell(RunEvent::GateStarted { command: step.command.clone() });
         }
         let report = run_gate(&place.gate, &*place.sandbox, &place.workspace, cancel).await?;
         for step in &report.steps {
@@ -76,10 +74,7 @@ const fn word(outcome: GateOutcome) -> &'static str {
 
 /// What failed, for the model: each command that did not pass with the end of its output.
 pub(super) fn gate_findings(report: &GateReport) -> String {
-    let failed = report
-        .steps
-        .iter()
-        .filter(|step| step.outcome != GateOutcome::Passed);
+    let failed = report.steps.iter().filter(|step| step.outcome != GateOutcome::Passed);
     let parts = failed.map(|step| {
         let how = match (&step.reason, step.exit) {
             (Some(reason), _) => reason.clone(),
@@ -95,10 +90,7 @@ pub(super) fn gate_findings(report: &GateReport) -> String {
 
 /// The gate on one line: what ran, and how it ended.
 pub(super) fn gate_line(report: &GateReport) -> String {
-    let commands = report
-        .steps
-        .iter()
-        .map(|step| format!("`{}`", step.step.command));
+    let commands = report.steps.iter().map(|step| format!("`{}`", step.step.command));
     let commands = commands.collect::<Vec<_>>().join(", ");
     match report.outcome {
         GateOutcome::Passed => format!("gate passed: {commands}"),

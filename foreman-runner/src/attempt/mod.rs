@@ -17,12 +17,13 @@ mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use foreman_core::Authority;
 use foreman_core::model::Uid;
 use foreman_core::model::agent::AgentSpec;
-use foreman_core::model::agentic_task::TaskKind;
+use foreman_core::model::agentic_task::{TaskKind, Usage};
 use foreman_core::model::open::Open;
 use foreman_core::model::outcome::Infrastructure;
 use foreman_core::ports::clock::Clock;
@@ -40,6 +41,9 @@ use crate::sandbox::Tier;
 use crate::workspace::Person;
 
 use end::Ending;
+
+/// What a drain leaves for the release after a publication was given up: killing git, the patch.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// Plain settings of the executor.
 #[derive(Debug, Clone)]
@@ -127,18 +131,10 @@ impl RunnerExecutor {
     ) -> Arc<Self> {
         let wall_clock = clock.clone();
         let millis = move || {
-            u64::try_from(wall_clock.wall().unix_seconds())
-                .unwrap_or(0)
-                .saturating_mul(1000)
+            u64::try_from(wall_clock.wall().unix_seconds()).unwrap_or(0).saturating_mul(1000)
         };
         let journals = JournalStore::new(&settings.data_dir, Arc::new(millis));
-        Arc::new(Self {
-            settings,
-            endpoints,
-            observer,
-            clock,
-            journals,
-        })
+        Arc::new(Self { settings, endpoints, observer, clock, journals })
     }
 
     /// The journals of this machine.
@@ -150,7 +146,7 @@ impl RunnerExecutor {
         let redactor = Redactor::new(&self.settings.secrets);
         match &self.settings.credential {
             GitCredential::Token { token, .. } => redactor.and(token),
-            _ => redactor,
+            GitCredential::None | GitCredential::Helper(_) => redactor,
         }
     }
 }
@@ -171,15 +167,11 @@ pub(crate) struct Attempt<'a> {
 impl Attempt<'_> {
     fn tell(&self, event: RunEvent) {
         let key = self.job.task.key();
-        self.runner
-            .observer
-            .event(&key, self.job.fence.attempt, event);
+        self.runner.observer.event(&key, self.job.fence.attempt, event);
     }
 
     fn notice(&self, message: impl Into<String>) {
-        self.tell(RunEvent::Notice {
-            message: message.into(),
-        });
+        self.tell(RunEvent::Notice { message: message.into() });
     }
 
     fn moved(&self, change: impl FnOnce(&mut Progress)) {
@@ -222,7 +214,7 @@ impl Executor for RunnerExecutor {
             cancel_publishing: CancellationToken::new(),
         };
         let began = self.clock.awake();
-        let told = watch_stop(stop, &attempt.cancel, &attempt.cancel_publishing);
+        let told = attempt.watch_stop(stop);
         let ending = {
             let run = attempt.run();
             tokio::pin!(run, told);
@@ -248,41 +240,71 @@ impl Executor for RunnerExecutor {
     }
 }
 
-/// Fires the tokens as the run is told to stop; returns once there is nothing more to be told.
-async fn watch_stop(
-    mut stop: watch::Receiver<Stop>,
-    cancel: &CancellationToken,
-    cancel_publishing: &CancellationToken,
-) {
-    loop {
-        let told = *stop.borrow_and_update();
-        match told {
-            Stop::Continue | Stop::Suspend => {}
-            Stop::Drain { .. } => cancel.cancel(),
-            Stop::Cancel | Stop::TimedOut | Stop::Lost => {
-                cancel.cancel();
-                cancel_publishing.cancel();
+impl Attempt<'_> {
+    /// Fires the tokens as the run is told to stop; returns once there is nothing more to be told.
+    async fn watch_stop(&self, mut stop: watch::Receiver<Stop>) {
+        loop {
+            let told = *stop.borrow_and_update();
+            let by = match told {
+                Stop::Continue | Stop::Suspend => None,
+                Stop::Drain { by } => {
+                    self.cancel.cancel();
+                    Some(by)
+                }
+                Stop::Cancel | Stop::TimedOut | Stop::Lost => {
+                    self.cancel.cancel();
+                    self.cancel_publishing.cancel();
+                    return;
+                }
+            };
+            let too_late = async {
+                match by {
+                    Some(by) => {
+                        let left = by.since(self.runner.clock.boot());
+                        let left = left.saturating_sub(HAND_OVER);
+                        self.runner.clock.sleep(left).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = stop.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                // The journal holds the intent: whoever goes on looks the effect up.
+                () = too_late => self.cancel_publishing.cancel(),
+            }
+            if self.cancel_publishing.is_cancelled() {
                 return;
             }
-        }
-        if stop.changed().await.is_err() {
-            return std::future::pending().await;
         }
     }
 }
 
-/// What was spent since a journal was opened.
-fn spent_since(before: &Replay, after: &Replay) -> foreman_core::model::agentic_task::Usage {
+/// What this claim spent: all that the journal holds, less what the task was charged before. A claim
+/// that died without a word charged nothing, so its part is in here; what another machine spent
+/// stands in `charged` and not in the journal, so it is left out.
+fn spent(charged: Option<&Usage>, before: &Replay, after: &Replay) -> Usage {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let less = |after: u64, before: u64| Some(count(after.saturating_sub(before)));
+    let nothing = Usage::default();
+    let charged = charged.unwrap_or(&nothing);
+    let rest = |after: u64, before: u64, charged: Option<i64>| {
+        let paid = count(before).min(charged.unwrap_or(0));
+        Some(count(after).saturating_sub(paid))
+    };
     let (now, then) = (after.usage, before.usage);
-    foreman_core::model::agentic_task::Usage {
-        turns: less(after.turns.len() as u64, before.turns.len() as u64),
-        prompt_tokens: less(now.prompt_tokens, then.prompt_tokens),
-        cached_tokens: less(now.cached_tokens, then.cached_tokens),
-        completion_tokens: less(now.completion_tokens, then.completion_tokens),
-        tool_calls: less(after.tool_calls, before.tool_calls),
-        ..Default::default()
+    Usage {
+        turns: rest(after.turns.len() as u64, before.turns.len() as u64, charged.turns),
+        prompt_tokens: rest(now.prompt_tokens, then.prompt_tokens, charged.prompt_tokens),
+        cached_tokens: rest(now.cached_tokens, then.cached_tokens, charged.cached_tokens),
+        completion_tokens: rest(
+            now.completion_tokens,
+            then.completion_tokens,
+            charged.completion_tokens,
+        ),
+        tool_calls: rest(after.tool_calls, before.tool_calls, charged.tool_calls),
+        estimated: now.estimated.then_some(true),
+        ..Usage::default()
     }
 }
 
@@ -295,10 +317,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     fn new(kind: Infrastructure, error: &dyn std::error::Error) -> Self {
-        Self {
-            kind,
-            message: chain(error),
-        }
+        Self { kind, message: chain(error) }
     }
 }
 

@@ -10,21 +10,25 @@ use foreman_core::model::outcome::Infrastructure;
 
 use super::end::{Conclusion, Ending};
 use super::hooks::Hooks;
+use super::place::NoPlace;
 use super::place::Place;
-use super::{Attempt, Fault, ModelTarget, spent_since};
+use super::{Attempt, Fault, ModelTarget, spent};
 use crate::budget::Budget;
-use crate::journal::{OpenedJournal, Replay};
+use crate::journal::{Entry, OpenedJournal, Replay};
 use crate::limits::OUTPUT_TOKENS_DEFAULT;
 use crate::model_client::{ModelError, OpenAiClient, OpenAiSettings, Timeouts};
 use crate::observe::RunEvent;
 use crate::project::Instructions;
 use crate::prompt::{TaskPrompt, system_prompt};
-use crate::tool::SubmitRole;
-use crate::turn::{LoopSettings, Opening, StuckSettings, TurnLoop};
+use crate::tool::{SUBMIT_RESULT, SubmitRole, ToolBox};
+use crate::turn::{LoopSettings, Opening, RunHooks as _, StuckSettings, TurnLoop};
 use crate::workspace::Checkpoint;
 
 /// Turns of a run whose Agent says nothing (the schema's default).
 const TURNS_DEFAULT: i32 = 50;
+
+/// Tools that leave the tree as it is.
+const LOOKING: &[&str] = &["read_file", "grep", "git_status", "git_diff", SUBMIT_RESULT];
 
 /// All that a model's run works with.
 pub(super) struct ModelRun<'a> {
@@ -40,21 +44,9 @@ impl Attempt<'_> {
     pub(super) async fn model_run(&self) -> Ending {
         let Some(agent) = self.job.agent.as_ref().map(|agent| agent.spec.clone()) else {
             let message = "the task names no Agent, so no model can run it".to_owned();
-            return Ending::fault(&Fault {
-                kind: Infrastructure::Error,
-                message,
-            });
+            return Ending::fault(&Fault { kind: Infrastructure::Error, message });
         };
-        if self
-            .job
-            .task
-            .spec
-            .payload
-            .prompt
-            .as_deref()
-            .unwrap_or_default()
-            .trim()
-            .is_empty()
+        if self.job.task.spec.payload.prompt.as_deref().unwrap_or_default().trim().is_empty()
             && self.job.task.spec.kind.known() != Some(TaskKind::Review)
         {
             return Ending::unsupported("spec.payload without prompt (fetching an issue)");
@@ -76,62 +68,32 @@ impl Attempt<'_> {
         }
     }
 
+    /// What this claim has to charge, from what its journal says.
+    fn spent(&self, before: &Replay, after: &Replay) -> Usage {
+        spent(self.job.task.status.usage.as_ref(), before, after)
+    }
+
     /// A run that ended in an earlier claim, and whose terminal write did not arrive, is told again.
     async fn told_before(&self) -> Option<Ending> {
         let journals = &self.runner.journals;
         let parent = journals.parent(self.job.fence.uid.as_str()).await.ok()??;
         let key = crate::journal::JournalKey::new(&parent.uid, parent.attempt).ok()?;
         let replay = journals.read(key).await.ok()?;
-        let conclusion: Conclusion = serde_json::from_value(replay.outcome?).ok()?;
+        let conclusion: Conclusion = serde_json::from_value(replay.outcome.clone()?).ok()?;
         self.notice("this run had ended before; its outcome is told again");
-        Some(Ending::concluded(conclusion, Usage::default()))
+        Some(Ending::concluded(conclusion, self.spent(&replay, &replay)))
     }
 }
 
 impl ModelRun<'_> {
     async fn run(mut self) -> Ending {
         let attempt = self.attempt;
-        if let Err(ending) = self.restore().await {
-            return *ending;
-        }
-        if let Err(error) = attempt.set_up(&self.place).await {
-            return attempt.no_place(error.into());
-        }
-        let client = match self.client() {
-            Ok(client) => client,
-            Err(error) => {
-                return Ending::fault(&Fault::new(Infrastructure::ModelUnavailable, &error));
-            }
-        };
-        let opening = match self.opening().await {
-            Ok(opening) => opening,
-            Err(fault) => return Ending::fault(&fault),
-        };
-        let tools = match attempt.toolbox(&self.place, &self.agent) {
-            Ok(tools) => tools,
-            Err(message) => {
-                return Ending::fault(&Fault {
-                    kind: Infrastructure::Error,
-                    message,
-                });
-            }
-        };
-        let specs = self
-            .opened
-            .replay
-            .header
-            .as_ref()
-            .map(|header| header.tools.clone());
-        let tools = match specs {
-            Some(specs) => tools.with_snapshot(specs),
-            None => tools,
+        let (client, opening, tools) = match self.ready_to_turn().await {
+            Ok(ready) => ready,
+            Err(no_place) => return self.never_turned(no_place).await,
         };
         let settings = self.loop_settings();
-        let mut hooks = Hooks::new(
-            attempt,
-            self.place.clone(),
-            &self.opened.replay.conversation,
-        );
+        let mut hooks = Hooks::new(attempt, self.place.clone(), &self.opened.replay);
         hooks.kept = self.kept();
         let turns = TurnLoop {
             model: &client,
@@ -148,33 +110,75 @@ impl ModelRun<'_> {
         self.conclude(end, judged, fault).await
     }
 
+    /// The tree as the journal knows it, the repository's setup, and what the loop works with.
+    async fn ready_to_turn(&mut self) -> Result<(OpenAiClient, Opening, ToolBox), NoPlace> {
+        self.restore().await?;
+        self.attempt.set_up(&self.place).await?;
+        let unavailable = |error| Fault::new(Infrastructure::ModelUnavailable, &error);
+        let client = self.client().map_err(unavailable)?;
+        let opening = self.opening().await?;
+        let tools = self.attempt.toolbox(&self.place, &self.agent);
+        let kind = Infrastructure::Error;
+        let tools = tools.map_err(|message| Fault { kind, message })?;
+        let told = self.opened.replay.header.as_ref();
+        let tools = match told.map(|header| header.tools.clone()) {
+            Some(specs) => tools.with_snapshot(specs),
+            None => tools,
+        };
+        Ok((client, opening, tools))
+    }
+
     pub(super) fn usage(&self) -> Usage {
-        spent_since(&self.before, &self.opened.replay)
+        self.attempt.spent(&self.before, &self.opened.replay)
     }
 
     fn kept(&self) -> Option<Checkpoint> {
         let mark = self.opened.replay.checkpoint.as_ref()?;
-        Some(Checkpoint {
-            commit: mark.commit.clone(),
-            tree: mark.reference.clone(),
-        })
+        Some(Checkpoint { commit: mark.commit.clone(), tree: mark.reference.clone() })
     }
 
-    /// The tree as the journal knows it: at the last checkpoint, or untouched.
-    async fn restore(&self) -> Result<(), Box<Ending>> {
+    /// The tree as the journal knows it: at the last checkpoint, or untouched. When the crash came
+    /// after calls of a turn and before its checkpoint, the tree is kept as it stands: the
+    /// conversation says that those calls were made, or that their effects may be partial.
+    async fn restore(&mut self) -> Result<(), NoPlace> {
         let turns = i64::try_from(self.before.turns.len()).unwrap_or(i64::MAX);
         if self.before.conversation.is_empty() {
             return Ok(());
         }
         self.attempt.tell(RunEvent::Resumed { turns });
         let workspace = &self.place.workspace;
-        let untouched = || Checkpoint {
-            commit: workspace.parent().to_owned(),
-            tree: String::new(),
-        };
+        let untouched =
+            || Checkpoint { commit: workspace.parent().to_owned(), tree: String::new() };
         let checkpoint = self.kept().unwrap_or_else(untouched);
-        let restored = workspace.restore(&checkpoint, &self.attempt.cancel).await;
-        restored.map_err(|error| Box::new(self.attempt.no_place(error.into())))
+        if !self.ended_in_a_turn() {
+            workspace.restore(&checkpoint, &self.attempt.cancel).await?;
+            return Ok(());
+        }
+        // Fails when the checkpoint is gone: then this is not the tree of that turn.
+        workspace.is_ancestor(workspace.parent(), &checkpoint.commit, &self.attempt.cancel).await?;
+        let mut hooks = Hooks::new(self.attempt, self.place.clone(), &self.opened.replay);
+        hooks.kept = self.kept();
+        let turn = u32::try_from(turns).unwrap_or(u32::MAX);
+        let kept = hooks.checkpoint(turn).await;
+        let kind = Infrastructure::GitUnavailable;
+        let kept = kept.map_err(|message| Fault { kind, message })?;
+        if let Some(mark) = kept {
+            let OpenedJournal { journal, replay } = &mut self.opened;
+            let fault = |error| Fault::new(Infrastructure::Error, &error);
+            Attempt::write(journal, replay, Entry::Checkpoint(mark)).map_err(fault)?;
+            journal.sync().await.map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    /// Whether calls that may have changed the tree were made since the last checkpoint.
+    fn ended_in_a_turn(&self) -> bool {
+        let kept_after = self.before.checkpoint.as_ref().map_or(0, |mark| mark.turn);
+        let Some(last) = self.before.turns.last() else {
+            return false;
+        };
+        usize::try_from(kept_after).is_ok_and(|turn| turn < self.before.turns.len())
+            && last.calls.iter().any(|call| !LOOKING.contains(&call.name.as_str()))
     }
 
     fn client(&self) -> Result<OpenAiClient, ModelError> {
@@ -200,20 +204,12 @@ impl ModelRun<'_> {
     async fn opening(&self) -> Result<Opening, Fault> {
         let (task, place) = (&self.attempt.job.task, &self.place);
         let payload = &task.spec.payload;
-        let role = if self.attempt.is_coder() {
-            SubmitRole::Coder
-        } else {
-            SubmitRole::Reviewer
-        };
+        let role = if self.attempt.is_coder() { SubmitRole::Coder } else { SubmitRole::Reviewer };
         let found = Instructions::of_base(&place.workspace, &self.attempt.cancel).await;
         let found = found.map_err(|error| Fault::new(Infrastructure::GitUnavailable, &error))?;
         let shown = found.as_ref().map(|found| found.file.to_owned());
-        self.attempt
-            .ready(place, Some(self.target.label.clone()), shown);
-        let advisories = payload
-            .gate_advisories
-            .iter()
-            .filter_map(|it| it.detail.clone());
+        self.attempt.ready(place, Some(self.target.label.clone()), shown);
+        let advisories = payload.gate_advisories.iter().filter_map(|it| it.detail.clone());
         let prompt = TaskPrompt {
             repo: payload.repo.clone().unwrap_or_default(),
             base_branch: place.workspace.base_branch().unwrap_or("HEAD").to_owned(),
@@ -221,20 +217,11 @@ impl ModelRun<'_> {
             prefix: payload.prompt_prefix.clone(),
             issue: None,
             instructions: found.map(|found| (found.file.to_owned(), found.text)),
-            gate: place
-                .gate
-                .steps
-                .iter()
-                .map(|step| step.command.clone())
-                .collect(),
+            gate: place.gate.steps.iter().map(|step| step.command.clone()).collect(),
             author_summary: None,
             advisories: advisories.collect(),
         };
-        let own = self
-            .agent
-            .system_prompt
-            .as_deref()
-            .filter(|text| !text.trim().is_empty());
+        let own = self.agent.system_prompt.as_deref().filter(|text| !text.trim().is_empty());
         Ok(Opening {
             system: own.unwrap_or_else(|| system_prompt(role)).to_owned(),
             user: prompt.render(role),
@@ -244,17 +231,11 @@ impl ModelRun<'_> {
     fn loop_settings(&self) -> LoopSettings {
         let (agent, task) = (&self.agent, &self.attempt.job.task);
         let positive = |value: Option<i32>| {
-            value
-                .and_then(|value| u32::try_from(value).ok())
-                .filter(|value| *value > 0)
+            value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0)
         };
         let limits = task.spec.budget.clone().unwrap_or_default();
         let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-        let before = task
-            .status
-            .usage
-            .as_ref()
-            .and_then(|usage| usage.wall_seconds);
+        let before = task.status.usage.as_ref().and_then(|usage| usage.wall_seconds);
         let mut stuck = if self.attempt.is_coder() {
             StuckSettings::coder()
         } else {
@@ -270,10 +251,7 @@ impl ModelRun<'_> {
         LoopSettings {
             model: self.target.model.clone(),
             mode: self.attempt.runner.settings.call_mode,
-            temperature: agent
-                .temperature
-                .as_deref()
-                .and_then(|text| text.parse().ok()),
+            temperature: agent.temperature.as_deref().and_then(|text| text.parse().ok()),
             output_tokens_max: positive(agent.max_output_tokens).unwrap_or(OUTPUT_TOKENS_DEFAULT),
             chat_template_kwargs: kwargs
                 .map(|(name, value)| (name.clone(), value.0.clone()))

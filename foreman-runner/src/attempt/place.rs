@@ -12,7 +12,7 @@ use crate::gate::{ExplicitGate, GateError, GatePlan};
 use crate::git::{BranchName, Git, GitError, Repository};
 use crate::observe::RunEvent;
 use crate::sandbox::{Layout, ProcessSandbox, Sandbox, SandboxSettings, Tier, Unconfined};
-use crate::workspace::{Start, Workspace, WorkspaceError, WorkspaceRequest, WorkspaceRoots};
+use crate::workspace::{Start, Workspace, WorkspaceError, WorkspaceRequest, WorkspaceRoots, hex};
 
 /// Hex characters of a repository's cache folder name.
 const CACHE_NAME_CHARS: usize = 16;
@@ -42,15 +42,17 @@ impl From<Fault> for NoPlace {
     }
 }
 
+/// Whether it is no failure but the run's own stop.
+pub(super) fn is_stopped(error: &WorkspaceError) -> bool {
+    matches!(error, WorkspaceError::Git { source: GitError::Cancelled { .. }, .. })
+}
+
 impl From<WorkspaceError> for NoPlace {
     fn from(error: WorkspaceError) -> Self {
-        match &error {
-            WorkspaceError::Git {
-                source: GitError::Cancelled { .. },
-                ..
-            } => Self::Stopped,
-            _ => Self::Fault(Fault::new(Infrastructure::GitUnavailable, &error)),
+        if is_stopped(&error) {
+            return Self::Stopped;
         }
+        Self::Fault(Fault::new(Infrastructure::GitUnavailable, &error))
     }
 }
 
@@ -62,32 +64,27 @@ impl From<GateError> for NoPlace {
             GateError::Sandbox { .. } => {
                 Self::Fault(Fault::new(Infrastructure::SandboxUnavailable, &error))
             }
-            error => Self::Gate(chain(&error)),
+            GateError::InvalidProfile { .. }
+            | GateError::UnknownLanguage { .. }
+            | GateError::Project(_)
+            | GateError::Setup { .. }
+            | GateError::Record { .. } => Self::Gate(chain(&error)),
         }
     }
 }
 
 fn wrong(what: impl Into<String>) -> NoPlace {
-    NoPlace::Fault(Fault {
-        kind: Infrastructure::GitUnavailable,
-        message: what.into(),
-    })
+    NoPlace::Fault(Fault { kind: Infrastructure::Error, message: what.into() })
 }
 
 impl Attempt<'_> {
     fn branch_name(&self) -> Result<BranchName, NoPlace> {
         let payload = &self.job.task.spec.payload;
-        let name = match payload
-            .branch
-            .as_deref()
-            .filter(|branch| !branch.is_empty())
-        {
-            Some(branch) => branch.to_owned(),
-            None => {
-                let prefix = payload.branch_prefix.as_deref().unwrap_or("foreman/");
-                format!("{prefix}{}", self.job.task.meta.name)
-            }
-        };
+        let named = payload.branch.clone().filter(|branch| !branch.is_empty());
+        let name = named.unwrap_or_else(|| {
+            let prefix = payload.branch_prefix.as_deref().unwrap_or("foreman/");
+            format!("{prefix}{}", self.job.task.meta.name)
+        });
         BranchName::parse(&name).map_err(|error| wrong(format!("spec.payload.branch: {error}")))
     }
 
@@ -98,22 +95,11 @@ impl Attempt<'_> {
 
     fn start(&self, branch: &BranchName) -> Result<Start, NoPlace> {
         let payload = &self.job.task.spec.payload;
-        if matches!(
-            self.job.task.spec.kind.known(),
-            Some(TaskKind::Verify | TaskKind::Review)
-        ) {
+        if matches!(self.job.task.spec.kind.known(), Some(TaskKind::Verify | TaskKind::Review)) {
             return Ok(Start::Branch(branch.clone()));
         }
-        if let Some(from) = payload
-            .revise_from_branch
-            .as_deref()
-            .filter(|name| !name.is_empty())
-        {
-            if payload
-                .branch_strategy
-                .as_ref()
-                .is_some_and(|it| it.is(BranchStrategy::Reset))
-            {
+        if let Some(from) = payload.revise_from_branch.as_deref().filter(|name| !name.is_empty()) {
+            if payload.branch_strategy.as_ref().is_some_and(|it| it.is(BranchStrategy::Reset)) {
                 self.notice("reviseFromBranch wins over branchStrategy: reset");
             }
             let from = BranchName::parse(from)
@@ -132,21 +118,15 @@ impl Attempt<'_> {
         let payload = &task.spec.payload;
         let given = payload.repo.as_deref().filter(|repo| !repo.is_empty());
         let given = given.ok_or_else(|| wrong("spec.payload.repo is empty: name a repository"))?;
+        let verify = task.spec.kind.known() == Some(TaskKind::Verify);
         let push_to = match task.meta.annotations.get(ANNOTATION_PUSH_TO) {
             Some(given) => Some(self.repository(given, ANNOTATION_PUSH_TO)?),
             None => None,
         };
-        let coder = !matches!(
-            task.spec.kind.known(),
-            Some(TaskKind::Verify | TaskKind::Review)
-        );
         let source = self.repository(given, "spec.payload.repo")?;
         let target = push_to.clone().unwrap_or_else(|| source.clone());
         let branch = self.branch_name()?;
-        let base = payload
-            .base_branch
-            .as_deref()
-            .filter(|name| !name.is_empty());
+        let base = payload.base_branch.as_deref().filter(|name| !name.is_empty());
         let base_branch = base
             .map(BranchName::parse)
             .transpose()
@@ -155,17 +135,16 @@ impl Attempt<'_> {
             namespace: task.meta.namespace.clone().unwrap_or_default(),
             task: task.meta.name.clone(),
             uid: task.meta.uid.to_string(),
-            // The branch to judge is where it was pushed to.
-            repository: if coder { source } else { target.clone() },
+            repository: source,
             base_branch,
             start: self.start(&branch)?,
             branch,
-            push_to: if coder { push_to } else { None },
+            push_to,
+            // What a gate left behind must not help the next one.
+            fresh: verify,
         };
-        let roots = WorkspaceRoots {
-            data: settings.data_dir.clone(),
-            cache: settings.cache_dir.clone(),
-        };
+        let roots =
+            WorkspaceRoots { data: settings.data_dir.clone(), cache: settings.cache_dir.clone() };
         let git = Git::new(settings.credential.clone());
         let workspace = Workspace::open(git, &roots, &request, &self.cancel).await?;
         let workspace = Arc::new(workspace);
@@ -175,13 +154,7 @@ impl Attempt<'_> {
         let explicit = task.spec.gate_profile.as_ref().map(ExplicitGate::from);
         let gate = GatePlan::settle(explicit.as_ref(), &workspace, &self.cancel).await?;
         let (sandbox, layout) = self.sandbox(&workspace, &target)?;
-        Ok(Place {
-            workspace,
-            target,
-            sandbox,
-            layout,
-            gate,
-        })
+        Ok(Place { workspace, target, sandbox, layout, gate })
     }
 
     fn sandbox(
@@ -201,8 +174,7 @@ impl Attempt<'_> {
             }));
         }
         let digest = Sha256::digest(repository.url().as_bytes());
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let name: String = hex.chars().take(CACHE_NAME_CHARS).collect();
+        let name: String = hex(&digest).chars().take(CACHE_NAME_CHARS).collect();
         let layout = Layout {
             tree: workspace.tree().to_owned(),
             private: settings.data_dir.join("private").join(workspace.uid()),
@@ -228,10 +200,6 @@ impl Attempt<'_> {
     /// Says where the work begins.
     pub(super) fn ready(&self, place: &Place, model: Option<String>, instructions: Option<String>) {
         let base = place.workspace.base().to_owned();
-        self.tell(RunEvent::WorkspaceReady {
-            base,
-            model,
-            instructions,
-        });
+        self.tell(RunEvent::WorkspaceReady { base, model, instructions });
     }
 }

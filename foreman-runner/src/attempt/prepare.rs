@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreman_core::model::agent::AgentSpec;
-use foreman_core::model::agentic_task::{TaskKind, Usage};
+use foreman_core::model::agentic_task::TaskKind;
 use foreman_core::model::outcome::Infrastructure;
 use serde_json::{Value, json};
 
 use super::end::Ending;
 use super::model_run::ModelRun;
 use super::place::Place;
+use super::publishing::refused_or_broken;
 use super::view::WorkspaceView;
 use super::{Attempt, Fault};
 use crate::journal::{Header, JOURNAL_SCHEMA, JournalFence};
@@ -29,21 +30,14 @@ impl Attempt<'_> {
             |kind, error: &dyn std::error::Error| Box::new(Ending::fault(&Fault::new(kind, error)));
         let target = self.runner.endpoints.resolve(&agent).await;
         let target = target.map_err(|error| fault(Infrastructure::ModelUnavailable, &error))?;
-        let parent = self
-            .runner
-            .journals
-            .parent(self.job.fence.uid.as_str())
-            .await;
+        let parent = self.runner.journals.parent(self.job.fence.uid.as_str()).await;
         let parent = parent.map_err(|error| fault(Infrastructure::Error, &error))?;
         let resumed = parent.is_some();
         if !resumed && self.is_coder() {
             self.check_push_right(place).await?;
         }
         let tools = self.toolbox(place, &agent).map_err(|reason| {
-            Box::new(Ending::fault(&Fault {
-                kind: Infrastructure::Error,
-                message: reason,
-            }))
+            Box::new(Ending::fault(&Fault { kind: Infrastructure::Error, message: reason }))
         })?;
         let (snapshot, specs) = match &parent {
             Some(parent) => self
@@ -75,14 +69,7 @@ impl Attempt<'_> {
         let opened = self.runner.journals.create(header, redactor).await;
         let opened = opened.map_err(|error| fault(Infrastructure::Error, &error))?;
         let before = opened.replay.clone();
-        Ok(ModelRun {
-            attempt: self,
-            place: place.clone(),
-            agent,
-            target,
-            before,
-            opened,
-        })
+        Ok(ModelRun { attempt: self, place: place.clone(), agent, target, before, opened })
     }
 
     /// Agent and tools as the first attempt knew them.
@@ -99,20 +86,20 @@ impl Attempt<'_> {
         self.job.task.spec.kind.known() != Some(TaskKind::Review)
     }
 
+    pub(super) fn is_freeform(&self) -> bool {
+        self.job.task.spec.kind.known() == Some(TaskKind::Freeform)
+    }
+
     /// Missing rights are found before a model works for an hour.
     async fn check_push_right(&self, place: &Place) -> Result<(), Box<Ending>> {
         let checked =
             crate::publish::check_push_right(&place.workspace, &place.target, &self.cancel).await;
         match checked {
             Ok(()) => Ok(()),
-            Err(crate::git::GitError::Cancelled { .. }) => Err(Box::new(Ending::Stopped {
-                checkpoint: None,
-                usage: Usage::default(),
-                kept: None,
-            })),
+            Err(crate::git::GitError::Cancelled { .. }) => Err(Box::new(Ending::stopped())),
             Err(error) => {
-                let kind = Infrastructure::PushRefused;
-                Err(Box::new(Ending::fault(&Fault::new(kind, &error))))
+                let fault = Fault::new(refused_or_broken(&error), &error);
+                Err(Box::new(self.no_place(fault.into())))
             }
         }
     }
@@ -126,10 +113,7 @@ impl Attempt<'_> {
             cancel: self.cancel.clone(),
         });
         let mut bash = BashSettings::new(place.workspace.tree().to_owned());
-        if let Some(seconds) = agent
-            .bash_timeout_seconds
-            .and_then(|it| u64::try_from(it).ok())
-        {
+        if let Some(seconds) = agent.bash_timeout_seconds.and_then(|it| u64::try_from(it).ok()) {
             bash.timeout = Duration::from_secs(seconds);
         }
         let mut available: Vec<Arc<dyn Tool>> = vec![
@@ -139,21 +123,14 @@ impl Attempt<'_> {
             Arc::new(GitStatus::new(view.clone())),
             Arc::new(GitDiff::new(view)),
         ];
-        let role = if self.is_coder() {
-            SubmitRole::Coder
-        } else {
-            SubmitRole::Reviewer
-        };
+        let role = if self.is_coder() { SubmitRole::Coder } else { SubmitRole::Reviewer };
         if self.is_coder() {
             available.push(Arc::new(StrReplace::new(root.clone())));
             available.push(Arc::new(WriteFile::new(root)));
         }
         let (tools, missing) = ToolBox::select(available, &agent.tools, role);
         if !missing.is_empty() {
-            self.notice(format!(
-                "these tools are not available here: {}",
-                missing.join(", ")
-            ));
+            self.notice(format!("these tools are not available here: {}", missing.join(", ")));
         }
         Ok(tools)
     }

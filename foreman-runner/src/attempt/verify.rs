@@ -1,6 +1,6 @@
 //! A verify task: the gate on a fresh checkout of the pushed commit. No model takes part.
 
-use foreman_core::model::agentic_task::Usage;
+use foreman_core::model::agentic_task::{TaskKind, Usage};
 use foreman_core::model::outcome::{
     Decision, FailureReason, Infrastructure, OutcomeReason, Verdict, Verification,
 };
@@ -24,16 +24,9 @@ impl Attempt<'_> {
         self.ready(&place, None, None);
         let ending = match self.setup_and_gate(&place).await {
             Ok(report) => Ending::concluded(concluded(&place, &report), Usage::default()),
-            Err(GateError::Cancelled) => {
-                return Ending::Stopped {
-                    checkpoint: None,
-                    usage: Usage::default(),
-                    kept: None,
-                };
-            }
             Err(error) => self.no_place(error.into()),
         };
-        super::publishing::reap(place, self);
+        super::publishing::reap(place, self).await;
         ending
     }
 
@@ -45,14 +38,8 @@ impl Attempt<'_> {
     /// Runs the setup of the repository, if it has one and it was not run for this lock file yet.
     pub(super) async fn set_up(&self, place: &Place) -> Result<(), GateError> {
         let sandbox = &*place.sandbox;
-        let said = run_setup(
-            &place.gate,
-            sandbox,
-            &place.workspace,
-            &place.layout,
-            &self.cancel,
-        )
-        .await?;
+        let said =
+            run_setup(&place.gate, sandbox, &place.workspace, &place.layout, &self.cancel).await?;
         if let Some(said) = said {
             self.notice(said);
         }
@@ -62,28 +49,35 @@ impl Attempt<'_> {
     /// The end of an attempt that had nowhere to work.
     pub(super) fn no_place(&self, no_place: NoPlace) -> Ending {
         match no_place {
-            NoPlace::Stopped => Ending::Stopped {
-                checkpoint: None,
-                usage: Usage::default(),
-                kept: None,
-            },
-            NoPlace::Fault(fault) => Ending::fault(&self.classified(fault)),
+            NoPlace::Stopped => Ending::stopped(),
+            // What breaks while everything is being killed is not the machinery's fault.
+            NoPlace::Fault(fault) if self.cancel.is_cancelled() => {
+                tracing::debug!(fault = fault.message, "a fault while stopping");
+                Ending::stopped()
+            }
+            NoPlace::Fault(fault) => Ending::fault(&fault),
             NoPlace::Gate(message) => {
-                let conclusion =
-                    Conclusion::new(Verdict::GateError, Decision::None, Verification::Error)
-                        .failed_as(FailureReason::GateError)
-                        .saying(message);
-                Ending::concluded(conclusion, Usage::default())
+                Ending::concluded(self.unjudgeable(message), Usage::default())
             }
         }
     }
 
-    /// A fault that came of being told to stop is not the machinery's.
-    fn classified(&self, fault: Fault) -> Fault {
-        if self.cancel.is_cancelled() {
-            tracing::debug!(fault = fault.message, "a fault while stopping");
-        }
-        fault
+    /// The end of a task whose gate cannot be run as it is configured.
+    pub(super) fn unjudgeable(&self, message: String) -> Conclusion {
+        let verdict = match self.job.task.spec.kind.known() {
+            Some(TaskKind::Verify) => Verdict::GateError,
+            Some(
+                TaskKind::IssueFix
+                | TaskKind::Review
+                | TaskKind::Freeform
+                | TaskKind::Integrate
+                | TaskKind::Reconcile,
+            )
+            | None => Verdict::Incomplete,
+        };
+        Conclusion::new(verdict, Decision::None, Verification::Error)
+            .failed_as(FailureReason::GateError)
+            .saying(message)
     }
 }
 
@@ -108,25 +102,12 @@ fn concluded(place: &Place, report: &GateReport) -> Conclusion {
     };
     conclusion.message = gate_line(report);
     conclusion.commit = Some(place.workspace.parent().to_owned());
-    conclusion.branch = place
-        .workspace
-        .branch()
-        .ok()
-        .map(|branch| branch.to_string());
-    conclusion
-        .extra
-        .insert("deterministic".to_owned(), json!(true));
-    conclusion
-        .extra
-        .insert("gate".to_owned(), gate_json(report));
+    conclusion.branch = place.workspace.branch().ok().map(|branch| branch.to_string());
+    conclusion.extra.insert("deterministic".to_owned(), json!(true));
+    conclusion.extra.insert("gate".to_owned(), gate_json(report));
     if report.outcome != GateOutcome::Passed {
-        let findings: String = gate_findings(report)
-            .chars()
-            .take(FINDINGS_CHARS_MAX)
-            .collect();
-        conclusion
-            .extra
-            .insert("feedback".to_owned(), json!(findings));
+        let findings: String = gate_findings(report).chars().take(FINDINGS_CHARS_MAX).collect();
+        conclusion.extra.insert("feedback".to_owned(), json!(findings));
     }
     conclusion
 }
@@ -136,10 +117,12 @@ pub(super) fn gate_fault(error: &GateError) -> Fault {
     let kind = match error {
         GateError::Workspace(_) => Infrastructure::GitUnavailable,
         GateError::Sandbox { .. } => Infrastructure::SandboxUnavailable,
-        _ => Infrastructure::Error,
+        GateError::Cancelled
+        | GateError::InvalidProfile { .. }
+        | GateError::UnknownLanguage { .. }
+        | GateError::Project(_)
+        | GateError::Setup { .. }
+        | GateError::Record { .. } => Infrastructure::Error,
     };
-    Fault {
-        kind,
-        message: chain(error),
-    }
+    Fault { kind, message: chain(error) }
 }

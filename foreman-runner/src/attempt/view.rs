@@ -25,19 +25,11 @@ impl TreeView for WorkspaceView {
     async fn status(&self) -> Result<String, String> {
         if self.against_base {
             let diff = self.whole().await?;
-            let paths = diff
-                .lines()
-                .filter_map(|line| line.strip_prefix("diff --git "));
+            let paths = diff.lines().filter_map(|line| line.strip_prefix("diff --git "));
             return Ok(paths.collect::<Vec<_>>().join("\n"));
         }
-        let changes = self
-            .workspace
-            .status(&self.cancel)
-            .await
-            .map_err(|error| chain(&error))?;
-        let lines = changes
-            .iter()
-            .map(|change| format!("{} {}", change.kind, change.path));
+        let changes = self.workspace.status(&self.cancel).await.map_err(|error| chain(&error))?;
+        let lines = changes.iter().map(|change| format!("{} {}", change.kind, change.path));
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
@@ -53,10 +45,7 @@ impl TreeView for WorkspaceView {
 impl WorkspaceView {
     async fn whole(&self) -> Result<String, String> {
         let against = (!self.against_base).then(|| self.workspace.parent());
-        let diff = self
-            .workspace
-            .diff(against, WHOLE_DIFF_BYTES_MAX, &self.cancel)
-            .await;
+        let diff = self.workspace.diff(against, WHOLE_DIFF_BYTES_MAX, &self.cancel).await;
         diff.map_err(|error| chain(&error))
     }
 }
@@ -67,14 +56,9 @@ fn of_path(diff: &str, path: &str) -> String {
     let mut wanted = false;
     for line in diff.split_inclusive('\n') {
         if let Some(names) = line.strip_prefix("diff --git ") {
-            let new = names
-                .trim_end()
-                .rsplit_once(" b/")
-                .map_or("", |(_, new)| new);
-            wanted = new == path
-                || new
-                    .strip_prefix(path)
-                    .is_some_and(|rest| rest.starts_with('/'));
+            let new = names.trim_end().rsplit_once(" b/").map_or("", |(_, new)| new);
+            wanted =
+                new == path || new.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
         }
         if wanted {
             picked.push_str(line);

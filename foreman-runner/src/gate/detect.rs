@@ -24,9 +24,7 @@ impl Detected {
     /// Its commands.
     pub(super) fn steps(&self) -> Vec<GateStep> {
         let commands = self.commands.iter().cloned();
-        commands
-            .map(|(name, command)| GateStep { name, command })
-            .collect()
+        commands.map(|(name, command)| GateStep { name, command }).collect()
     }
 }
 
@@ -56,16 +54,9 @@ pub async fn detect(
         return found("Cargo.toml", &[("test", "cargo test")], setup);
     }
     if has("go.mod") {
-        let commands = [
-            ("build", "go build ./..."),
-            ("lint", "go vet ./..."),
-            ("test", "go test ./..."),
-        ];
-        return found(
-            "go.mod",
-            &commands,
-            has("go.sum").then_some("go mod download"),
-        );
+        let commands =
+            [("build", "go build ./..."), ("lint", "go vet ./..."), ("test", "go test ./...")];
+        return found("go.mod", &commands, has("go.sum").then_some("go mod download"));
     }
     if let Some(test) = node_test(&read("package.json").await?, &names) {
         return found("package.json", &[("test", test)], node_setup(&names));
@@ -85,10 +76,7 @@ pub async fn detect(
         // A file beneath a folder is not among the names at the top.
         let there = has(file)
             || file.contains('/')
-                && workspace
-                    .base_file(file, FILE_BYTES_MAX, cancel)
-                    .await?
-                    .is_some();
+                && workspace.base_file(file, FILE_BYTES_MAX, cancel).await?.is_some();
         if there {
             return found(file, &[("test", command)], None);
         }
@@ -104,13 +92,7 @@ const TEST_SCRIPTS: &[(&str, &str)] = &[
 ];
 
 /// Files by which a Python project is known.
-const PYTHON_FILES: &[&str] = &[
-    "pyproject.toml",
-    "pytest.ini",
-    "tox.ini",
-    "setup.cfg",
-    "setup.py",
-];
+const PYTHON_FILES: &[&str] = &["pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", "setup.py"];
 
 #[expect(clippy::unnecessary_wraps, reason = "every caller returns it as it is")]
 fn found(
@@ -118,14 +100,8 @@ fn found(
     commands: &[(&'static str, &str)],
     setup: Option<&'static str>,
 ) -> Result<Option<Detected>, GateError> {
-    let commands = commands
-        .iter()
-        .map(|(name, command)| (*name, (*command).to_owned()));
-    Ok(Some(Detected {
-        file,
-        commands: commands.collect(),
-        setup,
-    }))
+    let commands = commands.iter().map(|(name, command)| (*name, (*command).to_owned()));
+    Ok(Some(Detected { file, commands: commands.collect(), setup }))
 }
 
 /// The command for a script `test` that is more than npm's placeholder.
@@ -149,18 +125,14 @@ fn node_setup(names: &[String]) -> Option<&'static str> {
         ("yarn.lock", "yarn install --frozen-lockfile"),
         ("package-lock.json", "npm ci"),
     ];
-    let found = setups
-        .into_iter()
-        .find(|(file, _)| names.iter().any(|it| it == file));
+    let found = setups.into_iter().find(|(file, _)| names.iter().any(|it| it == file));
     found.map(|(_, command)| command)
 }
 
 /// Whether a makefile has a rule for `target`.
 fn has_target(makefile: &str, target: &str) -> bool {
     makefile.lines().any(|line| {
-        let rule = line
-            .split_once(':')
-            .filter(|(_, rest)| !rest.starts_with('='));
+        let rule = line.split_once(':').filter(|(_, rest)| !rest.starts_with('='));
         !line.starts_with(['\t', '#'])
             && rule.is_some_and(|(targets, _)| targets.split_whitespace().any(|it| it == target))
     })
@@ -175,14 +147,7 @@ mod tests {
         for yes in ["test:\n", "all test: x\n", "test :\n", "x:\n\ty\ntest::\n"] {
             assert!(has_target(yes, "test"), "{yes:?}");
         }
-        for no in [
-            "",
-            "\ttest:\n",
-            "# test:\n",
-            "test := x\n",
-            "tests:\n",
-            ".PHONY: test\n",
-        ] {
+        for no in ["", "\ttest:\n", "# test:\n", "test := x\n", "tests:\n", ".PHONY: test\n"] {
             assert!(!has_target(no, "test"), "{no:?}");
         }
     }
@@ -190,12 +155,8 @@ mod tests {
     #[test]
     fn npms_placeholder_is_no_test() {
         let names = ["package.json".to_owned()];
-        let test = |script: &str| {
-            node_test(
-                &format!("{{\"scripts\":{{\"test\":\"{script}\"}}}}"),
-                &names,
-            )
-        };
+        let test =
+            |script: &str| node_test(&format!("{{\"scripts\":{{\"test\":\"{script}\"}}}}"), &names);
         assert_eq!(test("jest"), Some("npm test"));
         assert_eq!(test("echo Error: no test specified && exit 1"), None);
         assert_eq!(node_test("not json", &names), None);

@@ -25,12 +25,10 @@ pub struct ExplicitGate {
 impl From<&GateProfile> for ExplicitGate {
     fn from(profile: &GateProfile) -> Self {
         let commands = profile.commands.clone().unwrap_or_default();
-        let language = profile.language.as_ref().and_then(|language| {
-            serde_json::to_value(language)
-                .ok()?
-                .as_str()
-                .map(str::to_owned)
-        });
+        let language = profile
+            .language
+            .as_ref()
+            .and_then(|language| serde_json::to_value(language).ok()?.as_str().map(str::to_owned));
         Self {
             language,
             format: commands.format,
@@ -53,40 +51,18 @@ const PRESETS: &[(&str, [&str; 4])] = &[
             "go test ./...",
         ],
     ),
-    (
-        "python",
-        [
-            "ruff format --check .",
-            "ruff check .",
-            "python -m compileall .",
-            "pytest -q",
-        ],
-    ),
-    (
-        "rust",
-        [
-            "cargo fmt --check",
-            "cargo clippy",
-            "cargo build",
-            "cargo test",
-        ],
-    ),
+    ("python", ["ruff format --check .", "ruff check .", "python -m compileall .", "pytest -q"]),
+    ("rust", ["cargo fmt --check", "cargo clippy", "cargo build", "cargo test"]),
     ("node", ["prettier --check .", "eslint .", "", "npm test"]),
     ("generic", ["", "", "", ""]),
 ];
 
 impl ExplicitGate {
     pub(super) fn steps(&self) -> Result<Vec<GateStep>, GateError> {
-        let language = self
-            .language
-            .as_deref()
-            .filter(|it| !it.is_empty())
-            .unwrap_or("go");
+        let language = self.language.as_deref().filter(|it| !it.is_empty()).unwrap_or("go");
         let preset = PRESETS.iter().find(|(name, _)| *name == language);
         let Some((_, [format, lint, build, test])) = preset else {
-            return Err(GateError::UnknownLanguage {
-                language: language.to_owned(),
-            });
+            return Err(GateError::UnknownLanguage { language: language.to_owned() });
         };
         let own = [
             ("format", &self.format, *format),
@@ -109,25 +85,17 @@ mod tests {
 
     fn lines(gate: &ExplicitGate) -> Vec<String> {
         let steps = gate.steps().expect("steps");
-        steps
-            .into_iter()
-            .map(|step| format!("{}: {}", step.name, step.command))
-            .collect()
+        steps.into_iter().map(|step| format!("{}: {}", step.name, step.command)).collect()
     }
 
     #[test]
     fn a_profile_without_language_is_go_and_its_commands_replace_the_presets() {
-        let gate = ExplicitGate {
-            lint: Some("go vet ./...".to_owned()),
-            ..ExplicitGate::default()
-        };
+        let gate =
+            ExplicitGate { lint: Some("go vet ./...".to_owned()), ..ExplicitGate::default() };
         let lines = lines(&gate);
         assert_eq!(lines.len(), 4);
         assert_eq!(lines.get(1).map(String::as_str), Some("lint: go vet ./..."));
-        assert_eq!(
-            lines.get(3).map(String::as_str),
-            Some("test: go test ./...")
-        );
+        assert_eq!(lines.get(3).map(String::as_str), Some("test: go test ./..."));
     }
 
     #[test]
@@ -142,25 +110,15 @@ mod tests {
         gate.test = Some(String::new());
         assert_eq!(
             lines(&gate),
-            [
-                "format: prettier --check .",
-                "lint: eslint .",
-                "test: npm test"
-            ]
+            ["format: prettier --check .", "lint: eslint .", "test: npm test"]
         );
     }
 
     #[test]
     fn an_unknown_language_or_a_bad_command_is_an_error() {
-        let gate = ExplicitGate {
-            language: Some("cobol".to_owned()),
-            ..ExplicitGate::default()
-        };
+        let gate = ExplicitGate { language: Some("cobol".to_owned()), ..ExplicitGate::default() };
         assert!(gate.steps().is_err());
-        let gate = ExplicitGate {
-            test: Some("  ".to_owned()),
-            ..ExplicitGate::default()
-        };
+        let gate = ExplicitGate { test: Some("  ".to_owned()), ..ExplicitGate::default() };
         assert!(gate.steps().is_err());
     }
 }

@@ -125,14 +125,7 @@ async fn run_step(
             }
             let (outcome, reason) = judged(&output, timeout);
             let (exit, duration) = (Some(output.exit), output.duration);
-            Ok(StepReport {
-                step,
-                exit,
-                duration,
-                output: tail(&output.output),
-                outcome,
-                reason,
-            })
+            Ok(StepReport { step, exit, duration, output: tail(&output.output), outcome, reason })
         }
         Err(error) => Ok(StepReport {
             step,
@@ -188,9 +181,7 @@ fn tail(output: &str) -> String {
     }
     let from = output.ceil_char_boundary(output.len() - OUTPUT_TAIL_BYTES_MAX);
     let rest = output.get(from..).unwrap_or_default();
-    rest.split_once('\n')
-        .map_or(rest, |(_, whole)| whole)
-        .to_owned()
+    rest.split_once('\n').map_or(rest, |(_, whole)| whole).to_owned()
 }
 
 /// Runs the plan's setup with the network, unless it succeeded before with these
@@ -209,9 +200,7 @@ pub async fn run_setup(
     let Some(setup) = &plan.setup else {
         return Ok(None);
     };
-    let mark = layout
-        .setup_marks()
-        .join(setup_hash(&setup.command, workspace, cancel).await?);
+    let mark = layout.setup_marks().join(setup_hash(&setup.command, workspace, cancel).await?);
     // What a setup leaves in the tree is gone with the tree: once per workspace,
     // and once per lockfile for the cache.
     let here = workspace.git_dir().join("foreman-setup-done");
@@ -246,10 +235,7 @@ pub async fn run_setup(
 fn record(path: &Path) -> Result<(), GateError> {
     let folder = path.parent().unwrap_or(path);
     let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(path, ""));
-    written.map_err(|source| GateError::Record {
-        path: path.display().to_string(),
-        source,
-    })
+    written.map_err(|source| GateError::Record { path: path.display().to_string(), source })
 }
 
 async fn setup_hash(
@@ -260,10 +246,7 @@ async fn setup_hash(
     let mut hash = Sha256::new();
     hash.update(command.as_bytes());
     for name in LOCKFILES {
-        if let Some(bytes) = workspace
-            .base_file(name, LOCKFILE_BYTES_MAX, cancel)
-            .await?
-        {
+        if let Some(bytes) = workspace.base_file(name, LOCKFILE_BYTES_MAX, cancel).await? {
             hash.update([0]);
             hash.update(name.as_bytes());
             hash.update([0]);

@@ -38,12 +38,7 @@ impl Bench {
             cache: ground.path("repository-cache"),
         };
         let sandbox = Unconfined::new(SandboxSettings::new(layout.clone())).expect("sandbox");
-        Self {
-            ground,
-            workspace,
-            sandbox,
-            layout,
-        }
+        Self { ground, workspace, sandbox, layout }
     }
 
     async fn plan(&self, explicit: Option<&ExplicitGate>) -> Result<GatePlan, GateError> {
@@ -80,10 +75,7 @@ async fn failed_is_a_judgement_and_error_is_none() {
             "printf '#!/no/such/interp\\n' > x; chmod +x x; ./x; s=$?; rm x; exit $s",
             GateOutcome::Error,
         ),
-        (
-            "echo 'curl: (6) Could not resolve host: x' >&2; exit 6",
-            GateOutcome::Error,
-        ),
+        ("echo 'curl: (6) Could not resolve host: x' >&2; exit 6", GateOutcome::Error),
         ("kill -9 $$", GateOutcome::Error),
         ("sleep 300", GateOutcome::Error),
     ];
@@ -95,11 +87,7 @@ async fn failed_is_a_judgement_and_error_is_none() {
             continue;
         }
         assert_eq!(outcome, expected, "{command}: {reason:?}");
-        assert_eq!(
-            reason.is_some(),
-            expected == GateOutcome::Error,
-            "{command}: {reason:?}"
-        );
+        assert_eq!(reason.is_some(), expected == GateOutcome::Error, "{command}: {reason:?}");
     }
 }
 
@@ -117,10 +105,7 @@ impl Sandbox for Broken {
         _: SandboxCommand,
         _: &CancellationToken,
     ) -> Result<CommandOutput, SandboxError> {
-        Err(SandboxError::Setup {
-            step: "mount".to_owned(),
-            reason: "no".to_owned(),
-        })
+        Err(SandboxError::Setup { step: "mount".to_owned(), reason: "no".to_owned() })
     }
 }
 
@@ -128,18 +113,11 @@ impl Sandbox for Broken {
 async fn a_failed_sandbox_is_never_a_success() {
     let bench = Bench::new(&[("Makefile", "test:\n\ttrue\n")]).await;
     let plan = bench.plan(None).await.expect("plan");
-    let report = run_gate(&plan, &Broken, &bench.workspace, &bench.ground.cancel)
-        .await
-        .expect("report");
+    let report =
+        run_gate(&plan, &Broken, &bench.workspace, &bench.ground.cancel).await.expect("report");
     assert_eq!(report.outcome, GateOutcome::Error);
     let step = report.steps.first().expect("step");
-    assert!(
-        step.exit.is_none()
-            && step
-                .reason
-                .as_deref()
-                .is_some_and(|it| it.contains("mount"))
-    );
+    assert!(step.exit.is_none() && step.reason.as_deref().is_some_and(|it| it.contains("mount")));
 }
 
 #[tokio::test]
@@ -147,19 +125,9 @@ async fn every_command_runs_and_one_error_is_an_error() {
     let file = "[gate]\nformat = \"echo bad format; exit 1\"\nbuild = \"no-such-program-fm\"\ntest = \"true\"\n";
     let bench = Bench::new(&[(".foreman.toml", file)]).await;
     let plan = bench.plan(None).await.expect("plan");
-    let report = run_gate(
-        &plan,
-        &bench.sandbox,
-        &bench.workspace,
-        &bench.ground.cancel,
-    )
-    .await;
+    let report = run_gate(&plan, &bench.sandbox, &bench.workspace, &bench.ground.cancel).await;
     let report = report.expect("report");
-    let outcomes: Vec<_> = report
-        .steps
-        .iter()
-        .map(|step| (step.step.name, step.outcome))
-        .collect();
+    let outcomes: Vec<_> = report.steps.iter().map(|step| (step.step.name, step.outcome)).collect();
     assert_eq!(
         outcomes,
         [
@@ -168,24 +136,14 @@ async fn every_command_runs_and_one_error_is_an_error() {
             ("test", GateOutcome::Passed)
         ]
     );
-    assert_eq!(
-        (report.outcome, report.source),
-        (GateOutcome::Error, GateSource::ProjectFile)
-    );
-    assert_eq!(
-        report.steps.first().map(|step| step.output.as_str()),
-        Some("bad format\n")
-    );
+    assert_eq!((report.outcome, report.source), (GateOutcome::Error, GateSource::ProjectFile));
+    assert_eq!(report.steps.first().map(|step| step.output.as_str()), Some("bad format\n"));
 }
 
 #[tokio::test]
 async fn the_gate_is_the_base_commits_not_the_trees() {
     let bench = Bench::new(&[(".foreman.toml", "[gate]\ntest = \"exit 1\"\n")]).await;
-    write(
-        bench.workspace.tree(),
-        ".foreman.toml",
-        "[gate]\ntest = \"true\"\n",
-    );
+    write(bench.workspace.tree(), ".foreman.toml", "[gate]\ntest = \"true\"\n");
     let plan = bench.plan(None).await.expect("plan");
     assert_eq!(plan.summary(), "exit 1 (.foreman.toml)");
 }
@@ -205,55 +163,33 @@ async fn the_gate_is_found_or_there_is_none() {
             &[("package.json", "{\"scripts\":{\"test\":\"jest\"}}")],
             "npm test (detected: package.json)",
         ),
-        (
-            &[("pyproject.toml", "[tool.pytest]")],
-            "python3 -m pytest -q (detected: pyproject.toml)",
-        ),
+        (&[("pyproject.toml", "[tool.pytest]")], "python3 -m pytest -q (detected: pyproject.toml)"),
         (
             &[("pyproject.toml", "[project]"), ("Makefile", "test:\n")],
             "make test (detected: Makefile)",
         ),
-        (
-            &[("tests/run.sh", "true")],
-            "sh tests/run.sh (detected: tests/run.sh)",
-        ),
+        (&[("tests/run.sh", "true")], "sh tests/run.sh (detected: tests/run.sh)"),
         (&[("test.sh", "true")], "sh ./test.sh (detected: test.sh)"),
         (
-            &[
-                (".foreman.toml", "[gate]\nsetup = \"true\"\n"),
-                ("test.sh", ""),
-            ],
+            &[(".foreman.toml", "[gate]\nsetup = \"true\"\n"), ("test.sh", "")],
             "sh ./test.sh (detected: test.sh)",
         ),
         (&[], "no gate (none found)"),
     ];
     for (files, expected) in cases {
         let bench = Bench::new(files).await;
-        assert_eq!(
-            bench.plan(None).await.expect("plan").summary(),
-            *expected,
-            "{files:?}"
-        );
+        assert_eq!(bench.plan(None).await.expect("plan").summary(), *expected, "{files:?}");
     }
     let bench = Bench::new(&[]).await;
     let plan = bench.plan(None).await.expect("plan");
-    let report = run_gate(
-        &plan,
-        &bench.sandbox,
-        &bench.workspace,
-        &bench.ground.cancel,
-    )
-    .await;
+    let report = run_gate(&plan, &bench.sandbox, &bench.workspace, &bench.ground.cancel).await;
     assert_eq!(report.expect("report").outcome, GateOutcome::NotConfigured);
 }
 
 #[tokio::test]
 async fn a_misspelt_project_file_is_an_error_not_a_weaker_gate() {
-    let bench = Bench::new(&[
-        (".foreman.toml", "[gate]\ntset = \"x\"\n"),
-        ("test.sh", "true"),
-    ])
-    .await;
+    let bench =
+        Bench::new(&[(".foreman.toml", "[gate]\ntset = \"x\"\n"), ("test.sh", "true")]).await;
     assert!(matches!(bench.plan(None).await, Err(GateError::Project(_))));
 }
 
@@ -268,14 +204,9 @@ async fn the_tree_that_passed_is_the_tree_that_is_named() {
     };
     let plan = bench.plan(Some(&file)).await.expect("plan");
     let cancel = &bench.ground.cancel;
-    let report = run_gate(&plan, &bench.sandbox, &bench.workspace, cancel)
-        .await
-        .expect("report");
+    let report = run_gate(&plan, &bench.sandbox, &bench.workspace, cancel).await.expect("report");
     assert_eq!(report.outcome, GateOutcome::Passed);
-    assert_eq!(
-        report.tree,
-        bench.workspace.tree_hash(cancel).await.expect("hash")
-    );
+    assert_eq!(report.tree, bench.workspace.tree_hash(cancel).await.expect("hash"));
     // Changes it each time: nothing that passed is there afterwards.
     let (outcome, reason) = bench.outcome_of("echo x >> lock").await;
     assert_eq!(outcome, GateOutcome::Error, "{reason:?}");
@@ -300,61 +231,26 @@ async fn setup_runs_once_for_its_lockfile() {
     let bench = Bench::new(&[(".foreman.toml", file), ("Cargo.lock", "1")]).await;
     let plan = bench.plan(None).await.expect("plan");
     let cancel = &bench.ground.cancel;
-    let runs = bench
-        .workspace
-        .tree()
-        .parent()
-        .expect("parent")
-        .join("runs");
-    let count = || {
-        std::fs::read_to_string(&runs)
-            .unwrap_or_default()
-            .lines()
-            .count()
-    };
+    let runs = bench.workspace.tree().parent().expect("parent").join("runs");
+    let count = || std::fs::read_to_string(&runs).unwrap_or_default().lines().count();
     assert!(!bench.layout.is_set_up());
     for _ in 0..2 {
-        let warning = run_setup(
-            &plan,
-            &bench.sandbox,
-            &bench.workspace,
-            &bench.layout,
-            cancel,
-        )
-        .await;
+        let warning =
+            run_setup(&plan, &bench.sandbox, &bench.workspace, &bench.layout, cancel).await;
         assert_eq!(warning.expect("setup"), None);
         assert_eq!(count(), 1);
     }
     assert!(bench.layout.is_set_up());
     let mut failing = plan.clone();
-    failing.setup = Some(super::Setup {
-        command: "echo why; exit 3".to_owned(),
-        required: true,
-    });
-    let error = run_setup(
-        &failing,
-        &bench.sandbox,
-        &bench.workspace,
-        &bench.layout,
-        cancel,
-    )
-    .await;
+    failing.setup = Some(super::Setup { command: "echo why; exit 3".to_owned(), required: true });
+    let error = run_setup(&failing, &bench.sandbox, &bench.workspace, &bench.layout, cancel).await;
     assert!(
         matches!(&error, Err(GateError::Setup { reason, .. }) if reason.contains("why")),
         "{error:?}"
     );
-    failing.setup = Some(super::Setup {
-        command: "exit 3".to_owned(),
-        required: false,
-    });
-    let warning = run_setup(
-        &failing,
-        &bench.sandbox,
-        &bench.workspace,
-        &bench.layout,
-        cancel,
-    )
-    .await;
+    failing.setup = Some(super::Setup { command: "exit 3".to_owned(), required: false });
+    let warning =
+        run_setup(&failing, &bench.sandbox, &bench.workspace, &bench.layout, cancel).await;
     assert!(warning.expect("goes on").is_some());
 }
 
@@ -365,21 +261,12 @@ async fn instructions_are_the_base_commits() {
     let bench = Bench::new(&[("CLAUDE.md", "second"), ("AGENTS.md", &long)]).await;
     write(bench.workspace.tree(), "AGENTS.md", "the model's");
     let cancel = &bench.ground.cancel;
-    let found = Instructions::of_base(&bench.workspace, cancel)
-        .await
-        .expect("read")
-        .expect("some");
+    let found = Instructions::of_base(&bench.workspace, cancel).await.expect("read").expect("some");
     assert_eq!(
         (found.file, found.text.len(), found.truncated),
         ("AGENTS.md", INSTRUCTIONS_BYTES_MAX, true)
     );
     let bench = Bench::new(&[("CLAUDE.md", "second")]).await;
-    let found = Instructions::of_base(&bench.workspace, cancel)
-        .await
-        .expect("read")
-        .expect("some");
-    assert_eq!(
-        (found.file, found.text.as_str(), found.truncated),
-        ("CLAUDE.md", "second", false)
-    );
+    let found = Instructions::of_base(&bench.workspace, cancel).await.expect("read").expect("some");
+    assert_eq!((found.file, found.text.as_str(), found.truncated), ("CLAUDE.md", "second", false));
 }

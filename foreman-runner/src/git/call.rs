@@ -58,16 +58,12 @@ pub struct GitOutput {
 impl GitOutput {
     /// Standard output as text without the last line's end.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout)
-            .trim_end_matches(['\n', '\r'])
-            .to_owned()
+        String::from_utf8_lossy(&self.stdout).trim_end_matches(['\n', '\r']).to_owned()
     }
 
     /// The fields of `-z` output.
     pub fn fields(&self) -> impl Iterator<Item = &[u8]> {
-        self.stdout
-            .split(|byte| *byte == 0)
-            .filter(|field| !field.is_empty())
+        self.stdout.split(|byte| *byte == 0).filter(|field| !field.is_empty())
     }
 }
 
@@ -169,14 +165,10 @@ impl<'a> GitCall<'a> {
         still_allowed: impl Fn() -> bool,
     ) -> Result<GitOutput, GitError> {
         if cancel.is_cancelled() {
-            return Err(GitError::Cancelled {
-                action: self.action,
-            });
+            return Err(GitError::Cancelled { action: self.action });
         }
         if !still_allowed() {
-            return Err(GitError::NotAllowed {
-                action: self.action,
-            });
+            return Err(GitError::NotAllowed { action: self.action });
         }
         let mut child = self.command().spawn().map_err(|source| {
             if source.kind() == std::io::ErrorKind::NotFound {
@@ -188,21 +180,13 @@ impl<'a> GitCall<'a> {
         let ended = Box::pin(self.supervised(&mut child, cancel, still_allowed)).await;
         // Whatever it left behind in its group ends with it.
         signal(group_of(&child).or(last_group(&ended)), Signal::KILL);
-        let Finished {
-            status,
-            stdout,
-            stderr,
-            ..
-        } = ended?;
+        let Finished { status, stdout, stderr, .. } = ended?;
         let code = status.code().unwrap_or_else(|| {
             128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default()
         });
         if stdout.len() > self.output_bytes_max {
             let bytes_max = self.output_bytes_max;
-            return Err(GitError::TooMuchOutput {
-                action: self.action,
-                bytes_max,
-            });
+            return Err(GitError::TooMuchOutput { action: self.action, bytes_max });
         }
         let stderr = String::from_utf8_lossy(&stderr);
         if code != 0 && !self.codes.contains(&code) {
@@ -218,27 +202,17 @@ impl<'a> GitCall<'a> {
             let repository = self.remote.map(Repository::url);
             return Err(classified(&self.action, repository, code, &words));
         }
-        Ok(GitOutput {
-            code,
-            stdout,
-            said: summary(&stderr),
-        })
+        Ok(GitOutput { code, stdout, said: summary(&stderr) })
     }
 
     fn io(&self, source: std::io::Error) -> GitError {
-        GitError::Io {
-            action: format!("run git to {}", self.action),
-            source,
-        }
+        GitError::Io { action: format!("run git to {}", self.action), source }
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.git.program);
         command.env_clear().process_group(0).kill_on_drop(true);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in PASSED_VARIABLES {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -275,25 +249,19 @@ impl<'a> GitCall<'a> {
 
     fn add_remote_settings(&self, command: &mut Command) {
         let Some(remote) = self.remote else { return };
-        command
-            .arg("-c")
-            .arg(format!("protocol.{}.allow=always", remote.protocol()));
+        command.arg("-c").arg(format!("protocol.{}.allow=always", remote.protocol()));
         let Some(origin) = remote.origin() else {
             return;
         };
         match &self.git.credential {
             GitCredential::None => {}
             GitCredential::Token { username, token } => {
-                command
-                    .arg("-c")
-                    .arg(format!("credential.{origin}.helper={TOKEN_HELPER}"));
+                command.arg("-c").arg(format!("credential.{origin}.helper={TOKEN_HELPER}"));
                 command.env("FOREMAN_GIT_USERNAME", username);
                 command.env("FOREMAN_GIT_TOKEN", token.expose_secret());
             }
             GitCredential::Helper(helper) => {
-                command
-                    .arg("-c")
-                    .arg(format!("credential.{origin}.helper={helper}"));
+                command.arg("-c").arg(format!("credential.{origin}.helper={helper}"));
             }
         }
     }
@@ -346,11 +314,8 @@ impl<'a> GitCall<'a> {
             }
         };
         // An effect that may no longer be done is not asked to end politely.
-        let first = if matches!(why, GitError::NotAllowed { .. }) {
-            Signal::KILL
-        } else {
-            Signal::TERM
-        };
+        let first =
+            if matches!(why, GitError::NotAllowed { .. }) { Signal::KILL } else { Signal::TERM };
         signal(group, first);
         if tokio::time::timeout(KILL_AFTER, &mut work).await.is_err() {
             signal(group, Signal::KILL);
@@ -370,10 +335,7 @@ struct Finished {
 }
 
 fn group_of(child: &Child) -> Option<Pid> {
-    child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw)
+    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
 }
 
 fn last_group(ended: &Result<Finished, GitError>) -> Option<Pid> {

@@ -115,11 +115,7 @@ pub(super) fn classified(
 ) -> GitError {
     let said = summary(stderr);
     let Some(repository) = repository.map(redacted) else {
-        return GitError::Failed {
-            action: action.to_owned(),
-            code,
-            said,
-        };
+        return GitError::Failed { action: action.to_owned(), code, said };
     };
     let lower = stderr.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -132,11 +128,7 @@ pub(super) fn classified(
     } else if says(UNREACHABLE) {
         GitError::Unreachable { repository, said }
     } else {
-        GitError::Failed {
-            action: action.to_owned(),
-            code,
-            said,
-        }
+        GitError::Failed { action: action.to_owned(), code, said }
     }
 }
 
@@ -198,16 +190,8 @@ pub(super) fn summary(stderr: &str) -> String {
     };
     let lines: Vec<&str> = stderr.lines().filter(telling).map(str::trim).collect();
     let text = redacted(&lines.join("; "));
-    let text: String = text
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(SAID_CHARS_MAX)
-        .collect();
-    if text.is_empty() {
-        "git said nothing".to_owned()
-    } else {
-        text
-    }
+    let text: String = text.chars().filter(|c| !c.is_control()).take(SAID_CHARS_MAX).collect();
+    if text.is_empty() { "git said nothing".to_owned() } else { text }
 }
 
 /// `text` with what stands between `://` and `@` of a URL taken out.
@@ -218,9 +202,8 @@ pub(crate) fn redacted(text: &str) -> String {
         result.push_str(before);
         result.push_str("://");
         let end = after.find(|c: char| c == '/' || c.is_whitespace() || c == '\'' || c == '"');
-        let (authority, tail) = after
-            .split_at_checked(end.unwrap_or(after.len()))
-            .unwrap_or((after, ""));
+        let (authority, tail) =
+            after.split_at_checked(end.unwrap_or(after.len())).unwrap_or((after, ""));
         match authority.rsplit_once('@') {
             Some((_, host)) => {
                 result.push_str("***@");
@@ -248,10 +231,7 @@ mod tests {
     }
 
     #[test]
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the others are a failure of the test"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are a failure of the test")]
     fn failures_are_told_apart() {
         let kind = |stderr: &str| match classified("fetch", Some("https://h/r"), 128, stderr) {
             GitError::NotFound { .. } => "not found",
@@ -266,23 +246,14 @@ mod tests {
                 "remote: Repository not found.\nfatal: repository 'https://h/r/' not found",
                 "not found",
             ),
-            (
-                "fatal: '/x' does not appear to be a git repository",
-                "not found",
-            ),
+            ("fatal: '/x' does not appear to be a git repository", "not found"),
             ("fatal: Authentication failed for 'https://h/r/'", "denied"),
-            (
-                "fatal: could not read Username for 'https://h': terminal prompts disabled",
-                "denied",
-            ),
+            ("fatal: could not read Username for 'https://h': terminal prompts disabled", "denied"),
             (
                 "fatal: unable to access 'https://h/': The requested URL returned error: 403",
                 "denied",
             ),
-            (
-                "fatal: unable to access 'https://h/': Could not resolve host: h",
-                "unreachable",
-            ),
+            ("fatal: unable to access 'https://h/': Could not resolve host: h", "unreachable"),
             (
                 "fatal: unable to access 'https://h/': The requested URL returned error: 502",
                 "unreachable",

@@ -107,28 +107,16 @@ impl Repository {
     pub fn parse(given: &str, base_url: &str) -> Result<Self, InvalidRepository> {
         let invalid = |reason| {
             let given: String = given.chars().take(200).collect();
-            Err(InvalidRepository {
-                given: super::redacted(&given),
-                reason,
-            })
+            Err(InvalidRepository { given: super::redacted(&given), reason })
         };
         if given.is_empty() || given.starts_with('-') || given.len() > REPOSITORY_BYTES_MAX {
             return invalid("is empty, too long or starts with '-'");
         }
-        if given
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace() && c != ' ')
-        {
+        if given.chars().any(|c| c.is_control() || c.is_whitespace() && c != ' ') {
             return invalid("has a control character");
         }
-        let local = |path: PathBuf| Self {
-            url: given.to_owned(),
-            local: Some(path),
-        };
-        let elsewhere = Self {
-            url: given.to_owned(),
-            local: None,
-        };
+        let local = |path: PathBuf| Self { url: given.to_owned(), local: Some(path) };
+        let elsewhere = Self { url: given.to_owned(), local: None };
         if Path::new(given).is_absolute() {
             let path = PathBuf::from(given);
             return if path.is_dir() {
@@ -161,10 +149,7 @@ impl Repository {
             Some((owner, name)) if is_slug_part(owner) && is_slug_part(name) => {
                 let base = base_url.trim_end_matches('/');
                 let name = name.strip_suffix(".git").unwrap_or(name);
-                Ok(Self {
-                    url: format!("{base}/{owner}/{name}.git"),
-                    local: None,
-                })
+                Ok(Self { url: format!("{base}/{owner}/{name}.git"), local: None })
             }
             _ => invalid(NO_REPOSITORY),
         }
@@ -231,9 +216,7 @@ fn wrong_url(scheme: &str, rest: &str) -> Option<&'static str> {
 fn is_slug_part(part: &str) -> bool {
     !part.is_empty()
         && !part.starts_with(['-', '.'])
-        && part
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 #[cfg(test)]
@@ -243,14 +226,7 @@ mod tests {
     #[test]
     fn branch_names_follow_gits_rules() {
         let long = "a".repeat(200);
-        for good in [
-            "main",
-            "foreman/fix-login-7f3a",
-            "a.b",
-            "feature/ä",
-            "x@y",
-            long.as_str(),
-        ] {
+        for good in ["main", "foreman/fix-login-7f3a", "a.b", "feature/ä", "x@y", long.as_str()] {
             assert!(BranchName::parse(good).is_ok(), "{good:?}");
         }
         let longer = "a".repeat(201);
@@ -294,11 +270,7 @@ mod tests {
         };
         let cases = [
             ("owner/name", "https://github.com/owner/name.git", "https"),
-            (
-                "owner/name.git",
-                "https://github.com/owner/name.git",
-                "https",
-            ),
+            ("owner/name.git", "https://github.com/owner/name.git", "https"),
             ("https://host/a/b", "https://host/a/b", "https"),
             ("git@host:a/b.git", "git@host:a/b.git", "ssh"),
             ("ssh://git@host/a", "ssh://git@host/a", "ssh"),
@@ -333,10 +305,7 @@ mod tests {
             "a\n/b",
             "C:\\x",
         ] {
-            assert!(
-                Repository::parse(bad, "https://github.com").is_err(),
-                "{bad:?}"
-            );
+            assert!(Repository::parse(bad, "https://github.com").is_err(), "{bad:?}");
         }
         let error = Repository::parse("https://u:hunter2@host/x", "https://github.com");
         assert!(!format!("{error:?}").contains("hunter2"));

@@ -83,9 +83,6 @@ pub(super) const FIXED_VARIABLES: &[(&str, &str)] = &[
     ("GIT_NO_REPLACE_OBJECTS", "1"),
     ("GIT_LITERAL_PATHSPECS", "1"),
     ("GIT_ADVICE", "0"),
-    (
-        "GIT_SSH_COMMAND",
-        "ssh -o BatchMode=yes -o ConnectTimeout=30",
-    ),
+    ("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30"),
     ("GCM_INTERACTIVE", "never"),
 ];

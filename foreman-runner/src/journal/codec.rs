@@ -44,11 +44,7 @@ pub fn decode(bytes: &[u8]) -> Decoded {
         rest = tail;
     }
     let valid = bytes.len() - rest.len();
-    Decoded {
-        records,
-        valid_bytes: valid as u64,
-        torn: !rest.is_empty(),
-    }
+    Decoded { records, valid_bytes: valid as u64, torn: !rest.is_empty() }
 }
 
 fn first(bytes: &[u8]) -> Option<(Record, &[u8])> {

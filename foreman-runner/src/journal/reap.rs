@@ -31,12 +31,7 @@ impl JournalStore {
     ) -> Result<Reaped, JournalError> {
         let this = self.clone();
         blocking(move || {
-            this.reap_now(
-                live,
-                now,
-                Duration::from_secs(JOURNAL_KEEP_SECONDS),
-                JOURNAL_KEEP_BYTES,
-            )
+            this.reap_now(live, now, Duration::from_secs(JOURNAL_KEEP_SECONDS), JOURNAL_KEEP_BYTES)
         })
         .await
     }
@@ -56,10 +51,8 @@ impl JournalStore {
             task.0 = task.0.max(one.modified);
             task.1 += one.bytes;
         }
-        let mut by_age: Vec<(&str, SystemTime, u64)> = tasks
-            .into_iter()
-            .map(|(uid, (at, bytes))| (uid, at, bytes))
-            .collect();
+        let mut by_age: Vec<(&str, SystemTime, u64)> =
+            tasks.into_iter().map(|(uid, (at, bytes))| (uid, at, bytes)).collect();
         by_age.sort_by_key(|(uid, at, _)| (*at, *uid));
         let mut total: u64 = by_age.iter().map(|(_, _, bytes)| bytes).sum();
         let mut reaped = Reaped::default();
@@ -93,9 +86,7 @@ impl JournalStore {
     }
 
     fn parent_uid(&self, key: &JournalKey) -> Option<String> {
-        let (records, _) = self
-            .read_file(key, JOURNAL_RECORD_BYTES_MAX as u64 + 8)
-            .ok()?;
+        let (records, _) = self.read_file(key, JOURNAL_RECORD_BYTES_MAX as u64 + 8).ok()?;
         parent_in(&records).map(|parent| parent.uid.clone())
     }
 }

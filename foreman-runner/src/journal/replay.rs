@@ -163,12 +163,7 @@ impl Replay {
     pub fn apply(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(header) => self.header(header),
-            Entry::Message {
-                message,
-                usage,
-                finish,
-                problem,
-            } => {
+            Entry::Message { message, usage, finish, problem } => {
                 self.message(message, *usage, finish.clone(), problem.is_some());
             }
             Entry::ToolStarted { call, name: _ } => {
@@ -176,33 +171,18 @@ impl Replay {
                     open.started = true;
                 }
             }
-            Entry::ToolResult {
-                call,
-                name: _,
-                content,
-                error,
-                malformed,
-            } => {
+            Entry::ToolResult { call, name: _, content, error, malformed } => {
                 self.result(call, content, *error, *malformed);
             }
             Entry::EffectIntent { key, detail } => {
                 // An intent after the deed is one more look at it, not a second deed.
                 if !matches!(self.effects.get(key), Some(EffectState::Done { .. })) {
-                    self.effects.insert(
-                        key.clone(),
-                        EffectState::Intended {
-                            detail: detail.clone(),
-                        },
-                    );
+                    self.effects
+                        .insert(key.clone(), EffectState::Intended { detail: detail.clone() });
                 }
             }
             Entry::EffectDone { key, result } => {
-                self.effects.insert(
-                    key.clone(),
-                    EffectState::Done {
-                        result: result.clone(),
-                    },
-                );
+                self.effects.insert(key.clone(), EffectState::Done { result: result.clone() });
             }
             Entry::Checkpoint(mark) => {
                 if let Some(turn) = self.turns.last_mut() {
@@ -216,10 +196,7 @@ impl Replay {
     }
 
     fn header(&mut self, header: &Header) {
-        let same_task = self
-            .header
-            .as_ref()
-            .is_none_or(|old| old.fence.uid == header.fence.uid);
+        let same_task = self.header.as_ref().is_none_or(|old| old.fence.uid == header.fence.uid);
         if !same_task {
             // A task that continues another one begins its own account.
             self.turns.clear();
@@ -256,23 +233,12 @@ impl Replay {
             Message::System { .. } | Message::User { .. } | Message::Assistant { .. } => {}
         }
         self.submitted = None;
-        let Message::Assistant {
-            content,
-            reasoning,
-            tool_calls,
-        } = message
-        else {
+        let Message::Assistant { content, reasoning, tool_calls } = message else {
             self.conversation.push(message.clone());
             return;
         };
         let calls = self.unique_ids(tool_calls);
-        self.open = calls
-            .iter()
-            .map(|call| Open {
-                call: call.clone(),
-                started: false,
-            })
-            .collect();
+        self.open = calls.iter().map(|call| Open { call: call.clone(), started: false }).collect();
         self.account(self.conversation.len(), usage.unwrap_or_default());
         self.turns.push(PastTurn {
             calls: calls.clone(),
@@ -302,9 +268,7 @@ impl Replay {
         let sum = &mut self.usage;
         sum.prompt_tokens = sum.prompt_tokens.saturating_add(usage.prompt_tokens);
         sum.cached_tokens = sum.cached_tokens.saturating_add(usage.cached_tokens);
-        sum.completion_tokens = sum
-            .completion_tokens
-            .saturating_add(usage.completion_tokens);
+        sum.completion_tokens = sum.completion_tokens.saturating_add(usage.completion_tokens);
         sum.estimated |= usage.estimated;
         self.last_call = Some((messages, usage));
     }

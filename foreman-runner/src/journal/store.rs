@@ -31,14 +31,9 @@ impl JournalKey {
         let safe = (1..=64).contains(&uid.len())
             && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !safe {
-            return Err(JournalError::BadKey {
-                given: crate::text::clip(uid, 100),
-            });
+            return Err(JournalError::BadKey { given: crate::text::clip(uid, 100) });
         }
-        Ok(Self {
-            uid: uid.to_owned(),
-            attempt,
-        })
+        Ok(Self { uid: uid.to_owned(), attempt })
     }
 
     /// Uid of the task.
@@ -82,19 +77,14 @@ pub struct JournalStore {
 
 impl std::fmt::Debug for JournalStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JournalStore")
-            .field("dir", &self.dir)
-            .finish_non_exhaustive()
+        f.debug_struct("JournalStore").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 
 impl JournalStore {
     /// The journals of a state directory. `wall` tells milliseconds since 1970, for people.
     pub fn new(state_dir: &Path, wall: WallClock) -> Self {
-        Self {
-            dir: state_dir.join("journals"),
-            wall,
-        }
+        Self { dir: state_dir.join("journals"), wall }
     }
 
     /// Begins the journal of a claim: the file with its header, and what its parents lack to be a
@@ -154,19 +144,9 @@ impl JournalStore {
         let (this, uid) = (self.clone(), JournalKey::new(uid, 0)?.uid);
         blocking(move || {
             for attempt in this.attempts(&uid)?.into_iter().rev() {
-                match this.read_file(
-                    &JournalKey {
-                        uid: uid.clone(),
-                        attempt,
-                    },
-                    u64::MAX,
-                ) {
+                match this.read_file(&JournalKey { uid: uid.clone(), attempt }, u64::MAX) {
                     Ok((_, bytes)) => {
-                        return Ok(Some(ParentRef {
-                            uid,
-                            attempt,
-                            bytes,
-                        }));
+                        return Ok(Some(ParentRef { uid, attempt, bytes }));
                     }
                     // A crash between making the file and writing its header: the one before counts.
                     Err(JournalError::NoHeader { .. }) => {}
@@ -197,9 +177,7 @@ impl JournalStore {
     }
 
     pub(super) fn path(&self, key: &JournalKey) -> PathBuf {
-        self.dir
-            .join(&key.uid)
-            .join(format!("{}.journal", key.attempt))
+        self.dir.join(&key.uid).join(format!("{}.journal", key.attempt))
     }
 
     fn create_now(
@@ -209,10 +187,7 @@ impl JournalStore {
     ) -> Result<OpenedJournal, JournalError> {
         let key = JournalKey::new(&header.fence.uid, header.fence.attempt)?;
         let path = self.path(&key);
-        let header_record = Record {
-            at: (self.wall)(),
-            entry: Entry::Header(Box::new(header)),
-        };
+        let header_record = Record { at: (self.wall)(), entry: Entry::Header(Box::new(header)) };
         let records = self.chain(&path, vec![header_record.clone()])?;
         let dir = path.parent().unwrap_or(&self.dir);
         DirBuilder::new()
@@ -220,12 +195,7 @@ impl JournalStore {
             .mode(0o700)
             .create(dir)
             .map_err(|e| io("make the directory of", &path, &e))?;
-        let file = match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-        {
+        let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(JournalError::Exists { path });
@@ -240,10 +210,7 @@ impl JournalStore {
                 .and_then(|dir| dir.sync_all())
                 .map_err(|e| io("sync the directory of", &path, &e))?;
         }
-        Ok(OpenedJournal {
-            journal,
-            replay: state,
-        })
+        Ok(OpenedJournal { journal, replay: state })
     }
 
     fn reopen_now(
@@ -254,19 +221,13 @@ impl JournalStore {
         let path = self.path(key);
         let (own, bytes) = self.read_file(key, u64::MAX)?;
         let records = self.chain(&path, own)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .map_err(|e| io("open", &path, &e))?;
+        let mut file =
+            OpenOptions::new().write(true).open(&path).map_err(|e| io("open", &path, &e))?;
         file.set_len(bytes).map_err(|e| io("cut", &path, &e))?;
-        file.seek(SeekFrom::Start(bytes))
-            .map_err(|e| io("open", &path, &e))?;
+        file.seek(SeekFrom::Start(bytes)).map_err(|e| io("open", &path, &e))?;
         let mut journal = Journal::start(file, path, bytes, redactor, self.wall.clone())?;
         let state = Self::complete(&mut journal, &records)?;
-        Ok(OpenedJournal {
-            journal,
-            replay: state,
-        })
+        Ok(OpenedJournal { journal, replay: state })
     }
 
     /// Writes what is missing, durably, and says what then stands there.
@@ -289,16 +250,11 @@ impl JournalStore {
         let mut bytes = Vec::new();
         File::open(&path)
             .and_then(|file| {
-                file.take(bytes_max.min(JOURNAL_CHAIN_BYTES_MAX))
-                    .read_to_end(&mut bytes)
+                file.take(bytes_max.min(JOURNAL_CHAIN_BYTES_MAX)).read_to_end(&mut bytes)
             })
             .map_err(|e| io("read", &path, &e))?;
         let decoded = decode(&bytes);
-        if let Some(Record {
-            entry: Entry::Header(header),
-            ..
-        }) = decoded.records.first()
-        {
+        if let Some(Record { entry: Entry::Header(header), .. }) = decoded.records.first() {
             if header.schema > JOURNAL_SCHEMA {
                 return Err(JournalError::Newer {
                     path,
@@ -316,10 +272,7 @@ impl JournalStore {
         let mut files = vec![own];
         let mut seen = BTreeSet::new();
         let mut bytes = 0_u64;
-        let fault = |why: String| JournalError::Parent {
-            path: path.to_owned(),
-            why,
-        };
+        let fault = |why: String| JournalError::Parent { path: path.to_owned(), why };
         while let Some(parent) = files.last().and_then(|records| parent_in(records)) {
             let key = JournalKey::new(&parent.uid, parent.attempt)?;
             if files.len() >= JOURNAL_CHAIN_MAX || !seen.insert(key.clone()) {
@@ -328,9 +281,8 @@ impl JournalStore {
                     files.len()
                 )));
             }
-            let (records, length) = self
-                .read_file(&key, parent.bytes)
-                .map_err(|error| fault(error.to_string()))?;
+            let (records, length) =
+                self.read_file(&key, parent.bytes).map_err(|error| fault(error.to_string()))?;
             bytes += length;
             if bytes > JOURNAL_CHAIN_BYTES_MAX {
                 return Err(fault(format!(
@@ -351,13 +303,7 @@ impl JournalStore {
         };
         let mut attempts: Vec<u32> = entries
             .filter_map(|entry| {
-                entry
-                    .ok()?
-                    .file_name()
-                    .to_str()?
-                    .strip_suffix(".journal")?
-                    .parse()
-                    .ok()
+                entry.ok()?.file_name().to_str()?.strip_suffix(".journal")?.parse().ok()
             })
             .collect();
         attempts.sort_unstable();
@@ -379,18 +325,11 @@ impl JournalStore {
                 continue;
             }
             for attempt in self.attempts(&uid)? {
-                let key = JournalKey {
-                    uid: uid.clone(),
-                    attempt,
-                };
+                let key = JournalKey { uid: uid.clone(), attempt };
                 let path = self.path(&key);
                 let meta = fs::metadata(&path).map_err(|e| io("look at", &path, &e))?;
                 let modified = meta.modified().map_err(|e| io("look at", &path, &e))?;
-                out.push(JournalSummary {
-                    key,
-                    bytes: meta.len(),
-                    modified,
-                });
+                out.push(JournalSummary { key, bytes: meta.len(), modified });
             }
         }
         out.sort_by(|a, b| a.key.cmp(&b.key));
@@ -422,9 +361,5 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 pub(super) fn io(action: &'static str, path: &Path, error: &std::io::Error) -> JournalError {
-    JournalError::Io {
-        action,
-        path: path.to_owned(),
-        why: error.to_string(),
-    }
+    JournalError::Io { action, path: path.to_owned(), why: error.to_string() }
 }

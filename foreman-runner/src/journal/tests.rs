@@ -27,22 +27,13 @@ pub(super) fn header(uid: &str, attempt: u32, parent: Option<ParentRef>) -> Head
 }
 
 pub(super) fn user(text: &str) -> Entry {
-    Entry::Message {
-        message: Message::user(text),
-        usage: None,
-        finish: None,
-        problem: None,
-    }
+    Entry::Message { message: Message::user(text), usage: None, finish: None, problem: None }
 }
 
 pub(super) fn assistant(ids: &[&str]) -> Entry {
     let tool_calls = ids
         .iter()
-        .map(|id| ToolCall {
-            id: (*id).into(),
-            name: "bash".into(),
-            arguments: "{}".into(),
-        })
+        .map(|id| ToolCall { id: (*id).into(), name: "bash".into(), arguments: "{}".into() })
         .collect();
     Entry::Message {
         message: Message::Assistant {
@@ -62,10 +53,7 @@ pub(super) fn assistant(ids: &[&str]) -> Entry {
 }
 
 pub(super) fn started(id: &str) -> Entry {
-    Entry::ToolStarted {
-        call: id.into(),
-        name: "bash".into(),
-    }
+    Entry::ToolStarted { call: id.into(), name: "bash".into() }
 }
 
 fn result(id: &str, content: &str) -> Entry {
@@ -79,22 +67,13 @@ fn result(id: &str, content: &str) -> Entry {
 }
 
 fn records(entries: &[Entry]) -> Vec<Record> {
-    entries
-        .iter()
-        .map(|entry| Record {
-            at: 1,
-            entry: entry.clone(),
-        })
-        .collect()
+    entries.iter().map(|entry| Record { at: 1, entry: entry.clone() }).collect()
 }
 
 pub(super) fn bytes(entries: &[Entry]) -> Vec<u8> {
-    let values = records(entries)
-        .into_iter()
-        .map(|record| serde_json::to_value(record).expect("JSON"));
-    values
-        .flat_map(|value| encode(&value).expect("small"))
-        .collect()
+    let values =
+        records(entries).into_iter().map(|record| serde_json::to_value(record).expect("JSON"));
+    values.flat_map(|value| encode(&value).expect("small")).collect()
 }
 
 /// What an API accepts, and what the promise says.
@@ -121,10 +100,7 @@ fn assert_valid(conversation: &[Message]) {
                     "the model speaks when spoken to"
                 );
                 for call in tool_calls {
-                    assert!(
-                        !call.id.is_empty() && ids.insert(call.id.as_str()),
-                        "ids are unique"
-                    );
+                    assert!(!call.id.is_empty() && ids.insert(call.id.as_str()), "ids are unique");
                 }
                 waiting = tool_calls.iter().map(|call| call.id.as_str()).collect();
             }
@@ -139,16 +115,10 @@ fn assert_repairs(bytes: &[u8]) -> Repaired {
     assert_valid(&once.replay.conversation);
     // Idempotent: what repair adds makes the journal whole by itself.
     let decoded = decode(bytes);
-    let mut whole: Vec<u8> = bytes
-        .iter()
-        .copied()
-        .take(usize::try_from(decoded.valid_bytes).expect("small"))
-        .collect();
+    let mut whole: Vec<u8> =
+        bytes.iter().copied().take(usize::try_from(decoded.valid_bytes).expect("small")).collect();
     for entry in &once.missing {
-        let record = Record {
-            at: 2,
-            entry: entry.clone(),
-        };
+        let record = Record { at: 2, entry: entry.clone() };
         whole.extend(encode(&serde_json::to_value(record).expect("JSON")).expect("small"));
     }
     let twice = repair(&whole);
@@ -180,31 +150,26 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 
 /// A run as the loop writes it, with calls of which any may have no result.
 fn a_run() -> impl Strategy<Value = Vec<Entry>> {
-    prop::collection::vec(
-        prop::collection::vec((any::<bool>(), any::<bool>()), 0..4),
-        0..5,
-    )
-    .prop_map(|turns| {
-        let mut entries = vec![Entry::Header(Box::new(header("u", 1, None))), user("task")];
-        for (t, calls) in turns.iter().enumerate() {
-            let ids: Vec<String> = (0..calls.len()).map(|c| format!("call_{t}_{c}")).collect();
-            entries.push(assistant(
-                &ids.iter().map(String::as_str).collect::<Vec<_>>(),
-            ));
-            for (id, (start, end)) in ids.iter().zip(calls) {
-                if *start {
-                    entries.push(started(id));
+    prop::collection::vec(prop::collection::vec((any::<bool>(), any::<bool>()), 0..4), 0..5)
+        .prop_map(|turns| {
+            let mut entries = vec![Entry::Header(Box::new(header("u", 1, None))), user("task")];
+            for (t, calls) in turns.iter().enumerate() {
+                let ids: Vec<String> = (0..calls.len()).map(|c| format!("call_{t}_{c}")).collect();
+                entries.push(assistant(&ids.iter().map(String::as_str).collect::<Vec<_>>()));
+                for (id, (start, end)) in ids.iter().zip(calls) {
+                    if *start {
+                        entries.push(started(id));
+                    }
+                    if *end {
+                        entries.push(result(id, "ok ✓"));
+                    }
                 }
-                if *end {
-                    entries.push(result(id, "ok ✓"));
+                if calls.is_empty() {
+                    entries.push(user("call a tool"));
                 }
             }
-            if calls.is_empty() {
-                entries.push(user("call a tool"));
-            }
-        }
-        entries
-    })
+            entries
+        })
 }
 
 proptest! {
@@ -262,14 +227,7 @@ proptest! {
 
 #[test]
 fn zeros_and_absurd_lengths_are_bad_records() {
-    assert_eq!(
-        decode(&[0; 64]),
-        Decoded {
-            records: vec![],
-            valid_bytes: 0,
-            torn: true
-        }
-    );
+    assert_eq!(decode(&[0; 64]), Decoded { records: vec![], valid_bytes: 0, torn: true });
     assert!(decode(&[0xff; 64]).torn);
     let mut data = bytes(&[user("a")]);
     let good = data.len() as u64;
@@ -286,42 +244,22 @@ fn the_account_and_the_state_of_a_run() {
         started("a"),
         result("a", "x"),
         started("b"),
-        Entry::EffectIntent {
-            key: "push".into(),
-            detail: json!(1),
-        },
+        Entry::EffectIntent { key: "push".into(), detail: json!(1) },
     ];
     let state = assert_repairs(&bytes(&entries)).replay;
     let contents: Vec<&str> = state.conversation.iter().map(Message::content).collect();
     assert_eq!(contents, ["task", "", "x", INTERRUPTED]);
     assert_eq!(state.pending(), Pending::Model);
-    assert_eq!(
-        (
-            state.turns.len(),
-            state.tool_calls,
-            state.usage.prompt_tokens
-        ),
-        (1, 2, 10)
-    );
-    assert_eq!(
-        state.effects.get("push"),
-        Some(&EffectState::Intended { detail: json!(1) })
-    );
+    assert_eq!((state.turns.len(), state.tool_calls, state.usage.prompt_tokens), (1, 2, 10));
+    assert_eq!(state.effects.get("push"), Some(&EffectState::Intended { detail: json!(1) }));
     assert_eq!(replay(&records(&[user("task")])).pending(), Pending::Model);
     assert_eq!(replay(&[]).pending(), Pending::Opening);
-    assert_eq!(
-        replay(&records(&[user("task"), assistant(&[])])).pending(),
-        Pending::Answer
-    );
+    assert_eq!(replay(&records(&[user("task"), assistant(&[])])).pending(), Pending::Answer);
 }
 
 #[test]
 fn a_submission_waits_for_its_judgement_until_somebody_speaks() {
-    let call = ToolCall {
-        id: "z".into(),
-        name: "submit_result".into(),
-        arguments: "{}".into(),
-    };
+    let call = ToolCall { id: "z".into(), name: "submit_result".into(), arguments: "{}".into() };
     let said = Entry::Message {
         message: Message::Assistant {
             content: String::new(),
@@ -340,10 +278,7 @@ fn a_submission_waits_for_its_judgement_until_somebody_speaks() {
         malformed: false,
     };
     let mut entries = vec![user("task"), said, taken];
-    assert_eq!(
-        replay(&records(&entries)).pending(),
-        Pending::Judgement { call }
-    );
+    assert_eq!(replay(&records(&entries)).pending(), Pending::Judgement { call });
     entries.push(user("the gate failed"));
     assert_eq!(replay(&records(&entries)).pending(), Pending::Model);
 }

@@ -116,10 +116,7 @@ impl Journal {
     }
 
     fn hand_over(&mut self, entry: Entry) -> Result<Entry, JournalError> {
-        let record = Record {
-            at: (self.wall)(),
-            entry,
-        };
+        let record = Record { at: (self.wall)(), entry };
         let coding = |error: serde_json::Error| JournalError::Io {
             action: "encode a record for",
             path: self.path.clone(),
@@ -127,9 +124,7 @@ impl Journal {
         };
         let mut value: Value = serde_json::to_value(&record).map_err(coding)?;
         let entry = if self.redactor.value(&mut value) {
-            serde_json::from_value::<Record>(value.clone())
-                .map_err(coding)?
-                .entry
+            serde_json::from_value::<Record>(value.clone()).map_err(coding)?.entry
         } else {
             record.entry
         };
@@ -182,10 +177,7 @@ impl Journal {
     }
 
     fn send(&self, order: Order) -> Result<(), JournalError> {
-        self.orders
-            .as_ref()
-            .and_then(|orders| orders.send(order).ok())
-            .ok_or_else(|| self.gone())
+        self.orders.as_ref().and_then(|orders| orders.send(order).ok()).ok_or_else(|| self.gone())
     }
 
     fn gone(&self) -> JournalError {
@@ -224,10 +216,7 @@ fn write_all(mut file: File, path: &Path, orders: &mpsc::Receiver<Order>) {
         match order {
             // After a failed write nothing more is written: a gap would look like the end of the file.
             Order::Write(bytes) if failed.is_none() => {
-                failed = file
-                    .write_all(&bytes)
-                    .err()
-                    .map(|error| fault("write", &error));
+                failed = file.write_all(&bytes).err().map(|error| fault("write", &error));
             }
             Order::Write(_) => {}
             Order::Sync(done) => {

@@ -52,16 +52,10 @@ impl Assembly {
             return Err(ChunkFault::Server(fault));
         }
         self.usage(chunk);
-        let Some(choice) = chunk
-            .get("choices")
-            .and_then(Value::as_array)
-            .and_then(|choices| {
-                // Only the first choice counts; we never ask for more.
-                choices
-                    .iter()
-                    .find(|c| c.get("index").and_then(Value::as_u64).unwrap_or(0) == 0)
-            })
-        else {
+        let Some(choice) = chunk.get("choices").and_then(Value::as_array).and_then(|choices| {
+            // Only the first choice counts; we never ask for more.
+            choices.iter().find(|c| c.get("index").and_then(Value::as_u64).unwrap_or(0) == 0)
+        }) else {
             return Ok(());
         };
         self.saw_choice = true;
@@ -93,15 +87,10 @@ impl Assembly {
             _ => {}
         }
         if let Some(function) = delta.get("function_call").filter(|f| f.is_object()) {
-            self.fragment(
-                &serde_json::json!({ "index": 0, "function": function }),
-                on_delta,
-            )?;
+            self.fragment(&serde_json::json!({ "index": 0, "function": function }), on_delta)?;
         }
-        if let Some(word) = choice
-            .get("finish_reason")
-            .and_then(Value::as_str)
-            .filter(|w| !w.is_empty())
+        if let Some(word) =
+            choice.get("finish_reason").and_then(Value::as_str).filter(|w| !w.is_empty())
         {
             self.finish = Some(FinishReason::from_wire(word));
         }
@@ -113,11 +102,7 @@ impl Assembly {
         std::mem::take(&mut self.calls)
             .into_iter()
             .filter(|call| !(call.name.is_empty() && call.arguments.trim().is_empty()))
-            .map(|call| ToolCall {
-                id: call.id,
-                name: call.name,
-                arguments: call.arguments,
-            })
+            .map(|call| ToolCall { id: call.id, name: call.name, arguments: call.arguments })
             .collect()
     }
 
@@ -141,10 +126,7 @@ impl Assembly {
                 return Err(ChunkFault::TooManyCalls);
             }
             None => {
-                self.calls.push(Partial {
-                    index,
-                    ..Partial::default()
-                });
+                self.calls.push(Partial { index, ..Partial::default() });
                 self.calls.len() - 1
             }
         };
@@ -156,9 +138,7 @@ impl Assembly {
         }
         if call.name.is_empty() && !name.is_empty() {
             name.clone_into(&mut call.name);
-            on_delta(Delta::Call {
-                name: name.to_owned(),
-            });
+            on_delta(Delta::Call { name: name.to_owned() });
         } else if name != call.name && call.arguments.is_empty() && id.is_empty() {
             // A name in pieces. A name that is repeated whole changes nothing.
             call.name.push_str(name);
@@ -176,10 +156,7 @@ impl Assembly {
     /// Which call a fragment belongs to; none = it begins a new one.
     fn place(&self, index: Option<u64>, id: &str, name: &str) -> Option<usize> {
         if let Some(index) = index {
-            let at = self
-                .calls
-                .iter()
-                .rposition(|call| call.index == Some(index))?;
+            let at = self.calls.iter().rposition(|call| call.index == Some(index))?;
             let call = self.calls.get(at)?;
             // Servers that number every call 0: a new id with a name after a complete call is a new one.
             let another = !id.is_empty()
@@ -241,10 +218,9 @@ impl Assembly {
 fn text_of(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => parts
-            .iter()
-            .filter_map(|part| part.get("text").and_then(Value::as_str))
-            .collect(),
+        Some(Value::Array(parts)) => {
+            parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect()
+        }
         _ => String::new(),
     }
 }
@@ -260,11 +236,7 @@ mod tests {
             let chunk = json!({"choices": [{"delta": {"tool_calls": fragment}}]});
             assembly.chunk(&chunk, &mut |_| {}).expect("no fault");
         }
-        assembly
-            .take_calls()
-            .into_iter()
-            .map(|c| (c.id, c.name, c.arguments))
-            .collect()
+        assembly.take_calls().into_iter().map(|c| (c.id, c.name, c.arguments)).collect()
     }
 
     fn call(id: &str, name: &str, arguments: &str) -> (String, String, String) {
@@ -283,10 +255,7 @@ mod tests {
         }
         assert_eq!(
             assemble(&fragments),
-            [
-                call("a", "grep", r#"{"p":"x"}"#),
-                call("b", "bash", r#"{"c":"y"}"#)
-            ]
+            [call("a", "grep", r#"{"p":"x"}"#), call("b", "bash", r#"{"c":"y"}"#)]
         );
     }
 
@@ -297,19 +266,13 @@ mod tests {
             json!([{"id": "a", "function": {"arguments": "1}"}}]),
             json!([{"id": "b", "function": {"name": "grep", "arguments": "{}"}}]),
         ];
-        assert_eq!(
-            assemble(&by_id),
-            [call("a", "grep", "{\"p\":1}"), call("b", "grep", "{}")]
-        );
+        assert_eq!(assemble(&by_id), [call("a", "grep", "{\"p\":1}"), call("b", "grep", "{}")]);
         let by_name = [
             json!([{"function": {"name": "grep", "arguments": "{\"p\":"}}]),
             json!([{"function": {"arguments": "1}"}}]),
             json!([{"function": {"name": "bash", "arguments": "{}"}}]),
         ];
-        assert_eq!(
-            assemble(&by_name),
-            [call("", "grep", "{\"p\":1}"), call("", "bash", "{}")]
-        );
+        assert_eq!(assemble(&by_name), [call("", "grep", "{\"p\":1}"), call("", "bash", "{}")]);
     }
 
     #[test]
@@ -323,10 +286,7 @@ mod tests {
             json!([{"index": 0, "id": "a", "function": {"name": "read_"}}]),
             json!([{"index": 0, "function": {"name": "file", "arguments": {"path": "x"}}}]),
         ];
-        assert_eq!(
-            assemble(&pieces),
-            [call("a", "read_file", "{\"path\":\"x\"}")]
-        );
+        assert_eq!(assemble(&pieces), [call("a", "read_file", "{\"path\":\"x\"}")]);
         let single =
             [json!({"index": 0, "id": "a", "function": {"name": "grep", "arguments": {}}})];
         assert_eq!(assemble(&single), [call("a", "grep", "{}")]);
@@ -338,18 +298,12 @@ mod tests {
             json!([{"index": 0, "id": "a", "function": {"name": "grep", "arguments": "{}"}}]),
             json!([{"index": 0, "id": "b", "function": {"name": "bash", "arguments": "{"}}, {"index": 0, "function": {"arguments": "}"}}]),
         ];
-        assert_eq!(
-            assemble(&zeros),
-            [call("a", "grep", "{}"), call("b", "bash", "{}")]
-        );
+        assert_eq!(assemble(&zeros), [call("a", "grep", "{}"), call("b", "bash", "{}")]);
         let absurd = [
             json!([{"index": -1, "id": "a", "function": {"name": "grep", "arguments": "{}"}}]),
             json!([{"index": u64::MAX, "id": "b", "function": {"name": "bash", "arguments": "{}"}}]),
         ];
-        assert_eq!(
-            assemble(&absurd),
-            [call("a", "grep", "{}"), call("b", "bash", "{}")]
-        );
+        assert_eq!(assemble(&absurd), [call("a", "grep", "{}"), call("b", "bash", "{}")]);
     }
 
     #[test]
@@ -359,10 +313,7 @@ mod tests {
             .map(|i| json!({"index": i, "function": {"name": "x"}}))
             .collect();
         let chunk = json!({"choices": [{"delta": {"tool_calls": calls}}]});
-        assert_eq!(
-            assembly.chunk(&chunk, &mut |_| {}),
-            Err(ChunkFault::TooManyCalls)
-        );
+        assert_eq!(assembly.chunk(&chunk, &mut |_| {}), Err(ChunkFault::TooManyCalls));
     }
 
     #[test]

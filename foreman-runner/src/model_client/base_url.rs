@@ -44,33 +44,21 @@ impl BaseUrl {
     /// endpoint. A path that ends in another version (`/v2`, `/openai`) is kept as it is.
     pub fn parse(given: &str) -> Result<Self, InvalidBaseUrl> {
         let trimmed = given.trim();
-        let with_scheme = if trimmed.contains("://") {
-            trimmed.to_owned()
-        } else {
-            format!("http://{trimmed}")
-        };
-        let url = Url::parse(&with_scheme).map_err(|_| InvalidBaseUrl::NotAUrl {
-            given: crate::text::clip(trimmed, 200),
-        })?;
+        let with_scheme =
+            if trimmed.contains("://") { trimmed.to_owned() } else { format!("http://{trimmed}") };
+        let url = Url::parse(&with_scheme)
+            .map_err(|_| InvalidBaseUrl::NotAUrl { given: crate::text::clip(trimmed, 200) })?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(InvalidBaseUrl::Scheme {
-                scheme: url.scheme().to_owned(),
-            });
+            return Err(InvalidBaseUrl::Scheme { scheme: url.scheme().to_owned() });
         }
         let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
-            return Err(InvalidBaseUrl::NotAUrl {
-                given: crate::text::clip(trimmed, 200),
-            });
+            return Err(InvalidBaseUrl::NotAUrl { given: crate::text::clip(trimmed, 200) });
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(InvalidBaseUrl::Credentials {
-                host: host.to_owned(),
-            });
+            return Err(InvalidBaseUrl::Credentials { host: host.to_owned() });
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(InvalidBaseUrl::Query {
-                host: host.to_owned(),
-            });
+            return Err(InvalidBaseUrl::Query { host: host.to_owned() });
         }
         let mut path = url.path().trim_end_matches('/').to_owned();
         for endpoint in ["/chat/completions", "/completions", "/models"] {
@@ -82,10 +70,7 @@ impl BaseUrl {
         if path.is_empty() {
             path.push_str("/v1");
         }
-        let port = url
-            .port()
-            .map(|port| format!(":{port}"))
-            .unwrap_or_default();
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         Ok(Self(format!("{}://{host}{port}{path}", url.scheme())))
     }
 
@@ -101,16 +86,15 @@ impl BaseUrl {
 
     /// Whether it names this very machine: then no proxy stands between.
     pub fn is_loopback(&self) -> bool {
-        Url::parse(&self.0)
-            .ok()
-            .and_then(|url| url.host_str().map(str::to_owned))
-            .is_some_and(|host| {
+        Url::parse(&self.0).ok().and_then(|url| url.host_str().map(str::to_owned)).is_some_and(
+            |host| {
                 host == "localhost"
                     || host
                         .trim_matches(['[', ']'])
                         .parse::<std::net::IpAddr>()
                         .is_ok_and(|ip| ip.is_loopback())
-            })
+            },
+        )
     }
 }
 
@@ -142,19 +126,11 @@ mod tests {
 
     #[test]
     fn what_is_no_base_url_is_named() {
-        assert!(matches!(
-            BaseUrl::parse(""),
-            Err(InvalidBaseUrl::NotAUrl { .. })
-        ));
-        assert!(matches!(
-            BaseUrl::parse("http://"),
-            Err(InvalidBaseUrl::NotAUrl { .. })
-        ));
+        assert!(matches!(BaseUrl::parse(""), Err(InvalidBaseUrl::NotAUrl { .. })));
+        assert!(matches!(BaseUrl::parse("http://"), Err(InvalidBaseUrl::NotAUrl { .. })));
         assert_eq!(
             BaseUrl::parse("ftp://h/"),
-            Err(InvalidBaseUrl::Scheme {
-                scheme: "ftp".into()
-            })
+            Err(InvalidBaseUrl::Scheme { scheme: "ftp".into() })
         );
         assert_eq!(
             BaseUrl::parse("https://u:p@h/v1"),

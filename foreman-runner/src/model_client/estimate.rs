@@ -48,10 +48,7 @@ pub(super) fn truncated(messages: &[Message], prompt_tokens: u64) -> Option<u64>
     if prompt_tokens == 0 {
         return None;
     }
-    let units: u64 = messages
-        .iter()
-        .map(|message| units(message.content()))
-        .sum();
+    let units: u64 = messages.iter().map(|message| units(message.content())).sum();
     let expected = units / CHARS_PER_TOKEN_MAX;
     (expected >= TOKENS_JUDGED_MIN && prompt_tokens < expected).then_some(expected)
 }
@@ -86,10 +83,7 @@ mod tests {
         let text = "fn main() { let answer = 42; }\n".repeat(2_000); // 62,000 characters
         let messages = [Message::system("s"), Message::user(text)];
         assert!(estimate_messages(&messages) > 15_000);
-        assert!(
-            truncated(&messages, 4_096).is_some(),
-            "Ollama's default context"
-        );
+        assert!(truncated(&messages, 4_096).is_some(), "Ollama's default context");
         assert_eq!(truncated(&messages, 14_000), None);
         assert_eq!(truncated(&messages, 0), None, "the server did not say");
     }

@@ -21,16 +21,9 @@ use crate::redact::Redactor;
 #[derive(Debug)]
 pub(super) enum Fault {
     /// It may go better next time.
-    Passing {
-        why: String,
-        after: Option<Duration>,
-    },
+    Passing { why: String, after: Option<Duration> },
     /// The server does not know a field of the request.
-    Unknown {
-        field: UnknownField,
-        status: u16,
-        message: String,
-    },
+    Unknown { field: UnknownField, status: u16, message: String },
     /// It will not.
     Final(ModelError),
 }
@@ -46,10 +39,7 @@ pub(super) enum UnknownField {
 
 impl Fault {
     fn passing(why: impl Into<String>) -> Self {
-        Self::Passing {
-            why: why.into(),
-            after: None,
-        }
+        Self::Passing { why: why.into(), after: None }
     }
 }
 
@@ -193,9 +183,9 @@ impl Exchange<'_> {
                 return Ok(true);
             }
             let chunk: Value = serde_json::from_str(event).map_err(|error| {
-                Fault::passing(self.words(&format!(
-                    "an event of the stream is no JSON ({error}): {event}"
-                )))
+                Fault::passing(
+                    self.words(&format!("an event of the stream is no JSON ({error}): {event}")),
+                )
             })?;
             self.chunk(&chunk, assembly, on_delta)?;
         }
@@ -208,16 +198,14 @@ impl Exchange<'_> {
         assembly: &mut Assembly,
         on_delta: &mut (dyn FnMut(Delta) + Send),
     ) -> Result<(), Fault> {
-        assembly
-            .chunk(chunk, on_delta)
-            .map_err(|fault| match fault {
-                ChunkFault::Server(fault) => {
-                    self.judge(fault.status.unwrap_or(500), &fault.message, None)
-                }
-                ChunkFault::TooManyCalls => {
-                    Fault::passing("the answer has more tool calls than any model means")
-                }
-            })
+        assembly.chunk(chunk, on_delta).map_err(|fault| match fault {
+            ChunkFault::Server(fault) => {
+                self.judge(fault.status.unwrap_or(500), &fault.message, None)
+            }
+            ChunkFault::TooManyCalls => {
+                Fault::passing("the answer has more tool calls than any model means")
+            }
+        })
     }
 
     /// The server closed the stream.
@@ -226,9 +214,7 @@ impl Exchange<'_> {
             return Ok(assembly);
         }
         if assembly.saw_choice {
-            return Err(Fault::passing(
-                "the stream ended in the middle of an answer",
-            ));
+            return Err(Fault::passing("the stream ended in the middle of an answer"));
         }
         let start = first.trim_start();
         if start.starts_with('{') {

@@ -25,11 +25,7 @@ pub(super) fn server_fault(value: &Value) -> Option<ServerFault> {
             .filter(|word| !word.is_empty())
             .collect(),
     };
-    let message = if words.is_empty() {
-        error.to_string()
-    } else {
-        words.join(": ")
-    };
+    let message = if words.is_empty() { error.to_string() } else { words.join(": ") };
     let status = [error.get("code"), error.get("status"), value.get("code")]
         .into_iter()
         .flatten()

@@ -15,13 +15,10 @@ use crate::text::clip;
 impl Exchange<'_> {
     pub(super) fn refused(&self, status: u16, headers: &HeaderMap, body: &str) -> Fault {
         if (300..400).contains(&status) {
-            let target = headers
-                .get("location")
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or("elsewhere");
-            let message = self.words(&format!(
-                "it redirects to {target}; name that address as the base URL"
-            ));
+            let target =
+                headers.get("location").and_then(|v| v.to_str().ok()).unwrap_or("elsewhere");
+            let message =
+                self.words(&format!("it redirects to {target}; name that address as the base URL"));
             return Fault::Final(ModelError::Rejected {
                 server: self.server.to_string(),
                 status,
@@ -36,11 +33,7 @@ impl Exchange<'_> {
                     .or_else(|| Some(value.get("detail")?.to_string()))
             })
             .unwrap_or_else(|| body.to_owned());
-        self.judge(
-            status,
-            &message,
-            pace::retry_after(headers, SystemTime::now()),
-        )
+        self.judge(status, &message, pace::retry_after(headers, SystemTime::now()))
     }
 
     /// What a status and the server's words mean for us.
@@ -57,35 +50,19 @@ impl Exchange<'_> {
         }
         let message = self.words(message);
         if let Some(field) = unknown_field(&lower).filter(|_| matches!(status, 400 | 422)) {
-            return Fault::Unknown {
-                field,
-                status,
-                message,
-            };
+            return Fault::Unknown { field, status, message };
         }
         match status {
-            401 | 403 => Fault::Final(ModelError::Unauthorized {
-                server,
-                status,
-                message,
-            }),
-            _ if pace::status_may_pass(status) => Fault::Passing {
-                why: format!("HTTP {status}: {message}"),
-                after,
-            },
-            _ => Fault::Final(ModelError::Rejected {
-                server,
-                status,
-                message,
-            }),
+            401 | 403 => Fault::Final(ModelError::Unauthorized { server, status, message }),
+            _ if pace::status_may_pass(status) => {
+                Fault::Passing { why: format!("HTTP {status}: {message}"), after }
+            }
+            _ => Fault::Final(ModelError::Rejected { server, status, message }),
         }
     }
 
     pub(super) fn not_chat(&self, what: String) -> ModelError {
-        ModelError::NotChat {
-            server: self.server.to_string(),
-            what,
-        }
+        ModelError::NotChat { server: self.server.to_string(), what }
     }
 
     /// A server's words as we repeat them: one line, cut, without secrets.
@@ -133,10 +110,7 @@ fn says_context_too_long(lower: &str) -> bool {
 /// size (4096 tokens)").
 fn context_in(lower: &str) -> Option<u64> {
     // Not the names of errors ("exceed_context_size_error: 400").
-    let after = lower
-        .split("context")
-        .skip(1)
-        .filter(|part| !part.starts_with('_'));
+    let after = lower.split("context").skip(1).filter(|part| !part.starts_with('_'));
     after
         .filter_map(|part| {
             let digits: String = part

@@ -27,7 +27,6 @@ fn verdict(asked: Asked) -> String {
 }
 
 /// Answers and how the client must end with each.
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<(String, &'static str)> {
     let calls = |fragments: Value| {
         event(&json!({"choices": [{"delta": {"tool_calls": fragments}}]})) + &finished()
@@ -42,43 +41,22 @@ fn cases() -> Vec<(String, &'static str)> {
             calls(function("read_file", json!("not json"))),
             "calls read_file the arguments are not valid JSON",
         ),
-        (
-            calls(function("read_file", json!("[1]"))),
-            "calls read_file the arguments are a list",
-        ),
+        (calls(function("read_file", json!("[1]"))), "calls read_file the arguments are a list"),
         (
             calls(function("read_file", json!("\"x\""))),
             "calls read_file the arguments are a string",
         ),
+        (calls(function("read_file", json!(["x"]))), "calls read_file the arguments are a list"),
+        (calls(function("read_file", json!(null))), "calls read_file{}"),
         (
-            calls(function("read_file", json!(["x"]))),
-            "calls read_file the arguments are a list",
-        ),
-        (
-            calls(function("read_file", json!(null))),
-            "calls read_file{}",
-        ),
-        (
-            calls(function(
-                "read_file",
-                json!("{\"path\":\"a\"}{\"path\":\"b\"}"),
-            )),
+            calls(function("read_file", json!("{\"path\":\"a\"}{\"path\":\"b\"}"))),
             "calls read_file the arguments are not valid JSON",
         ),
         (calls(function("", json!("{}"))), "calls {}"),
+        (calls(json!([{"index": -5, "function": {"name": "read_file"}}])), "calls read_file{}"),
+        (calls(json!([{"index": 1e300, "function": 7}, null, "x", []])), "text \"\""),
         (
-            calls(json!([{"index": -5, "function": {"name": "read_file"}}])),
-            "calls read_file{}",
-        ),
-        (
-            calls(json!([{"index": 1e300, "function": 7}, null, "x", []])),
-            "text \"\"",
-        ),
-        (
-            calls(Value::Array(vec![
-                json!({"function": {"name": "x", "arguments": "{}"}});
-                65
-            ])),
+            calls(Value::Array(vec![json!({"function": {"name": "x", "arguments": "{}"}}); 65])),
             "error the model server",
         ),
         (
@@ -92,10 +70,7 @@ fn cases() -> Vec<(String, &'static str)> {
             ) + &finished(),
             "calls read_file{\"path\":\"a\"}",
         ),
-        (
-            said("{\"name\": \"unknown\", \"arguments\": {}}") + &finished(),
-            "calls unknown{}",
-        ),
+        (said("{\"name\": \"unknown\", \"arguments\": {}}") + &finished(), "calls unknown{}"),
         (finished(), "text \"\""),
         (
             "data: {\"choices\": [{\"delta\": {\"content\": \"a\"}}\n\n".into(),

@@ -43,16 +43,12 @@ pub enum Message {
 impl Message {
     /// A system message.
     pub fn system(content: impl Into<String>) -> Self {
-        Self::System {
-            content: content.into(),
-        }
+        Self::System { content: content.into() }
     }
 
     /// A user message.
     pub fn user(content: impl Into<String>) -> Self {
-        Self::User {
-            content: content.into(),
-        }
+        Self::User { content: content.into() }
     }
 
     /// The text of the message, without reasoning and calls.
@@ -126,11 +122,7 @@ mod tests {
     use super::*;
 
     fn call(arguments: &str) -> ToolCall {
-        ToolCall {
-            id: "1".into(),
-            name: "t".into(),
-            arguments: arguments.into(),
-        }
+        ToolCall { id: "1".into(), name: "t".into(), arguments: arguments.into() }
     }
 
     #[test]
@@ -140,20 +132,13 @@ mod tests {
             ("null", Some("{}"), "{}"),
             (r#"{"a": 1}"#, Some(r#"{"a":1}"#), r#"{"a": 1}"#),
             (r#""{\"a\":1}""#, Some(r#"{"a":1}"#), r#"{"a":1}"#),
-            (
-                "{\"a\": \"x\ny\"}",
-                Some(r#"{"a":"x\ny"}"#),
-                r#"{"a":"x\ny"}"#,
-            ),
+            ("{\"a\": \"x\ny\"}", Some(r#"{"a":"x\ny"}"#), r#"{"a":"x\ny"}"#),
             ("[1]", None, r#"{"unparsable_arguments":"[1]"}"#),
             ("{\"a\": ", None, r#"{"unparsable_arguments":"{\"a\": "}"#),
         ] {
             let call = call(given);
             assert_eq!(
-                call.parse_arguments()
-                    .ok()
-                    .map(|m| Value::Object(m).to_string())
-                    .as_deref(),
+                call.parse_arguments().ok().map(|m| Value::Object(m).to_string()).as_deref(),
                 parsed,
                 "{given}"
             );

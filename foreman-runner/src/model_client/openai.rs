@@ -102,10 +102,8 @@ impl OpenAiClient {
     /// header can carry.
     pub fn new(mut settings: OpenAiSettings) -> Result<Self, ModelError> {
         let server = settings.base_url.to_string();
-        let fault = |what: &str| ModelError::NotChat {
-            server: server.clone(),
-            what: what.to_owned(),
-        };
+        let fault =
+            |what: &str| ModelError::NotChat { server: server.clone(), what: what.to_owned() };
         let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
             // A redirect would carry the conversation to a place that nobody named.
@@ -132,12 +130,7 @@ impl OpenAiClient {
         if let Some(key) = &settings.api_key {
             settings.redactor = settings.redactor.and(key);
         }
-        Ok(Self {
-            http,
-            settings,
-            authorization,
-            without: Mutex::new(Without::default()),
-        })
+        Ok(Self { http, settings, authorization, without: Mutex::new(Without::default()) })
     }
 
     /// The models of the server.
@@ -147,48 +140,30 @@ impl OpenAiClient {
     pub async fn list_models(&self) -> Result<Vec<ModelInfo>, ModelError> {
         let server = self.settings.base_url.to_string();
         let deadline = Instant::now() + Duration::from_secs(MODEL_LIST_SECONDS_MAX);
-        let unavailable = |last: String| ModelError::Unavailable {
-            server: server.clone(),
-            attempts: 1,
-            last,
-        };
+        let unavailable =
+            |last: String| ModelError::Unavailable { server: server.clone(), attempts: 1, last };
         let request = self.authorized(self.http.get(self.settings.base_url.endpoint("/models")));
         let work = async {
-            let mut response = request
-                .send()
-                .await
-                .map_err(|e| unavailable(e.without_url().to_string()))?;
+            let mut response =
+                request.send().await.map_err(|e| unavailable(e.without_url().to_string()))?;
             let status = response.status().as_u16();
             if matches!(status, 401 | 403) {
                 let message = "listing the models".to_owned();
-                return Err(ModelError::Unauthorized {
-                    server: server.clone(),
-                    status,
-                    message,
-                });
+                return Err(ModelError::Unauthorized { server: server.clone(), status, message });
             }
             if !response.status().is_success() {
                 let message = "listing the models".to_owned();
-                return Err(ModelError::Rejected {
-                    server: server.clone(),
-                    status,
-                    message,
-                });
+                return Err(ModelError::Rejected { server: server.clone(), status, message });
             }
             let mut body = Vec::new();
-            while let Some(piece) = response
-                .chunk()
-                .await
-                .map_err(|e| unavailable(e.without_url().to_string()))?
+            while let Some(piece) =
+                response.chunk().await.map_err(|e| unavailable(e.without_url().to_string()))?
             {
                 body.extend_from_slice(&piece);
                 if body.len() > MODEL_LIST_BYTES_MAX {
                     let what =
                         format!("its list of models is longer than {MODEL_LIST_BYTES_MAX} bytes");
-                    return Err(ModelError::NotChat {
-                        server: server.clone(),
-                        what,
-                    });
+                    return Err(ModelError::NotChat { server: server.clone(), what });
                 }
             }
             models_in(&body).ok_or_else(|| ModelError::NotChat {
@@ -198,9 +173,9 @@ impl OpenAiClient {
         };
         match timeout_at(deadline, work).await {
             Ok(result) => result,
-            Err(_) => Err(unavailable(format!(
-                "no list of models within {MODEL_LIST_SECONDS_MAX} s"
-            ))),
+            Err(_) => {
+                Err(unavailable(format!("no list of models within {MODEL_LIST_SECONDS_MAX} s")))
+            }
         }
     }
 
@@ -212,18 +187,12 @@ impl OpenAiClient {
     }
 
     fn without(&self) -> Without {
-        *self
-            .without
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.without.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Remembers that the server refuses a field. `false` if we knew: then it is the server's last word.
     fn learn(&self, field: UnknownField) -> bool {
-        let mut without = self
-            .without
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut without = self.without.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let known = match field {
             UnknownField::Temperature => &mut without.temperature,
             UnknownField::StreamOptions => &mut without.stream_options,
@@ -238,11 +207,7 @@ impl OpenAiClient {
         on_delta: &mut (dyn FnMut(Delta) + Send),
         last: &mut String,
     ) -> Result<Assembly, ModelError> {
-        let Timeouts {
-            header,
-            idle,
-            turn: _,
-        } = self.settings.timeouts;
+        let Timeouts { header, idle, turn: _ } = self.settings.timeouts;
         let exchange = Exchange {
             server: &self.settings.base_url,
             redactor: &self.settings.redactor,
@@ -254,36 +219,23 @@ impl OpenAiClient {
         loop {
             let body = render::body(request, self.without());
             let sent = self
-                .authorized(
-                    self.http
-                        .post(self.settings.base_url.endpoint("/chat/completions")),
-                )
+                .authorized(self.http.post(self.settings.base_url.endpoint("/chat/completions")))
                 .header(ACCEPT, "text/event-stream")
                 .json(&body);
             let (why, after) = match exchange.run(sent, on_delta).await {
                 Ok(assembly) => return Ok(assembly),
                 Err(Fault::Final(error)) => return Err(error),
                 Err(Fault::Unknown { field, .. }) if self.learn(field) => continue,
-                Err(Fault::Unknown {
-                    status, message, ..
-                }) => {
+                Err(Fault::Unknown { status, message, .. }) => {
                     let server = self.settings.base_url.to_string();
-                    return Err(ModelError::Rejected {
-                        server,
-                        status,
-                        message,
-                    });
+                    return Err(ModelError::Rejected { server, status, message });
                 }
                 Err(Fault::Passing { why, after }) => (why, after),
             };
             last.clone_from(&why);
             if retry >= self.settings.retries_max {
                 let server = self.settings.base_url.to_string();
-                return Err(ModelError::Unavailable {
-                    server,
-                    attempts: retry + 1,
-                    last: why,
-                });
+                return Err(ModelError::Unavailable { server, attempts: retry + 1, last: why });
             }
             retry += 1;
             let pause = after.unwrap_or_else(|| backoff.next());
@@ -316,11 +268,7 @@ impl ModelClient for OpenAiClient {
         let Ok(assembly) = assembly else {
             let server = self.settings.base_url.to_string();
             let seconds = self.settings.timeouts.turn.as_secs();
-            return Err(ModelError::TimedOut {
-                server,
-                seconds,
-                last,
-            });
+            return Err(ModelError::TimedOut { server, seconds, last });
         };
         let assembly = assembly?;
         let reply = reply_of(assembly, request);

@@ -19,10 +19,9 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
             Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
         }
         Ok(_) => return None,
-        Err(_) => httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(now)
-            .unwrap_or(Duration::ZERO),
+        Err(_) => {
+            httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or(Duration::ZERO)
+        }
     };
     Some(asked.min(Duration::from_secs(RETRY_AFTER_SECONDS_MAX)))
 }
@@ -36,17 +35,13 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            step: 0,
-            random: seed | 1,
-        }
+        Self { step: 0, random: seed | 1 }
     }
 
     /// The next pause.
     pub(super) fn next(&mut self) -> Duration {
-        let full = RETRY_DELAY_MS_MIN
-            .saturating_mul(1 << self.step.min(20))
-            .min(RETRY_DELAY_MS_MAX);
+        let full =
+            RETRY_DELAY_MS_MIN.saturating_mul(1 << self.step.min(20)).min(RETRY_DELAY_MS_MAX);
         self.step += 1;
         // xorshift: spreading clients is all that is asked of it.
         self.random ^= self.random << 13;
@@ -63,10 +58,7 @@ mod tests {
 
     fn headers(value: &str) -> HeaderMap {
         let mut map = HeaderMap::new();
-        map.insert(
-            RETRY_AFTER,
-            HeaderValue::from_str(value).expect("a header value"),
-        );
+        map.insert(RETRY_AFTER, HeaderValue::from_str(value).expect("a header value"));
         map
     }
 

@@ -42,11 +42,7 @@ pub(super) fn body(request: &ChatRequest<'_>, without: Without) -> Value {
             body.insert("response_format".into(), format);
         }
     }
-    let limit = if without.max_tokens {
-        "max_completion_tokens"
-    } else {
-        "max_tokens"
-    };
+    let limit = if without.max_tokens { "max_completion_tokens" } else { "max_tokens" };
     body.insert(limit.into(), json!(request.output_tokens_max));
     if let Some(temperature) = request.temperature.filter(|_| !without.temperature) {
         body.insert("temperature".into(), json!(temperature));
@@ -84,30 +80,14 @@ fn native(message: &Message) -> Value {
     match message {
         Message::System { content } => json!({"role": "system", "content": content}),
         Message::User { content } => json!({"role": "user", "content": content}),
-        Message::Tool {
-            tool_call_id,
-            name,
-            content,
-        } => {
+        Message::Tool { tool_call_id, name, content } => {
             json!({"role": "tool", "tool_call_id": tool_call_id, "name": name, "content": content})
         }
-        Message::Assistant {
-            content,
-            tool_calls,
-            reasoning: _,
-        } if tool_calls.is_empty() => {
-            let content = if content.trim().is_empty() {
-                EMPTY_REPLY
-            } else {
-                content
-            };
+        Message::Assistant { content, tool_calls, reasoning: _ } if tool_calls.is_empty() => {
+            let content = if content.trim().is_empty() { EMPTY_REPLY } else { content };
             json!({"role": "assistant", "content": content})
         }
-        Message::Assistant {
-            content,
-            tool_calls,
-            reasoning: _,
-        } => {
+        Message::Assistant { content, tool_calls, reasoning: _ } => {
             let calls: Vec<Value> = tool_calls
                 .iter()
                 .map(|call| {
@@ -124,34 +104,16 @@ fn native(message: &Message) -> Value {
 /// In schema mode calls and results are plain text: small models' templates know no tool role.
 fn schema(message: &Message, request: &ChatRequest<'_>) -> (&'static str, String) {
     match message {
-        Message::System { content } => (
-            "system",
-            format!("{content}\n\n{}", schema_mode::instructions(request.tools)),
-        ),
+        Message::System { content } => {
+            ("system", format!("{content}\n\n{}", schema_mode::instructions(request.tools)))
+        }
         Message::User { content } => ("user", content.clone()),
         Message::Tool { name, content, .. } => ("user", format!("Result of {name}:\n{content}")),
-        Message::Assistant {
-            content,
-            tool_calls,
-            ..
-        } => {
-            let calls: Vec<String> = tool_calls
-                .iter()
-                .map(|call| schema_mode::render_call(content, call))
-                .collect();
-            let text = if calls.is_empty() {
-                content.clone()
-            } else {
-                calls.join("\n")
-            };
-            (
-                "assistant",
-                if text.trim().is_empty() {
-                    EMPTY_REPLY.to_owned()
-                } else {
-                    text
-                },
-            )
+        Message::Assistant { content, tool_calls, .. } => {
+            let calls: Vec<String> =
+                tool_calls.iter().map(|call| schema_mode::render_call(content, call)).collect();
+            let text = if calls.is_empty() { content.clone() } else { calls.join("\n") };
+            ("assistant", if text.trim().is_empty() { EMPTY_REPLY.to_owned() } else { text })
         }
     }
 }
@@ -196,10 +158,7 @@ mod tests {
             Message::user("task"),
             assistant("", vec![]),
             Message::user("call a tool"),
-            assistant(
-                "look",
-                vec![call("a", "{\"path\": \"x\"}"), call("b", "{broken")],
-            ),
+            assistant("look", vec![call("a", "{\"path\": \"x\"}"), call("b", "{broken")]),
             result("a"),
             result("b"),
             Message::user("two turns left"),
@@ -230,19 +189,9 @@ mod tests {
         let body = render(CallMode::Native, &conversation());
         let text = body.to_string();
         assert!(!text.contains("secret thought"));
-        let messages = body
-            .get("messages")
-            .and_then(Value::as_array)
-            .expect("messages");
-        assert!(
-            messages
-                .iter()
-                .all(|m| m.get("content").is_some_and(Value::is_string))
-        );
-        assert_eq!(
-            messages.get(2).and_then(|m| m.get("content")),
-            Some(&json!(EMPTY_REPLY))
-        );
+        let messages = body.get("messages").and_then(Value::as_array).expect("messages");
+        assert!(messages.iter().all(|m| m.get("content").is_some_and(Value::is_string)));
+        assert_eq!(messages.get(2).and_then(|m| m.get("content")), Some(&json!(EMPTY_REPLY)));
         assert_eq!(
             body.pointer("/messages/4/tool_calls/1/function/arguments"),
             Some(&json!(r#"{"unparsable_arguments":"{broken"}"#))
@@ -260,10 +209,7 @@ mod tests {
             .iter()
             .filter_map(|m| m.get("role")?.as_str())
             .collect();
-        assert_eq!(
-            roles,
-            ["system", "user", "assistant", "user", "assistant", "user"]
-        );
+        assert_eq!(roles, ["system", "user", "assistant", "user", "assistant", "user"]);
         assert!(body.get("tools").is_none());
         assert_eq!(
             body.pointer("/response_format/json_schema/schema/properties/tool/const"),
@@ -279,11 +225,7 @@ mod tests {
             for end in 2..all.len() {
                 let mut short = messages_of(&render(mode, all.get(..end).unwrap_or(&[])));
                 let (_, last) = short.pop().expect("a message");
-                assert_eq!(
-                    long.get(..short.len()),
-                    Some(short.as_slice()),
-                    "{mode:?} {end}"
-                );
+                assert_eq!(long.get(..short.len()), Some(short.as_slice()), "{mode:?} {end}");
                 // Only where neighbours merge may the last message grow, and then only at its end.
                 let grown = long.get(short.len()).expect("a message");
                 assert!(grown.1.starts_with(&last), "{mode:?} {end}");
@@ -292,21 +234,11 @@ mod tests {
     }
 
     fn messages_of(body: &Value) -> Vec<(String, String)> {
-        let messages = body
-            .get("messages")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
+        let messages = body.get("messages").and_then(Value::as_array).cloned().unwrap_or_default();
         let word = |m: &Value, key: &str| {
-            m.get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
+            m.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
-        messages
-            .iter()
-            .map(|m| (word(m, "role"), word(m, "content")))
-            .collect()
+        messages.iter().map(|m| (word(m, "role"), word(m, "content"))).collect()
     }
 
     #[test]
@@ -321,14 +253,8 @@ mod tests {
             output_tokens_max: 1,
             chat_template_kwargs: &kwargs,
         };
-        let body = body(
-            &request,
-            Without {
-                temperature: true,
-                stream_options: true,
-                max_tokens: true,
-            },
-        );
+        let body =
+            body(&request, Without { temperature: true, stream_options: true, max_tokens: true });
         assert!(
             body.get("temperature").is_none()
                 && body.get("stream_options").is_none()

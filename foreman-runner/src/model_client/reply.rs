@@ -20,11 +20,7 @@ pub(super) fn reply_of(mut assembly: Assembly, request: &ChatRequest<'_>) -> Cha
     let mut reply = ChatReply {
         content,
         reasoning,
-        source: if native.is_empty() {
-            CallSource::None
-        } else {
-            CallSource::Native
-        },
+        source: if native.is_empty() { CallSource::None } else { CallSource::Native },
         tool_calls: native,
         finish: assembly.finish.unwrap_or(FinishReason::Stop),
         usage: usage_of(assembly.usage, assembly.saw_usage, request),
@@ -37,11 +33,8 @@ pub(super) fn reply_of(mut assembly: Assembly, request: &ChatRequest<'_>) -> Cha
         find_calls(&mut reply, request);
     }
     if reply.usage.estimated {
-        let calls: u64 = reply
-            .tool_calls
-            .iter()
-            .map(|call| estimate::estimate_text(&call.arguments))
-            .sum();
+        let calls: u64 =
+            reply.tool_calls.iter().map(|call| estimate::estimate_text(&call.arguments)).sum();
         reply.usage.completion_tokens = estimate::estimate_text(&reply.content)
             + estimate::estimate_text(&reply.reasoning)
             + calls;
@@ -60,11 +53,7 @@ fn find_calls(reply: &mut ChatReply, request: &ChatRequest<'_>) {
             Err(problem) => reply.problem = Some(problem),
         },
         CallMode::Native => {
-            let known: Vec<&str> = request
-                .tools
-                .iter()
-                .map(|tool| tool.name.as_str())
-                .collect();
+            let known: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
             let found = text_calls::extract(&reply.content, &known);
             reply.problem = found.problem;
             if !found.calls.is_empty() {
@@ -84,9 +73,5 @@ fn usage_of(seen: CallUsage, saw_usage: bool, request: &ChatRequest<'_>) -> Call
     }
     let prompt_tokens =
         estimate::estimate_messages(request.messages) + estimate::estimate_tools(request.tools);
-    CallUsage {
-        prompt_tokens,
-        estimated: true,
-        ..seen
-    }
+    CallUsage { prompt_tokens, estimated: true, ..seen }
 }

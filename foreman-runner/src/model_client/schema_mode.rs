@@ -24,11 +24,7 @@ pub fn response_schema(tools: &[ToolSpec]) -> Value {
             })
         })
         .collect();
-    if branches.len() == 1 {
-        branches.remove(0)
-    } else {
-        json!({ "anyOf": branches })
-    }
+    if branches.len() == 1 { branches.remove(0) } else { json!({ "anyOf": branches }) }
 }
 
 /// What the system message says about the form of the answer.
@@ -57,10 +53,7 @@ pub(super) fn render_call(thought: &str, call: &ToolCall) -> String {
 /// Reads an answer: (thought, call), or why it is none.
 pub(super) fn parse(content: &str) -> Result<(String, ToolCall), String> {
     let text = content.trim();
-    let text = text
-        .strip_prefix("```json")
-        .or_else(|| text.strip_prefix("```"))
-        .unwrap_or(text);
+    let text = text.strip_prefix("```json").or_else(|| text.strip_prefix("```")).unwrap_or(text);
     let text = text.strip_suffix("```").unwrap_or(text).trim();
     let value = lenient_json(text).or_else(|error| {
         // Some servers let the model go on after the object.
@@ -75,13 +68,9 @@ pub(super) fn parse(content: &str) -> Result<(String, ToolCall), String> {
         Ok(_) => return Err("the answer is JSON, but not an object".to_owned()),
         Err(error) => return Err(format!("the answer is not valid JSON: {error}")),
     };
-    let Some(name) = map
-        .get("tool")
-        .or_else(|| map.get("name"))
-        .and_then(Value::as_str)
-    else {
+    let Some(name) = map.get("tool").or_else(|| map.get("name")).and_then(Value::as_str) else {
         return Err(
-            "the answer names no tool: it needs the keys thought, tool and arguments".to_owned(),
+            "the answer names no tool: it needs the keys thought, tool and arguments".to_owned()
         );
     };
     let arguments = match map.get("arguments").or_else(|| map.get("parameters")) {
@@ -89,19 +78,8 @@ pub(super) fn parse(content: &str) -> Result<(String, ToolCall), String> {
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
-    let thought = map
-        .get("thought")
-        .and_then(Value::as_str)
-        .unwrap_or("")
-        .to_owned();
-    Ok((
-        thought,
-        ToolCall {
-            id: String::new(),
-            name: name.to_owned(),
-            arguments,
-        },
-    ))
+    let thought = map.get("thought").and_then(Value::as_str).unwrap_or("").to_owned();
+    Ok((thought, ToolCall { id: String::new(), name: name.to_owned(), arguments }))
 }
 
 #[cfg(test)]
@@ -114,11 +92,7 @@ mod tests {
             parse(r#"{"thought": "look", "tool": "read_file", "arguments": {"path": "a"}}"#)
                 .expect("a call");
         assert_eq!(
-            (
-                thought.as_str(),
-                call.name.as_str(),
-                call.arguments.as_str()
-            ),
+            (thought.as_str(), call.name.as_str(), call.arguments.as_str()),
             ("look", "read_file", r#"{"path":"a"}"#)
         );
         assert!(parse("```json\n{\"tool\": \"x\", \"arguments\": {}}\n```").is_ok());
@@ -143,10 +117,7 @@ mod tests {
             parameters: json!({"type": "object"}),
         };
         let schema = response_schema(&[tool("a"), tool("b")]);
-        assert_eq!(
-            schema.pointer("/anyOf/1/properties/tool/const"),
-            Some(&json!("b"))
-        );
+        assert_eq!(schema.pointer("/anyOf/1/properties/tool/const"), Some(&json!("b")));
         assert_eq!(
             response_schema(&[tool("a")]).pointer("/properties/tool/const"),
             Some(&json!("a"))

@@ -98,23 +98,15 @@ impl Server {
                 let Some((head, body)) = Box::pin(read_request(&mut socket)).await else {
                     continue;
                 };
-                seen.lock()
-                    .expect("unpoisoned")
-                    .push((Instant::now(), head, body));
-                let parts = script
-                    .pop_front()
-                    .unwrap_or_else(|| refusal(418, "the script is over"));
+                seen.lock().expect("unpoisoned").push((Instant::now(), head, body));
+                let parts =
+                    script.pop_front().unwrap_or_else(|| refusal(418, "the script is over"));
                 if play(&mut socket, parts).await.is_err() {
                     gone.notify_one();
                 }
             }
         });
-        Self {
-            url,
-            requests,
-            left,
-            task,
-        }
+        Self { url, requests, left, task }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -122,12 +114,7 @@ impl Server {
     }
 
     pub(super) fn bodies(&self) -> Vec<Value> {
-        self.requests
-            .lock()
-            .expect("unpoisoned")
-            .iter()
-            .map(|(_, _, body)| body.clone())
-            .collect()
+        self.requests.lock().expect("unpoisoned").iter().map(|(_, _, body)| body.clone()).collect()
     }
 
     pub(super) fn settings(&self) -> OpenAiSettings {
@@ -161,17 +148,11 @@ pub(super) async fn read_request(socket: &mut TcpStream) -> Option<(String, Valu
         let length = head
             .lines()
             .find_map(|line| {
-                line.to_ascii_lowercase()
-                    .strip_prefix("content-length: ")?
-                    .parse::<usize>()
-                    .ok()
+                line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok()
             })
             .unwrap_or(0);
         if body.len() >= length {
-            return Some((
-                head.to_owned(),
-                serde_json::from_str(body).unwrap_or(Value::Null),
-            ));
+            return Some((head.to_owned(), serde_json::from_str(body).unwrap_or(Value::Null)));
         }
     }
 }
@@ -200,11 +181,7 @@ pub(super) async fn play(socket: &mut TcpStream, parts: Vec<Part>) -> std::io::R
 pub(super) fn tools() -> Vec<ToolSpec> {
     let parameters =
         json!({"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]});
-    vec![ToolSpec {
-        name: "read_file".into(),
-        description: "Reads.".into(),
-        parameters,
-    }]
+    vec![ToolSpec { name: "read_file".into(), description: "Reads.".into(), parameters }]
 }
 
 pub(super) struct Asked {
@@ -229,21 +206,13 @@ pub(super) async fn ask_with(
         chat_template_kwargs: &kwargs,
     };
     let mut deltas = Vec::new();
-    let result = client
-        .complete(&request, &mut |delta| deltas.push(delta), cancel)
-        .await;
+    let result = client.complete(&request, &mut |delta| deltas.push(delta), cancel).await;
     Asked { result, deltas }
 }
 
 pub(super) async fn ask(client: &OpenAiClient) -> Asked {
     let messages = [Message::system("orders"), Message::user("task")];
-    ask_with(
-        client,
-        CallMode::Native,
-        &messages,
-        &CancellationToken::new(),
-    )
-    .await
+    ask_with(client, CallMode::Native, &messages, &CancellationToken::new()).await
 }
 
 pub(super) fn content(asked: Asked) -> String {

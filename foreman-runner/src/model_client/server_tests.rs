@@ -36,11 +36,7 @@ async fn a_stream_in_single_bytes() {
     let asked = ask(&server.client()).await;
     let reply = asked.result.expect("an answer");
     assert_eq!(
-        (
-            reply.content.as_str(),
-            reply.reasoning.as_str(),
-            &reply.finish
-        ),
+        (reply.content.as_str(), reply.reasoning.as_str(), &reply.finish),
         ("I réad", "hm", &FinishReason::ToolCalls)
     );
     assert_eq!(
@@ -53,25 +49,12 @@ async fn a_stream_in_single_bytes() {
     );
     assert_eq!(
         reply.usage,
-        CallUsage {
-            prompt_tokens: 20,
-            cached_tokens: 12,
-            completion_tokens: 5,
-            estimated: false
-        }
+        CallUsage { prompt_tokens: 20, cached_tokens: 12, completion_tokens: 5, estimated: false }
     );
-    assert!(asked.deltas.contains(&Delta::Call {
-        name: "read_file".into()
-    }));
+    assert!(asked.deltas.contains(&Delta::Call { name: "read_file".into() }));
     let body = server.bodies().remove(0);
-    assert_eq!(
-        body.get("stream_options"),
-        Some(&json!({"include_usage": true}))
-    );
-    assert_eq!(
-        body.pointer("/tools/0/function/name"),
-        Some(&json!("read_file"))
-    );
+    assert_eq!(body.get("stream_options"), Some(&json!({"include_usage": true})));
+    assert_eq!(body.pointer("/tools/0/function/name"), Some(&json!("read_file")));
 }
 
 #[tokio::test]
@@ -80,10 +63,7 @@ async fn a_stream_that_is_finished_but_not_closed() {
     let server = Server::new(vec![vec![bytes(STREAM), bytes(open), Part::Silence]]).await;
     let began = Instant::now();
     let reply = ask(&server.client()).await.result.expect("an answer");
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "long before the idle limit"
-    );
+    assert!(began.elapsed() < Duration::from_secs(20), "long before the idle limit");
     assert_eq!(reply.content, "hi");
     assert!(reply.usage.estimated && reply.usage.prompt_tokens > 0);
 }
@@ -91,12 +71,9 @@ async fn a_stream_that_is_finished_but_not_closed() {
 #[tokio::test]
 async fn answers_that_are_not_streamed() {
     let body = json!({"choices": [{"message": {"role": "assistant", "content": "plain", "tool_calls": [{"id": "x", "type": "function", "function": {"name": "read_file", "arguments": {"path": "a"}}}]}, "finish_reason": "tool_calls"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}});
-    let server = Server::new(vec![answer(
-        200,
-        "content-type: application/json\r\n",
-        &body.to_string(),
-    )])
-    .await;
+    let server =
+        Server::new(vec![answer(200, "content-type: application/json\r\n", &body.to_string())])
+            .await;
     let reply = ask(&server.client()).await.result.expect("an answer");
     assert_eq!(reply.content, "plain");
     assert_eq!(
@@ -118,12 +95,7 @@ async fn a_stream_cut_in_the_middle_is_asked_again() {
     for cut in [stream(&said("half")), torn_length, torn_chunk, stream("")] {
         let server = Server::new(vec![cut, good()]).await;
         let asked = ask(&server.client()).await;
-        assert!(
-            asked
-                .deltas
-                .iter()
-                .any(|delta| matches!(delta, Delta::Again { retry: 1, .. }))
-        );
+        assert!(asked.deltas.iter().any(|delta| matches!(delta, Delta::Again { retry: 1, .. })));
         assert_eq!(content(asked), "hello");
         assert_eq!(server.count(), 2);
     }
@@ -134,16 +106,9 @@ async fn retry_after_is_honoured() {
     let limited = answer(429, "retry-after: 1\r\n", "slow down");
     let server = Server::new(vec![limited, good()]).await;
     assert_eq!(content(ask(&server.client()).await), "hello");
-    let times: Vec<Instant> = server
-        .requests
-        .lock()
-        .expect("unpoisoned")
-        .iter()
-        .map(|(at, _, _)| *at)
-        .collect();
-    let [first, second] = times.as_slice() else {
-        panic!("two requests")
-    };
+    let times: Vec<Instant> =
+        server.requests.lock().expect("unpoisoned").iter().map(|(at, _, _)| *at).collect();
+    let [first, second] = times.as_slice() else { panic!("two requests") };
     assert!(second.duration_since(*first) >= Duration::from_secs(1));
 }
 
@@ -152,10 +117,7 @@ async fn faults_that_pass_are_tried_a_bounded_number_of_times() {
     for status in [408, 409, 425, 429, 500, 502, 503, 529] {
         let server = Server::new(vec![refusal(status, "busy"); 5]).await;
         let error = ask(&server.client()).await.result.expect_err("no answer");
-        let ModelError::Unavailable {
-            attempts: 3, last, ..
-        } = &error
-        else {
+        let ModelError::Unavailable { attempts: 3, last, .. } = &error else {
             panic!("{status}: {error}")
         };
         assert_eq!(last, &format!("HTTP {status}: busy"));
@@ -201,13 +163,7 @@ async fn a_context_that_is_too_small_is_recognised_loud_or_silent() {
     let server = Server::new(vec![refusal(400, words)]).await;
     let error = ask(&server.client()).await.result.expect_err("refused");
     assert!(
-        matches!(
-            error,
-            ModelError::ContextTooLong {
-                context_tokens: Some(4096),
-                ..
-            }
-        ),
+        matches!(error, ModelError::ContextTooLong { context_tokens: Some(4096), .. }),
         "{error}"
     );
     // Ollama says nothing and reads only the end.
@@ -216,25 +172,11 @@ async fn a_context_that_is_too_small_is_recognised_loud_or_silent() {
         Message::system("orders"),
         Message::user("let answer = compute(question);\n".repeat(1_000)),
     ];
-    let error = ask_with(
-        &server.client(),
-        CallMode::Native,
-        &messages,
-        &CancellationToken::new(),
-    )
-    .await
-    .result
-    .expect_err("cut");
-    assert!(
-        matches!(
-            error,
-            ModelError::ContextTruncated {
-                prompt_tokens: 9,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = ask_with(&server.client(), CallMode::Native, &messages, &CancellationToken::new())
+        .await
+        .result
+        .expect_err("cut");
+    assert!(matches!(error, ModelError::ContextTruncated { prompt_tokens: 9, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -252,21 +194,11 @@ async fn fields_that_a_server_refuses_are_left_out_from_then_on() {
     let client = server.client();
     assert_eq!(content(ask(&client).await), "hello");
     assert_eq!(content(ask(&client).await), "hello");
-    let fields = [
-        "temperature",
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-    ];
+    let fields = ["temperature", "stream_options", "max_tokens", "max_completion_tokens"];
     let sent: Vec<Vec<&str>> = server
         .bodies()
         .iter()
-        .map(|body| {
-            fields
-                .into_iter()
-                .filter(|field| body.get(*field).is_some())
-                .collect()
-        })
+        .map(|body| fields.into_iter().filter(|field| body.get(*field).is_some()).collect())
         .collect();
     let last = vec!["max_completion_tokens"];
     assert_eq!(
@@ -292,16 +224,8 @@ async fn pages_redirects_and_other_services_are_no_chat() {
     let html = "<html><body>Welcome to nginx</body></html>";
     let page = answer(200, "content-type: text/html; charset=utf-8\r\n", html);
     let plain = answer(200, "content-type: text/plain\r\n", "hello there");
-    let other = answer(
-        200,
-        "content-type: application/json\r\n",
-        "{\"status\": \"ok\"}",
-    );
-    for (reply, part) in [
-        (page, "HTML page"),
-        (plain, "hello there"),
-        (other, "status"),
-    ] {
+    let other = answer(200, "content-type: application/json\r\n", "{\"status\": \"ok\"}");
+    for (reply, part) in [(page, "HTML page"), (plain, "hello there"), (other, "status")] {
         let server = Server::new(vec![reply]).await;
         let error = ask(&server.client()).await.result.expect_err("no chat");
         assert!(
@@ -312,10 +236,7 @@ async fn pages_redirects_and_other_services_are_no_chat() {
     let moved = answer(307, "location: https://elsewhere.example/v1\r\n", "");
     let server = Server::new(vec![moved]).await;
     let error = ask(&server.client()).await.result.expect_err("moved");
-    assert!(
-        error.to_string().contains("https://elsewhere.example/v1"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("https://elsewhere.example/v1"), "{error}");
     let server = Server::new(vec![answer(404, "content-type: text/html\r\n", html)]).await;
     assert!(matches!(
         ask(&server.client()).await.result,
@@ -399,45 +320,20 @@ async fn cancelling_ends_the_call_and_the_connection_at_once() {
 #[tokio::test]
 async fn floods_are_bounded() {
     let once = |s: &mut OpenAiSettings| s.retries_max = 0;
-    let server = Server::new(vec![vec![
-        bytes(STREAM),
-        Part::Endless(vec![b'x'; 1 << 20]),
-    ]])
-    .await;
-    let error = ask(&server.client_with(once))
-        .await
-        .result
-        .expect_err("a line without end");
-    assert!(
-        error
-            .to_string()
-            .contains("a line of the stream is too long"),
-        "{error}"
-    );
+    let server = Server::new(vec![vec![bytes(STREAM), Part::Endless(vec![b'x'; 1 << 20])]]).await;
+    let error = ask(&server.client_with(once)).await.result.expect_err("a line without end");
+    assert!(error.to_string().contains("a line of the stream is too long"), "{error}");
     let server = Server::new(vec![vec![
         bytes(STREAM),
         Part::Endless(format!(": {}\n", "x".repeat(1 << 20)).into_bytes()),
     ]])
     .await;
-    let error = ask(&server.client_with(once))
-        .await
-        .result
-        .expect_err("an answer without end");
-    assert!(
-        error
-            .to_string()
-            .contains(&format!("longer than {RESPONSE_BYTES_MAX}")),
-        "{error}"
-    );
+    let error = ask(&server.client_with(once)).await.result.expect_err("an answer without end");
+    assert!(error.to_string().contains(&format!("longer than {RESPONSE_BYTES_MAX}")), "{error}");
     // A line below the limit is taken.
-    let server = Server::new(vec![stream(
-        &(said(&"y".repeat(SSE_LINE_BYTES_MAX / 2)) + &finished()),
-    )])
-    .await;
-    assert_eq!(
-        content(ask(&server.client_with(once)).await).len(),
-        SSE_LINE_BYTES_MAX / 2
-    );
+    let server =
+        Server::new(vec![stream(&(said(&"y".repeat(SSE_LINE_BYTES_MAX / 2)) + &finished()))]).await;
+    assert_eq!(content(ask(&server.client_with(once)).await).len(), SSE_LINE_BYTES_MAX / 2);
 }
 
 #[tokio::test]
@@ -450,14 +346,8 @@ async fn a_server_that_is_not_there() {
     let mut settings = server.settings();
     settings.base_url = BaseUrl::parse(&address).expect("a URL");
     settings.retries_max = 0;
-    let error = ask(&OpenAiClient::new(settings).expect("made"))
-        .await
-        .result
-        .expect_err("nobody");
-    assert!(
-        matches!(error, ModelError::Unavailable { attempts: 1, .. }),
-        "{error}"
-    );
+    let error = ask(&OpenAiClient::new(settings).expect("made")).await.result.expect_err("nobody");
+    assert!(matches!(error, ModelError::Unavailable { attempts: 1, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -471,34 +361,21 @@ async fn schema_mode_asks_for_json_and_reads_it() {
     .await;
     let client = server.client();
     let messages = [Message::system("orders"), Message::user("task")];
-    let reply = ask_with(
-        &client,
-        CallMode::Schema,
-        &messages,
-        &CancellationToken::new(),
-    )
-    .await
-    .result
-    .expect("an answer");
+    let reply = ask_with(&client, CallMode::Schema, &messages, &CancellationToken::new())
+        .await
+        .result
+        .expect("an answer");
     assert_eq!(
         (reply.content.as_str(), reply.source, reply.tool_calls.len()),
         ("look", CallSource::Schema, 1)
     );
     let body = server.bodies().remove(0);
     assert!(body.get("tools").is_none());
-    assert_eq!(
-        body.pointer("/response_format/type"),
-        Some(&json!("json_schema"))
-    );
-    let reply = ask_with(
-        &client,
-        CallMode::Schema,
-        &messages,
-        &CancellationToken::new(),
-    )
-    .await
-    .result
-    .expect("an answer");
+    assert_eq!(body.pointer("/response_format/type"), Some(&json!("json_schema")));
+    let reply = ask_with(&client, CallMode::Schema, &messages, &CancellationToken::new())
+        .await
+        .result
+        .expect("an answer");
     assert!(
         reply.tool_calls.is_empty() && reply.problem.is_some_and(|p| p.contains("not valid JSON"))
     );
@@ -518,20 +395,11 @@ async fn the_models_of_a_server() {
     assert_eq!(
         models,
         [
-            ModelInfo {
-                id: "a".into(),
-                context_tokens: Some(4096)
-            },
-            ModelInfo {
-                id: "b".into(),
-                context_tokens: None
-            }
+            ModelInfo { id: "a".into(), context_tokens: Some(4096) },
+            ModelInfo { id: "b".into(), context_tokens: None }
         ]
     );
-    assert!(matches!(
-        client.list_models().await,
-        Err(ModelError::NotChat { .. })
-    ));
+    assert!(matches!(client.list_models().await, Err(ModelError::NotChat { .. })));
     assert!(matches!(
         client.list_models().await,
         Err(ModelError::Unauthorized { status: 403, .. })

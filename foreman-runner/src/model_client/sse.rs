@@ -105,10 +105,7 @@ mod tests {
     fn comments_line_ends_and_multi_line_events() {
         let text = b": ping\r\nevent: x\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\ndata:two\n\n\n\nid: 4\ndata: [DONE]";
         assert_eq!(split(&[text]), ["{\"a\":\n1}", "two", "[DONE]"]);
-        assert_eq!(
-            split(&[b"data: a\r", b"\n\r", b"\ndata: b\r\r"]),
-            ["a", "b"]
-        );
+        assert_eq!(split(&[b"data: a\r", b"\n\r", b"\ndata: b\r\r"]), ["a", "b"]);
         assert_eq!(split(&[b"data: \xff\xfe\n\n"]), ["\u{fffd}\u{fffd}"]);
     }
 

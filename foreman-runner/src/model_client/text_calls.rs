@@ -18,10 +18,7 @@ pub(super) struct TextCalls {
 /// Sets `<think>…</think>` apart: (reasoning, answer).
 pub(super) fn split_thought(content: &str) -> (String, String) {
     if let Some((before, after)) = content.split_once("</think>") {
-        let thought = before
-            .trim_start()
-            .strip_prefix("<think>")
-            .unwrap_or(before);
+        let thought = before.trim_start().strip_prefix("<think>").unwrap_or(before);
         return (thought.trim().to_owned(), after.trim_start().to_owned());
     }
     match content.trim_start().strip_prefix("<think>") {
@@ -36,22 +33,10 @@ pub(super) fn extract(content: &str, known: &[&str]) -> TextCalls {
     // A model that plays the tool's part invents results; nothing after that is worth anything.
     let text = content.split("<tool_response>").next().unwrap_or(content);
     for marks in [
-        Marks {
-            open: "<tool_call>",
-            close: "</tool_call>",
-        },
-        Marks {
-            open: "<function=",
-            close: "</function>",
-        },
-        Marks {
-            open: "[TOOL_CALLS]",
-            close: "\u{0}",
-        },
-        Marks {
-            open: "<|python_tag|>",
-            close: "<|",
-        },
+        Marks { open: "<tool_call>", close: "</tool_call>" },
+        Marks { open: "<function=", close: "</function>" },
+        Marks { open: "[TOOL_CALLS]", close: "\u{0}" },
+        Marks { open: "<|python_tag|>", close: "<|" },
     ] {
         if text.contains(marks.open) {
             return marked(text, marks);
@@ -65,16 +50,10 @@ pub(super) fn extract(content: &str, known: &[&str]) -> TextCalls {
     if trimmed.starts_with(['{', '[']) {
         let calls = calls_in(trimmed, |call| is_call(call, known));
         if !calls.is_empty() {
-            return TextCalls {
-                calls,
-                ..TextCalls::default()
-            };
+            return TextCalls { calls, ..TextCalls::default() };
         }
     }
-    TextCalls {
-        rest: content.to_owned(),
-        ..TextCalls::default()
-    }
+    TextCalls { rest: content.to_owned(), ..TextCalls::default() }
 }
 
 /// JSON as models write it: strict first, then with raw line breaks inside strings escaped.
@@ -92,11 +71,7 @@ struct Marks {
 fn marked(text: &str, marks: Marks) -> TextCalls {
     let mut found = TextCalls::default();
     let mut parts = text.split(marks.open);
-    parts
-        .next()
-        .unwrap_or("")
-        .trim()
-        .clone_into(&mut found.rest);
+    parts.next().unwrap_or("").trim().clone_into(&mut found.rest);
     for part in parts {
         let inside = part.split(marks.close).next().unwrap_or(part).trim();
         let calls = if marks.open == "<function=" {
@@ -107,10 +82,9 @@ fn marked(text: &str, marks: Marks) -> TextCalls {
             calls_in(inside, |_| true)
         };
         if calls.is_empty() {
-            let why = lenient_json(inside).err().map_or_else(
-                || "it lacks name and arguments".to_owned(),
-                |e| e.to_string(),
-            );
+            let why = lenient_json(inside)
+                .err()
+                .map_or_else(|| "it lacks name and arguments".to_owned(), |e| e.to_string());
             found.problem = Some(format!("the text after {} is no call: {why}", marks.open));
         }
         found.calls.extend(calls);
@@ -128,11 +102,7 @@ fn fenced(text: &str, known: &[&str]) -> TextCalls {
         }
         // The first line of a fence names its language.
         let body = part.split_once('\n').map_or(part, |(_, body)| body);
-        let body = if part.trim_start().starts_with(['{', '[']) {
-            part
-        } else {
-            body
-        };
+        let body = if part.trim_start().starts_with(['{', '[']) { part } else { body };
         let calls = calls_in(body.trim(), |call| is_call(call, known));
         if calls.is_empty() {
             rest.push_str("```");
@@ -178,43 +148,28 @@ fn calls_in(text: &str, accept: impl Fn(&Map<String, Value>) -> bool) -> Vec<Too
 }
 
 fn name_of(map: &Map<String, Value>) -> Option<&str> {
-    ["name", "tool", "tool_name", "function"]
-        .into_iter()
-        .find_map(|key| map.get(key)?.as_str())
+    ["name", "tool", "tool_name", "function"].into_iter().find_map(|key| map.get(key)?.as_str())
 }
 
 fn is_call(map: &Map<String, Value>, known: &[&str]) -> bool {
-    let map = map
-        .get("function")
-        .and_then(Value::as_object)
-        .unwrap_or(map);
+    let map = map.get("function").and_then(Value::as_object).unwrap_or(map);
     let exact = map.contains_key("name")
         && map.contains_key("arguments")
-        && map
-            .keys()
-            .all(|key| matches!(key.as_str(), "name" | "arguments" | "id" | "type"));
+        && map.keys().all(|key| matches!(key.as_str(), "name" | "arguments" | "id" | "type"));
     exact || name_of(map).is_some_and(|name| known.contains(&name))
 }
 
 fn call_of(map: &Map<String, Value>) -> Option<ToolCall> {
-    let map = map
-        .get("function")
-        .and_then(Value::as_object)
-        .unwrap_or(map);
+    let map = map.get("function").and_then(Value::as_object).unwrap_or(map);
     let name = name_of(map)?.to_owned();
-    let arguments = ["arguments", "parameters", "args", "input"]
-        .into_iter()
-        .find_map(|key| map.get(key))?;
+    let arguments =
+        ["arguments", "parameters", "args", "input"].into_iter().find_map(|key| map.get(key))?;
     let arguments = match arguments {
         Value::String(text) => text.clone(),
         Value::Object(_) | Value::Null => arguments.to_string(),
         Value::Array(_) | Value::Bool(_) | Value::Number(_) => return None,
     };
-    Some(ToolCall {
-        id: String::new(),
-        name,
-        arguments,
-    })
+    Some(ToolCall { id: String::new(), name, arguments })
 }
 
 /// `NAME><parameter=KEY>VALUE</parameter>…`, the form of some coding models.
@@ -230,9 +185,7 @@ fn xml_call(text: &str) -> Option<ToolCall> {
     }
     let name = name.trim();
     let plain = !name.is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     plain.then(|| ToolCall {
         id: String::new(),
         name: name.to_owned(),
@@ -268,11 +221,7 @@ mod tests {
     const KNOWN: &[&str] = &["read_file", "bash"];
 
     fn found(text: &str) -> Vec<(String, String)> {
-        extract(text, KNOWN)
-            .calls
-            .into_iter()
-            .map(|c| (c.name, c.arguments))
-            .collect()
+        extract(text, KNOWN).calls.into_iter().map(|c| (c.name, c.arguments)).collect()
     }
 
     fn read(path: &str) -> Vec<(String, String)> {
@@ -305,13 +254,7 @@ mod tests {
     #[test]
     fn raw_line_breaks_in_strings_are_repaired() {
         let text = "```json\n{\"name\": \"bash\", \"arguments\": {\"command\": \"a \\\"q\\\"\nb\tc\"}}\n```";
-        assert_eq!(
-            found(text),
-            [(
-                "bash".to_owned(),
-                r#"{"command":"a \"q\"\nb\tc"}"#.to_owned()
-            )]
-        );
+        assert_eq!(found(text), [("bash".to_owned(), r#"{"command":"a \"q\"\nb\tc"}"#.to_owned())]);
     }
 
     #[test]
@@ -336,11 +279,7 @@ mod tests {
         let result = extract("I try <tool_call>{\"name\": </tool_call>", KNOWN);
         assert!(result.calls.is_empty());
         assert_eq!(result.rest, "I try");
-        assert!(
-            result
-                .problem
-                .is_some_and(|p| p.contains("<tool_call> is no call"))
-        );
+        assert!(result.problem.is_some_and(|p| p.contains("<tool_call> is no call")));
         assert!(
             extract("<tool_call>{\"a\":1}</tool_call>", KNOWN)
                 .problem
@@ -351,15 +290,9 @@ mod tests {
     #[test]
     fn thoughts_are_set_apart() {
         let owned = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(
-            split_thought("<think>\nhm\n</think>\n\nyes"),
-            owned("hm", "yes")
-        );
+        assert_eq!(split_thought("<think>\nhm\n</think>\n\nyes"), owned("hm", "yes"));
         assert_eq!(split_thought("hm</think>yes"), owned("hm", "yes"));
-        assert_eq!(
-            split_thought("<think>never closed"),
-            owned("never closed", "")
-        );
+        assert_eq!(split_thought("<think>never closed"), owned("never closed", ""));
         assert_eq!(split_thought("plain"), owned("", "plain"));
     }
 }

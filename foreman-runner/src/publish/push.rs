@@ -85,10 +85,7 @@ pub async fn look_up(
     branch: &BranchName,
     cancel: &CancellationToken,
 ) -> Result<Option<String>, GitError> {
-    Ok(remote_state(git, repository, cancel)
-        .await?
-        .branches
-        .remove(branch.as_str()))
+    Ok(remote_state(git, repository, cancel).await?.branches.remove(branch.as_str()))
 }
 
 /// Finds out, before any work is done, whether a new branch could be pushed. A
@@ -104,23 +101,12 @@ pub async fn check_push_right(
     if let Some(folder) = repository.local() {
         writable(folder, repository)?;
     }
-    let update = format!(
-        "{}:refs/heads/foreman/push-check-{}",
-        workspace.parent(),
-        workspace.uid()
-    );
+    let update =
+        format!("{}:refs/heads/foreman/push-check-{}", workspace.parent(), workspace.uid());
     workspace
         .call("try a push")
         .with_remote(repository)
-        .args([
-            "push",
-            "--dry-run",
-            "--no-verify",
-            "--porcelain",
-            "--",
-            repository.url(),
-            &update,
-        ])
+        .args(["push", "--dry-run", "--no-verify", "--porcelain", "--", repository.url(), &update])
         .run(cancel)
         .await
         .map(drop)
@@ -129,11 +115,7 @@ pub async fn check_push_right(
 /// A dry run on a folder does not try to write it.
 fn writable(folder: &std::path::Path, repository: &Repository) -> Result<(), GitError> {
     let inner = folder.join(".git");
-    let git_dir = if inner.is_dir() {
-        inner
-    } else {
-        folder.to_owned()
-    };
+    let git_dir = if inner.is_dir() { inner } else { folder.to_owned() };
     let objects = git_dir.join("objects");
     match rustix::fs::access(&objects, rustix::fs::Access::WRITE_OK) {
         Err(error) if objects.exists() => Err(GitError::Denied {
@@ -153,28 +135,17 @@ pub(crate) async fn push_as(
     still_allowed: impl Fn() -> bool,
     cancel: &CancellationToken,
 ) -> Result<Pushed, PublishError> {
-    let PushRequest {
-        workspace,
-        repository,
-        branch,
-        commit,
-        expected,
-    } = request;
+    let PushRequest { workspace, repository, branch, commit, expected } = request;
     if workspace.uid() != uid {
         return Err(PublishError::NotOurs {
             permitted: uid.to_owned(),
             workspace: workspace.uid().to_owned(),
         });
     }
-    let failed = |source| PublishError::Git {
-        branch: branch.to_string(),
-        source,
-    };
+    let failed = |source| PublishError::Git { branch: branch.to_string(), source };
     let mut refusal = String::new();
     for _ in 0..ROUNDS_MAX {
-        let found = look_up(workspace.git(), repository, branch, cancel)
-            .await
-            .map_err(failed)?;
+        let found = look_up(workspace.git(), repository, branch, cancel).await.map_err(failed)?;
         if found.as_deref() == Some(commit.sha.as_str()) {
             return Ok(Pushed::Already);
         }
@@ -215,10 +186,7 @@ async fn push_once(
     cancel: &CancellationToken,
 ) -> Result<(), GitError> {
     let reference = request.branch.reference();
-    let lease = format!(
-        "--force-with-lease={reference}:{}",
-        lease.unwrap_or_default()
-    );
+    let lease = format!("--force-with-lease={reference}:{}", lease.unwrap_or_default());
     let update = format!("{}:{reference}", request.commit.sha);
     request
         .workspace
@@ -248,15 +216,9 @@ async fn may_replace(
     cancel: &CancellationToken,
 ) -> Result<(), PublishError> {
     let Some(found) = found else {
-        return Err(refused(
-            request,
-            "it was deleted while the task ran".to_owned(),
-        ));
+        return Err(refused(request, "it was deleted while the task ran".to_owned()));
     };
-    let doing = |source| PublishError::Git {
-        branch: request.branch.to_string(),
-        source,
-    };
+    let doing = |source| PublishError::Git { branch: request.branch.to_string(), source };
     let workspace = request.workspace;
     workspace
         .call("fetch the moved branch")
@@ -269,10 +231,7 @@ async fn may_replace(
             "--",
             request.repository.url(),
         ])
-        .args([format!(
-            "+{}:refs/foreman/moved",
-            request.branch.reference()
-        )])
+        .args([format!("+{}:refs/foreman/moved", request.branch.reference())])
         .run(cancel)
         .await
         .map_err(doing)?;
@@ -282,15 +241,12 @@ async fn may_replace(
     };
     let format = format!("--format=%H %(trailers:key={TASK_TRAILER},valueonly,separator=%x2C)");
     let count = format!("--max-count={}", MOVED_COMMITS_MAX + 1);
-    let call = workspace
-        .call("read who moved the branch")
-        .args(["log", &count, &format, &range, "--"]);
+    let call =
+        workspace.call("read who moved the branch").args(["log", &count, &format, &range, "--"]);
     let log = call.run(cancel).await.map_err(doing)?.text();
     let lines: Vec<&str> = log.lines().collect();
     let ours = |line: &&str| {
-        let trailer = line
-            .split_once(' ')
-            .map_or("", |(_, trailer)| trailer.trim());
+        let trailer = line.split_once(' ').map_or("", |(_, trailer)| trailer.trim());
         let lower = |(owner, number): (&str, &str)| {
             owner == uid && number.parse::<i64>().is_ok_and(|number| number < attempt)
         };
@@ -298,10 +254,9 @@ async fn may_replace(
     };
     match lines.iter().find(|line| !ours(line)) {
         None if !lines.is_empty() && lines.len() <= MOVED_COMMITS_MAX => Ok(()),
-        None => Err(refused(
-            request,
-            format!("it moved to {found}, away from where the task began"),
-        )),
+        None => {
+            Err(refused(request, format!("it moved to {found}, away from where the task began")))
+        }
         Some(line) => {
             let commit = line.split(' ').next().unwrap_or_default();
             let reason = format!("somebody else moved it: commit {commit} is not of this task");

@@ -140,11 +140,7 @@ pub(crate) fn environment(
     let cargo = layout.cache.join("cargo");
     // Only after a setup that succeeded: a half-filled cache hides what is there.
     let use_own = network || layout.is_set_up();
-    let cargo = if use_own {
-        cargo
-    } else {
-        toolchains.cargo_home.clone()
-    };
+    let cargo = if use_own { cargo } else { toolchains.cargo_home.clone() };
     set("CARGO_HOME", text(cargo));
     if !network {
         set("CARGO_NET_OFFLINE", "true".to_owned());
@@ -154,11 +150,7 @@ pub(crate) fn environment(
         set("PIP_NO_INDEX", "1".to_owned());
     }
 
-    let go_path = if use_own {
-        layout.cache.join("go")
-    } else {
-        toolchains.go_path.clone()
-    };
+    let go_path = if use_own { layout.cache.join("go") } else { toolchains.go_path.clone() };
     set("GOPATH", text(go_path));
     set("GOCACHE", text(layout.cache.join("go-build")));
     set("GOTELEMETRY", "off".to_owned());
@@ -202,19 +194,10 @@ mod tests {
         let env = environment(&layout, &Toolchains::from(&agent), false, &agent);
         assert!(env.values().all(|value| value != "secret"), "{env:?}");
         assert_eq!(env.get("HOME").map(String::as_str), Some("/w/private/home"));
-        assert_eq!(
-            env.get("CARGO_HOME").map(String::as_str),
-            Some("/home/u/.cargo")
-        );
+        assert_eq!(env.get("CARGO_HOME").map(String::as_str), Some("/home/u/.cargo"));
         let with_network = environment(&layout, &Toolchains::from(&agent), true, &agent);
-        assert_eq!(
-            with_network.get("HTTPS_PROXY").map(String::as_str),
-            Some("secret")
-        );
+        assert_eq!(with_network.get("HTTPS_PROXY").map(String::as_str), Some("secret"));
         assert_eq!(with_network.get("GITHUB_TOKEN"), None);
-        assert_eq!(
-            with_network.get("CARGO_HOME").map(String::as_str),
-            Some("/w/cache/cargo")
-        );
+        assert_eq!(with_network.get("CARGO_HOME").map(String::as_str), Some("/w/cache/cargo"));
     }
 }

@@ -22,26 +22,17 @@ pub(super) async fn run(
     command: &SandboxCommand,
     cancel: &CancellationToken,
 ) -> Result<CommandOutput, SandboxError> {
-    let io_error = |source| SandboxError::Io {
-        action: "run a command".to_owned(),
-        source,
-    };
+    let io_error = |source| SandboxError::Io { action: "run a command".to_owned(), source };
     let started_at = Instant::now();
     let (reader, writer) = std::io::pipe().map_err(io_error)?;
     let errors = writer.try_clone().map_err(io_error)?;
-    process
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(writer))
-        .stderr(Stdio::from(errors));
+    process.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(Stdio::from(errors));
     let mut child = process.spawn().map_err(|source| SandboxError::Exec {
         program: command.argv.first().cloned().unwrap_or_default(),
         source,
     })?;
     drop(process);
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     // A group that is gone needs no signal.
     let signal = |signal| {
         if let Some(group) = group {

@@ -43,11 +43,7 @@ pub(super) async fn try_namespaces(
     let trial = async {
         let mut running = start(helper, &["probe"], policy).await?;
         let report = next_report(&mut running.reports).await?;
-        running
-            .child
-            .wait()
-            .await
-            .map_err(|source| io_error("wait for the sandbox", source))?;
+        running.child.wait().await.map_err(|source| io_error("wait for the sandbox", source))?;
         Ok(match report {
             Some(Report::Started) => Namespaces::Use,
             Some(Report::Setup { step, reason }) => {
@@ -56,14 +52,9 @@ pub(super) async fn try_namespaces(
             other => Namespaces::Missing(format!("unexpected answer of the trial: {other:?}")),
         })
     };
-    tokio::time::timeout(TRIAL_LIMIT, trial)
-        .await
-        .unwrap_or_else(|_| {
-            Ok(Namespaces::Missing(format!(
-                "the trial took more than {} s",
-                TRIAL_LIMIT.as_secs()
-            )))
-        })
+    tokio::time::timeout(TRIAL_LIMIT, trial).await.unwrap_or_else(|_| {
+        Ok(Namespaces::Missing(format!("the trial took more than {} s", TRIAL_LIMIT.as_secs())))
+    })
 }
 
 /// Runs one command to its end.
@@ -78,20 +69,13 @@ pub(super) async fn run(
     let mut collected = HeadTail::new(command.output_bytes_max);
     let watched = watch(&mut running, &mut collected, command, cancel).await?;
     drain(&mut running.output, &mut collected).await;
-    running
-        .child
-        .wait()
-        .await
-        .map_err(|source| io_error("wait for the sandbox", source))?;
+    running.child.wait().await.map_err(|source| io_error("wait for the sandbox", source))?;
     let said = watched.last.is_none();
     let exit = match watched.exit(policy) {
         // What a helper said before it died without a report is the only trace.
         Err(SandboxError::Setup { step, reason }) if said => {
             let said = collected.into_text();
-            return Err(SandboxError::Setup {
-                step,
-                reason: format!("{reason} {}", said.trim()),
-            });
+            return Err(SandboxError::Setup { step, reason: format!("{reason} {}", said.trim()) });
         }
         other => other?,
     };
@@ -107,45 +91,25 @@ async fn start(helper: &Path, life: &[&str], policy: &Policy) -> Result<Running,
     let step = "start the sandbox helper";
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|it| io_error(step, it))?;
     let (reader, writer) = std::io::pipe().map_err(|source| io_error(step, source))?;
-    let errors = writer
-        .try_clone()
-        .map_err(|source| io_error(step, source))?;
+    let errors = writer.try_clone().map_err(|source| io_error(step, source))?;
     let mut process = Command::new(helper);
     // Nothing of the agent's environment: the helper is the command's neighbour.
-    process
-        .arg(HELPER_ARGUMENT)
-        .args(life)
-        .env_clear()
-        .current_dir("/")
-        .process_group(0);
+    process.arg(HELPER_ARGUMENT).args(life).env_clear().current_dir("/").process_group(0);
     process.stdin(Stdio::from(OwnedFd::from(theirs)));
-    process
-        .stdout(Stdio::from(writer))
-        .stderr(Stdio::from(errors));
+    process.stdout(Stdio::from(writer)).stderr(Stdio::from(errors));
     // Not killed on drop: it ends everything by itself when our end closes.
     let child = process.spawn().map_err(|source| {
-        io_error(
-            &format!("start the sandbox helper {}", helper.display()),
-            source,
-        )
+        io_error(&format!("start the sandbox helper {}", helper.display()), source)
     })?;
     // Our copies of its ends must close, or the streams never end.
     drop(process);
-    ours.set_nonblocking(true)
-        .map_err(|source| io_error(step, source))?;
+    ours.set_nonblocking(true).map_err(|source| io_error(step, source))?;
     let stream = UnixStream::from_std(ours).map_err(|source| io_error(step, source))?;
     let (read, mut requests) = stream.into_split();
     let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))
         .map_err(|source| io_error(step, source))?;
-    send(&mut requests, policy)
-        .await
-        .map_err(|source| io_error(step, source))?;
-    Ok(Running {
-        child,
-        reports: BufReader::new(read).lines(),
-        requests,
-        output,
-    })
+    send(&mut requests, policy).await.map_err(|source| io_error(step, source))?;
+    Ok(Running { child, reports: BufReader::new(read).lines(), requests, output })
 }
 
 async fn send<T: serde::Serialize>(to: &mut OwnedWriteHalf, document: &T) -> std::io::Result<()> {
@@ -155,28 +119,19 @@ async fn send<T: serde::Serialize>(to: &mut OwnedWriteHalf, document: &T) -> std
 }
 
 fn io_error(action: &str, source: std::io::Error) -> SandboxError {
-    SandboxError::Io {
-        action: action.to_owned(),
-        source,
-    }
+    SandboxError::Io { action: action.to_owned(), source }
 }
 
 async fn next_report(
     reports: &mut Lines<BufReader<OwnedReadHalf>>,
 ) -> Result<Option<Report>, SandboxError> {
-    let Some(line) = reports
-        .next_line()
-        .await
-        .map_err(|it| io_error("read a report", it))?
-    else {
+    let Some(line) = reports.next_line().await.map_err(|it| io_error("read a report", it))? else {
         return Ok(None);
     };
-    serde_json::from_str(&line)
-        .map(Some)
-        .map_err(|error| SandboxError::Setup {
-            step: "read a report of the helper".to_owned(),
-            reason: format!("{error}: is the helper of another version?"),
-        })
+    serde_json::from_str(&line).map(Some).map_err(|error| SandboxError::Setup {
+        step: "read a report of the helper".to_owned(),
+        reason: format!("{error}: is the helper of another version?"),
+    })
 }
 
 /// What was seen of a command.

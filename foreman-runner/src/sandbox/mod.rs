@@ -119,9 +119,7 @@ impl FromStr for Tier {
             "files" => Ok(Self::Files),
             "network" => Ok(Self::Network),
             "full" => Ok(Self::Full),
-            _ => Err(UnknownTier {
-                name: name.to_owned(),
-            }),
+            _ => Err(UnknownTier { name: name.to_owned() }),
         }
     }
 }

@@ -83,9 +83,6 @@ mod tests {
     fn one_byte_over_the_limit_leaves_out_the_middle() {
         let expected = "abc\n[... 1 bytes left out ...]\nefg".to_owned();
         assert_eq!(collected(6, &["abcdefg"]), (expected.clone(), true));
-        assert_eq!(
-            collected(6, &["a", "b", "c", "d", "e", "f", "g"]),
-            (expected, true)
-        );
+        assert_eq!(collected(6, &["a", "b", "c", "d", "e", "f", "g"]), (expected, true));
     }
 }

@@ -38,11 +38,8 @@ const SYSTEM_FOLDERS: &[&str] = &[
 ];
 
 /// Needed only to find names on the network.
-const RESOLVER_FOLDERS: &[&str] = &[
-    "/run/systemd/resolve",
-    "/run/resolvconf",
-    "/run/NetworkManager",
-];
+const RESOLVER_FOLDERS: &[&str] =
+    &["/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager"];
 
 /// Folders of toolchains, beneath the user's home. Whole homes of tools, never
 /// the home itself, `.config` or `.local/share`.
@@ -177,10 +174,7 @@ pub(crate) struct ReadPlan {
 /// user's own additions; for `foreman doctor`.
 pub fn readable_roots() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var(name).ok();
-    roots(
-        &Toolchains::from(&variable),
-        &variable("PATH").unwrap_or_default(),
-    )
+    roots(&Toolchains::from(&variable), &variable("PATH").unwrap_or_default())
 }
 
 /// Works out what may be read.
@@ -190,31 +184,15 @@ pub(crate) fn read_plan(
     path: &str,
 ) -> ReadPlan {
     let mut read: BTreeSet<PathBuf> = roots(toolchains, path).into_iter().collect();
-    read.extend(
-        settings
-            .read
-            .iter()
-            .filter_map(|path| path.canonicalize().ok()),
-    );
+    read.extend(settings.read.iter().filter_map(|path| path.canonicalize().ok()));
     let mut hide: BTreeSet<PathBuf> = settings.hide.iter().cloned().collect();
-    hide.extend(
-        HOME_CREDENTIALS
-            .iter()
-            .map(|name| toolchains.home.join(name)),
-    );
+    hide.extend(HOME_CREDENTIALS.iter().map(|name| toolchains.home.join(name)));
     hide.extend(["credentials", "credentials.toml"].map(|name| toolchains.cargo_home.join(name)));
     hide.extend(unreadable_in_etc());
     let hide: BTreeSet<PathBuf> = hide.iter().filter_map(|path| real_place(path)).collect();
-    let resolver = RESOLVER_FOLDERS
-        .iter()
-        .map(PathBuf::from)
-        .filter(|path| path.is_dir())
-        .collect();
-    ReadPlan {
-        read: read.into_iter().collect(),
-        resolver,
-        hide: hide.into_iter().collect(),
-    }
+    let resolver =
+        RESOLVER_FOLDERS.iter().map(PathBuf::from).filter(|path| path.is_dir()).collect();
+    ReadPlan { read: read.into_iter().collect(), resolver, hide: hide.into_iter().collect() }
 }
 
 /// The path with its folder's links resolved, if there is something.
@@ -226,11 +204,7 @@ fn real_place(path: &Path) -> Option<PathBuf> {
 /// Roots that exist; a root beneath another one is left in, it does no harm.
 fn roots(toolchains: &Toolchains, path: &str) -> Vec<PathBuf> {
     let mut roots: BTreeSet<PathBuf> = SYSTEM_FOLDERS.iter().map(PathBuf::from).collect();
-    roots.extend(
-        HOME_TOOLCHAINS
-            .iter()
-            .map(|name| toolchains.home.join(name)),
-    );
+    roots.extend(HOME_TOOLCHAINS.iter().map(|name| toolchains.home.join(name)));
     roots.insert(toolchains.rustup_home.clone());
     // Not CARGO_HOME as a whole: other plugins of cargo keep tokens there.
     roots.extend(
@@ -252,25 +226,15 @@ fn granted_for_path_folder(folder: &Path, home: &Path) -> Vec<PathBuf> {
         !path.is_absolute()
             || is_beneath(home, path)
             || path.components().count() < 3
-            || [".local", ".config", ".cargo"]
-                .iter()
-                .any(|name| path == home.join(name))
+            || [".local", ".config", ".cargo"].iter().any(|name| path == home.join(name))
     };
-    let system = |path: &Path| {
-        SYSTEM_FOLDERS
-            .iter()
-            .any(|root| is_beneath(path, Path::new(root)))
-    };
+    let system = |path: &Path| SYSTEM_FOLDERS.iter().any(|root| is_beneath(path, Path::new(root)));
     if folder.as_os_str().is_empty() || system(folder) || (too_much(folder)) {
         return Vec::new();
     }
     let mut granted = vec![folder.to_owned()];
     let parent = folder.parent().filter(|_| folder.ends_with("bin"));
-    granted.extend(
-        parent
-            .filter(|parent| !too_much(parent))
-            .map(Path::to_owned),
-    );
+    granted.extend(parent.filter(|parent| !too_much(parent)).map(Path::to_owned));
     granted
 }
 
@@ -323,23 +287,11 @@ mod tests {
     #[test]
     fn a_folder_on_path_opens_its_installation_but_never_a_home() {
         let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
-        assert_eq!(
-            granted("/srv/node/bin"),
-            paths(&["/srv/node/bin", "/srv/node"])
-        );
-        assert_eq!(
-            granted("/home/u/conda/bin"),
-            paths(&["/home/u/conda/bin", "/home/u/conda"])
-        );
+        assert_eq!(granted("/srv/node/bin"), paths(&["/srv/node/bin", "/srv/node"]));
+        assert_eq!(granted("/home/u/conda/bin"), paths(&["/home/u/conda/bin", "/home/u/conda"]));
         assert_eq!(granted("/home/u/bin"), paths(&["/home/u/bin"]));
-        assert_eq!(
-            granted("/home/u/.local/bin"),
-            paths(&["/home/u/.local/bin"])
-        );
-        assert_eq!(
-            granted("/home/u/.cargo/bin"),
-            paths(&["/home/u/.cargo/bin"])
-        );
+        assert_eq!(granted("/home/u/.local/bin"), paths(&["/home/u/.local/bin"]));
+        assert_eq!(granted("/home/u/.cargo/bin"), paths(&["/home/u/.cargo/bin"]));
         for nothing in ["", ".", "/", "/home", "/home/u", "/usr/bin", "bin"] {
             assert_eq!(granted(nothing), paths(&[]), "{nothing:?}");
         }

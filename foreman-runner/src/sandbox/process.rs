@@ -43,27 +43,16 @@ impl ProcessSandbox {
         let layout = &mut settings.layout;
         let caches = ["cargo", "go", "go-build", "npm", "pip", "uv", "xdg"];
         let mut folders: Vec<PathBuf> = caches.iter().map(|name| layout.cache.join(name)).collect();
-        folders.extend([
-            layout.tree.clone(),
-            layout.home(),
-            layout.tmp(),
-            layout.new_root(),
-        ]);
+        folders.extend([layout.tree.clone(), layout.home(), layout.tmp(), layout.new_root()]);
         for folder in &folders {
             std::fs::create_dir_all(folder).map_err(|source| cannot("create", folder, source))?;
         }
         for folder in [&mut layout.tree, &mut layout.private, &mut layout.cache] {
-            *folder = folder
-                .canonicalize()
-                .map_err(|source| cannot("open", folder, source))?;
+            *folder = folder.canonicalize().map_err(|source| cannot("open", folder, source))?;
         }
         let variable = |name: &str| std::env::var(name).ok();
         let toolchains = Toolchains::from(&variable);
-        let plan = read_plan(
-            &settings,
-            &toolchains,
-            &variable("PATH").unwrap_or_default(),
-        );
+        let plan = read_plan(&settings, &toolchains, &variable("PATH").unwrap_or_default());
         Ok(Self {
             settings,
             plan,
@@ -77,12 +66,7 @@ impl ProcessSandbox {
     /// The folders that commands may write.
     pub(super) fn writable(&self) -> Vec<PathBuf> {
         let layout = &self.settings.layout;
-        vec![
-            layout.tree.clone(),
-            layout.home(),
-            layout.tmp(),
-            layout.cache.clone(),
-        ]
+        vec![layout.tree.clone(), layout.home(), layout.tmp(), layout.cache.clone()]
     }
 
     /// The folders that commands may read.
@@ -114,9 +98,7 @@ impl ProcessSandbox {
                 name.is_empty() || name.contains('=') || holds_nul(name) || holds_nul(value)
             })
         {
-            return Err(invalid(
-                "an argument or variable holds a NUL or '='".to_owned(),
-            ));
+            return Err(invalid("an argument or variable holds a NUL or '='".to_owned()));
         }
         let dir = command
             .dir
@@ -150,10 +132,7 @@ impl Sandbox for ProcessSandbox {
 }
 
 pub(super) fn cannot(action: &str, path: &Path, source: io::Error) -> SandboxError {
-    SandboxError::Io {
-        action: format!("{action} {}", path.display()),
-        source,
-    }
+    SandboxError::Io { action: format!("{action} {}", path.display()), source }
 }
 
 #[cfg(target_os = "linux")]
@@ -181,13 +160,10 @@ impl ProcessSandbox {
     }
 
     fn helper(&self) -> Result<&Path, SandboxError> {
-        self.settings
-            .helper
-            .as_deref()
-            .ok_or_else(|| SandboxError::Unavailable {
-                reason: "this program has no sandbox helper".to_owned(),
-                hint: "name one in SandboxSettings::helper".to_owned(),
-            })
+        self.settings.helper.as_deref().ok_or_else(|| SandboxError::Unavailable {
+            reason: "this program has no sandbox helper".to_owned(),
+            hint: "name one in SandboxSettings::helper".to_owned(),
+        })
     }
 
     fn policy(
@@ -223,16 +199,8 @@ impl ProcessSandbox {
         let (read, write) = (self.readable(command.network), self.writable());
         let profile = super::seatbelt_profile(&write, &read, &self.plan.hide, command.network);
         let mut child = tokio::process::Command::new("/usr/bin/sandbox-exec");
-        child
-            .arg("-p")
-            .arg(profile)
-            .arg("--")
-            .args(&command.argv)
-            .current_dir(dir);
-        child
-            .env_clear()
-            .envs(self.environment_of(&command))
-            .process_group(0);
+        child.arg("-p").arg(profile).arg("--").args(&command.argv).current_dir(dir);
+        child.env_clear().envs(self.environment_of(&command)).process_group(0);
         super::group::run(child, &command, cancel).await
     }
 }

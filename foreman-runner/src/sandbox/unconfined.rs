@@ -23,9 +23,7 @@ impl Unconfined {
     /// `Io` when the folders cannot be made.
     pub fn new(mut settings: SandboxSettings) -> Result<Self, SandboxError> {
         settings.helper.get_or_insert_with(PathBuf::new);
-        Ok(Self {
-            inner: ProcessSandbox::new(settings, Tier::None)?,
-        })
+        Ok(Self { inner: ProcessSandbox::new(settings, Tier::None)? })
     }
 }
 
@@ -41,14 +39,13 @@ impl Sandbox for Unconfined {
         cancel: &CancellationToken,
     ) -> Result<CommandOutput, SandboxError> {
         let dir = self.inner.checked(&command)?;
-        let (program, arguments) = command.argv.split_first().ok_or(SandboxError::Invalid {
-            reason: "the command is empty".to_owned(),
-        })?;
+        let (program, arguments) = command
+            .argv
+            .split_first()
+            .ok_or(SandboxError::Invalid { reason: "the command is empty".to_owned() })?;
         let mut process = tokio::process::Command::new(program);
         process.args(arguments).current_dir(dir).process_group(0);
-        process
-            .env_clear()
-            .envs(self.inner.environment_of(&command));
+        process.env_clear().envs(self.inner.environment_of(&command));
         Box::pin(super::group::run(process, &command, cancel)).await
     }
 }

@@ -128,11 +128,7 @@ fn describe(output: &CommandOutput, timeout: Duration) -> Result<ToolOutput, Too
         ),
         Exit::Cancelled => return Err(ToolFault::Cancelled),
     };
-    let body = if output.output.trim().is_empty() {
-        "[no output]"
-    } else {
-        output.output.as_str()
-    };
+    let body = if output.output.trim().is_empty() { "[no output]" } else { output.output.as_str() };
     Ok(ToolOutput {
         content: format!("{first}\n{body}"),
         is_error: output.exit != Exit::Code(0),
@@ -142,9 +138,8 @@ fn describe(output: &CommandOutput, timeout: Duration) -> Result<ToolOutput, Too
 }
 
 fn fault(error: &SandboxError) -> ToolFault {
-    let cause = std::error::Error::source(error)
-        .map(|cause| format!(": {cause}"))
-        .unwrap_or_default();
+    let cause =
+        std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     let text = error.to_string();
     // Some of its messages name their cause, some leave it to the chain.
     let why = if cause.len() > 2 && !text.contains(cause.trim_start_matches(": ")) {

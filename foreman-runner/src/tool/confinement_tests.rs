@@ -43,8 +43,7 @@ async fn no_path_leaves_the_tree_or_reaches_git() {
     ];
     for (path, why) in refused {
         tree.fails("read_file", json!({"path": path}), why).await;
-        tree.fails("write_file", json!({"path": path, "content": "evil"}), why)
-            .await;
+        tree.fails("write_file", json!({"path": path, "content": "evil"}), why).await;
         tree.fails(
             "str_replace",
             json!({"path": path, "old_string": "the", "new_string": "evil"}),
@@ -58,15 +57,8 @@ async fn no_path_leaves_the_tree_or_reaches_git() {
         )
         .await;
     }
-    assert_eq!(
-        std::fs::read_dir(outside).expect("read").count(),
-        1,
-        "nothing was made outside"
-    );
-    assert_eq!(
-        std::fs::read_to_string(outside.join("secret")).expect("read"),
-        "the secret\n"
-    );
+    assert_eq!(std::fs::read_dir(outside).expect("read").count(), 1, "nothing was made outside");
+    assert_eq!(std::fs::read_to_string(outside.join("secret")).expect("read"), "the secret\n");
     assert_eq!(tree.get(".git/config"), "[core]\n");
     let found = tree.ok("grep", json!({"pattern": "secret|core"})).await;
     assert!(found.starts_with("no match"), "{found}");
@@ -82,73 +74,30 @@ async fn links_within_the_tree_work() {
         tree.dir.path().join("d"),
     )
     .expect("linked");
-    assert!(
-        tree.ok("read_file", json!({"path": "CLAUDE.md"}))
-            .await
-            .contains("rules")
-    );
+    assert!(tree.ok("read_file", json!({"path": "CLAUDE.md"})).await.contains("rules"));
     tree.ok(
         "str_replace",
         json!({"path": "d/AGENTS.md", "old_string": "rules", "new_string": "laws"}),
     )
     .await;
     assert_eq!(tree.get("docs/AGENTS.md"), "laws\n");
-    assert!(
-        tree.dir
-            .path()
-            .join("CLAUDE.md")
-            .symlink_metadata()
-            .expect("there")
-            .is_symlink()
-    );
-    let absolute = tree
-        .dir
-        .path()
-        .canonicalize()
-        .expect("a path")
-        .join("docs/AGENTS.md");
-    assert!(
-        tree.ok("read_file", json!({"path": absolute}))
-            .await
-            .contains("laws")
-    );
-    assert!(
-        tree.ok("read_file", json!({"path": "docs/.."}))
-            .await
-            .contains("CLAUDE.md")
-    );
+    assert!(tree.dir.path().join("CLAUDE.md").symlink_metadata().expect("there").is_symlink());
+    let absolute = tree.dir.path().canonicalize().expect("a path").join("docs/AGENTS.md");
+    assert!(tree.ok("read_file", json!({"path": absolute})).await.contains("laws"));
+    assert!(tree.ok("read_file", json!({"path": "docs/.."})).await.contains("CLAUDE.md"));
 }
 
 #[tokio::test]
 async fn pipes_devices_and_directories_do_not_hang() {
     let tree = Tree::new();
     let pipe = tree.dir.path().join("pipe");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&pipe)
-        .status()
-        .expect("mkfifo runs");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
     assert!(made.success());
     tree.put("dir/x", "");
-    tree.fails("read_file", json!({"path": "pipe"}), "not a regular file")
-        .await;
-    tree.fails(
-        "write_file",
-        json!({"path": "pipe", "content": ""}),
-        "not a regular file",
-    )
-    .await;
-    tree.fails(
-        "write_file",
-        json!({"path": "dir", "content": ""}),
-        "is a directory",
-    )
-    .await;
-    tree.fails(
-        "write_file",
-        json!({"path": ".", "content": ""}),
-        "is a directory",
-    )
-    .await;
+    tree.fails("read_file", json!({"path": "pipe"}), "not a regular file").await;
+    tree.fails("write_file", json!({"path": "pipe", "content": ""}), "not a regular file").await;
+    tree.fails("write_file", json!({"path": "dir", "content": ""}), "is a directory").await;
+    tree.fails("write_file", json!({"path": ".", "content": ""}), "is a directory").await;
     tree.fails(
         "str_replace",
         json!({"path": "pipe", "old_string": "a", "new_string": "b"}),
@@ -156,25 +105,16 @@ async fn pipes_devices_and_directories_do_not_hang() {
     )
     .await;
     assert!(
-        tree.ok("read_file", json!({"path": "dir"}))
-            .await
-            .contains("directory with 1 names:\nx")
+        tree.ok("read_file", json!({"path": "dir"})).await.contains("directory with 1 names:\nx")
     );
-    assert!(
-        tree.ok("grep", json!({"pattern": "x"}))
-            .await
-            .starts_with("no match")
-    );
+    assert!(tree.ok("grep", json!({"pattern": "x"})).await.starts_with("no match"));
 }
 
 /// Renames; a directory that `write_file` made at the target in between gives way.
 fn put(from: &Path, to: &Path) {
     while let Err(error) = std::fs::rename(from, to) {
         let gone = std::fs::remove_dir_all(to);
-        assert!(
-            gone.is_ok() || from.symlink_metadata().is_ok(),
-            "{error}, {gone:?}"
-        );
+        assert!(gone.is_ok() || from.symlink_metadata().is_ok(), "{error}, {gone:?}");
     }
 }
 
@@ -201,12 +141,8 @@ async fn a_directory_that_becomes_a_link_in_the_middle_leads_nowhere() {
     });
     let (mut written, mut refused) = (0, 0);
     for n in 0..3_000 {
-        let output = tree
-            .call(
-                "write_file",
-                json!({"path": "d/planted", "content": n.to_string()}),
-            )
-            .await;
+        let output =
+            tree.call("write_file", json!({"path": "d/planted", "content": n.to_string()})).await;
         if output.is_error {
             refused += 1;
         } else {
@@ -221,8 +157,5 @@ async fn a_directory_that_becomes_a_link_in_the_middle_leads_nowhere() {
         !tree.outside.path().join("planted").exists(),
         "{written} written, {refused} refused, {swaps} swaps"
     );
-    assert!(
-        written > 0 && swaps > 0,
-        "{written} written, {refused} refused, {swaps} swaps"
-    );
+    assert!(written > 0 && swaps > 0, "{written} written, {refused} refused, {swaps} swaps");
 }

@@ -61,20 +61,14 @@ impl Tool for StrReplace {
         arguments: &Map<String, Value>,
         _cancel: &CancellationToken,
     ) -> Result<ToolOutput, ToolFault> {
-        let text = |name: &str| {
-            text_argument(arguments, name)
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let text = |name: &str| text_argument(arguments, name).unwrap_or_default().to_owned();
         let (path, old, new) = (text("path"), text("old_string"), text("new_string"));
         let expected = count_argument(arguments, "expected_replacements").unwrap_or(1);
         let root = self.root.clone();
-        Ok(
-            match blocking(move || replace(&root, &path, &old, &new, expected)).await? {
-                Ok(text) => ToolOutput::ok(text, TreeChange::Edited),
-                Err(why) => ToolOutput::error(why),
-            },
-        )
+        Ok(match blocking(move || replace(&root, &path, &old, &new, expected)).await? {
+            Ok(text) => ToolOutput::ok(text, TreeChange::Edited),
+            Err(why) => ToolOutput::error(why),
+        })
     }
 }
 
@@ -88,17 +82,13 @@ fn replace(
     if old == new {
         return Err("old_string and new_string are the same: nothing was changed".to_owned());
     }
-    let place = root
-        .place(Path::new(path), false)
-        .map_err(|fault| missing(&fault, path))?;
+    let place = root.place(Path::new(path), false).map_err(|fault| missing(&fault, path))?;
     let bytes = place
         .read(EDIT_FILE_BYTES_MAX)
         .map_err(|fault| missing(&fault, path))?
         .ok_or_else(|| format!("{path} has more than {EDIT_FILE_BYTES_MAX} bytes; use bash with sed for a file of this size"))?;
     if bytes.contains(&0) {
-        return Err(format!(
-            "{path} is not a text file (it has zero bytes); nothing was changed"
-        ));
+        return Err(format!("{path} is not a text file (it has zero bytes); nothing was changed"));
     }
     let text = String::from_utf8(bytes).map_err(|_| {
         format!("{path} is not UTF-8; nothing was changed. Use bash for files of another encoding")
@@ -112,9 +102,7 @@ fn replace(
             changed.len()
         ));
     }
-    place
-        .write(changed.as_bytes())
-        .map_err(|fault| fault.to_string())?;
+    place.write(changed.as_bytes()).map_err(|fault| fault.to_string())?;
     Ok(describe_change(path, &changed, &found))
 }
 
@@ -137,10 +125,7 @@ fn describe_change(path: &str, changed: &str, found: &Found) -> String {
         1 => format!("replaced at line {first}"),
         n => format!("replaced {n} times, first at line {first}"),
     };
-    let note = found
-        .note
-        .map(|note| format!(" ({note})"))
-        .unwrap_or_default();
+    let note = found.note.map(|note| format!(" ({note})")).unwrap_or_default();
     let skip = first.saturating_sub(1 + CONTEXT_LINES);
     let take = (last + CONTEXT_LINES - skip).min(SHOWN_LINES_MAX);
     let lines: Vec<String> = changed
@@ -156,27 +141,18 @@ fn describe_change(path: &str, changed: &str, found: &Found) -> String {
 fn describe_miss(path: &str, text: &str, expected: usize, fault: NotFound) -> String {
     match fault {
         NotFound::Count { lines } => {
-            let shown: Vec<String> = lines
-                .iter()
-                .take(PLACES_SHOWN_MAX)
-                .map(usize::to_string)
-                .collect();
+            let shown: Vec<String> =
+                lines.iter().take(PLACES_SHOWN_MAX).map(usize::to_string).collect();
             format!(
                 "old_string stands {} times in {path} (lines {}{}), expected {expected}; nothing was changed. \
                  Give more lines around the change, or set expected_replacements to {}",
                 lines.len(),
                 shown.join(", "),
-                if lines.len() > PLACES_SHOWN_MAX {
-                    ", …"
-                } else {
-                    ""
-                },
+                if lines.len() > PLACES_SHOWN_MAX { ", …" } else { "" },
                 lines.len(),
             )
         }
-        NotFound::Nowhere {
-            nearest: Some(lines),
-        } => format!(
+        NotFound::Nowhere { nearest: Some(lines) } => format!(
             "old_string does not stand in {path}; nothing was changed. The nearest lines are (numbers are not part of the file):\n{lines}"
         ),
         NotFound::Nowhere { nearest: None } => format!(

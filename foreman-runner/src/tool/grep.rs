@@ -68,25 +68,12 @@ impl Tool for Grep {
         arguments: &Map<String, Value>,
         cancel: &CancellationToken,
     ) -> Result<ToolOutput, ToolFault> {
-        let flag = |name: &str| {
-            arguments
-                .get(name)
-                .and_then(Value::as_bool)
-                .unwrap_or(false)
-        };
-        let text = |name: &str| {
-            text_argument(arguments, name)
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let flag = |name: &str| arguments.get(name).and_then(Value::as_bool).unwrap_or(false);
+        let text = |name: &str| text_argument(arguments, name).unwrap_or_default().to_owned();
         let path = text("path");
         let query = Query {
             pattern: text("pattern"),
-            path: if path.is_empty() {
-                ".".to_owned()
-            } else {
-                path
-            },
+            path: if path.is_empty() { ".".to_owned() } else { path },
             glob: text_argument(arguments, "glob").map(str::to_owned),
             literal: flag("literal"),
             ignore_case: flag("ignore_case"),
@@ -138,9 +125,7 @@ fn search(root: &Root, query: &Query, stop: &AtomicBool) -> Result<String, Strin
         .build(&query.pattern)
         .map_err(|error| format!("the pattern is no regular expression: {error}. Escape special characters or set literal to true"))?;
     // Resolves links and refuses what is outside or git's own.
-    let place = root
-        .place(Path::new(&query.path), false)
-        .map_err(|fault| fault.to_string())?;
+    let place = root.place(Path::new(&query.path), false).map_err(|fault| fault.to_string())?;
     if !place.exists() {
         return Err(format!("there is no {:?} in the workspace", query.path));
     }
@@ -192,10 +177,7 @@ fn search_file(
     let Ok(below) = entry.path().strip_prefix(root.path()).map(PathBuf::from) else {
         return;
     };
-    if entry
-        .metadata()
-        .is_ok_and(|meta| meta.len() > GREP_FILE_BYTES_MAX)
-    {
+    if entry.metadata().is_ok_and(|meta| meta.len() > GREP_FILE_BYTES_MAX) {
         found.skipped_large += 1;
         return;
     }

@@ -61,25 +61,16 @@ pub(super) fn locate(text: &str, old: &str, new: &str, expected: usize) -> Resul
     {
         return Ok(found);
     }
-    Err(NotFound::Nowhere {
-        nearest: nearest(text, old),
-    })
+    Err(NotFound::Nowhere { nearest: nearest(text, old) })
 }
 
 /// The number of the line in which a byte stands, from 1.
 pub(super) fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()
-        .iter()
-        .take(at)
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
 }
 
 fn matches(text: &str, old: &str) -> Vec<Range<usize>> {
-    text.match_indices(old)
-        .map(|(at, found)| at..at + found.len())
-        .collect()
+    text.match_indices(old).map(|(at, found)| at..at + found.len()).collect()
 }
 
 fn counted(
@@ -90,9 +81,7 @@ fn counted(
     if at.len() == expected {
         return Ok(at);
     }
-    Err(NotFound::Count {
-        lines: at.iter().map(|range| line_of(text, range.start)).collect(),
-    })
+    Err(NotFound::Count { lines: at.iter().map(|range| line_of(text, range.start)).collect() })
 }
 
 fn to_crlf(text: &str) -> String {
@@ -103,11 +92,7 @@ fn to_crlf(text: &str) -> String {
 fn fit_line_ends(text: &str, new: &str) -> String {
     let crlf = text.matches("\r\n").count();
     let all = text.matches('\n').count();
-    if crlf > 0 && crlf == all {
-        to_crlf(new)
-    } else {
-        new.to_owned()
-    }
+    if crlf > 0 && crlf == all { to_crlf(new) } else { new.to_owned() }
 }
 
 /// Models copy the numbers that `read_file` shows.
@@ -129,12 +114,8 @@ fn without_line_numbers(old: &str, new: &str) -> Option<(String, String)> {
 /// Whole lines that differ only in trailing whitespace, or are indented differently throughout.
 fn by_lines(text: &str, old: &str, new: &str) -> Option<Found> {
     let file = lines_of(text);
-    let old_lines: Vec<&str> = old
-        .strip_suffix('\n')
-        .unwrap_or(old)
-        .split('\n')
-        .map(trim_end)
-        .collect();
+    let old_lines: Vec<&str> =
+        old.strip_suffix('\n').unwrap_or(old).split('\n').map(trim_end).collect();
     if old_lines.iter().all(|line| line.is_empty()) {
         return None;
     }
@@ -142,10 +123,7 @@ fn by_lines(text: &str, old: &str, new: &str) -> Option<Found> {
     let hits: Vec<usize> = windows()
         .enumerate()
         .filter(|(_, window)| {
-            window
-                .iter()
-                .zip(&old_lines)
-                .all(|((_, line), old)| trim_end(line) == *old)
+            window.iter().zip(&old_lines).all(|((_, line), old)| trim_end(line) == *old)
         })
         .map(|(at, _)| at)
         .collect();
@@ -154,20 +132,13 @@ fn by_lines(text: &str, old: &str, new: &str) -> Option<Found> {
         let (first, _) = window.first()?;
         let (last, line) = window.last()?;
         // The line's own end stays, unless `old` named it.
-        let end = if old.ends_with('\n') {
-            last + line.len()
-        } else {
-            last + trim_line_end(line).len()
-        };
+        let end =
+            if old.ends_with('\n') { last + line.len() } else { last + trim_line_end(line).len() };
         Some(*first..end)
     };
     if let [at] = hits.as_slice() {
         let note = Some("whitespace at line ends was ignored");
-        return Some(Found {
-            at: vec![window_range(*at)?],
-            new: fit_line_ends(text, new),
-            note,
-        });
+        return Some(Found { at: vec![window_range(*at)?], new: fit_line_ends(text, new), note });
     }
     if !hits.is_empty() {
         return None;
@@ -175,10 +146,8 @@ fn by_lines(text: &str, old: &str, new: &str) -> Option<Found> {
     let shifts: Vec<(usize, Shift)> = windows()
         .enumerate()
         .filter_map(|(at, window)| {
-            let pairs = window
-                .iter()
-                .map(|(_, line)| trim_end(line))
-                .zip(old_lines.iter().copied());
+            let pairs =
+                window.iter().map(|(_, line)| trim_end(line)).zip(old_lines.iter().copied());
             shift_between(pairs).map(|shift| (at, shift))
         })
         .collect();
@@ -186,11 +155,7 @@ fn by_lines(text: &str, old: &str, new: &str) -> Option<Found> {
         return None;
     };
     let note = Some("the indentation was adapted to that of the file");
-    Some(Found {
-        at: vec![window_range(*at)?],
-        new: fit_line_ends(text, &shift.apply(new)),
-        note,
-    })
+    Some(Found { at: vec![window_range(*at)?], new: fit_line_ends(text, &shift.apply(new)), note })
 }
 
 /// How the file is indented against what the model wrote.
@@ -254,9 +219,7 @@ fn lines_of(text: &str) -> Vec<(usize, &str)> {
 }
 
 fn trim_line_end(line: &str) -> &str {
-    line.strip_suffix("\r\n")
-        .or_else(|| line.strip_suffix('\n'))
-        .unwrap_or(line)
+    line.strip_suffix("\r\n").or_else(|| line.strip_suffix('\n')).unwrap_or(line)
 }
 
 fn trim_end(line: &str) -> &str {
@@ -282,44 +245,28 @@ mod tests {
 
     #[test]
     fn exact_and_crlf() {
-        assert_eq!(
-            replaced("a\nb\nc\n", "b", "x"),
-            Ok(("a\nx\nc\n".into(), None))
-        );
+        assert_eq!(replaced("a\nb\nc\n", "b", "x"), Ok(("a\nx\nc\n".into(), None)));
         assert_eq!(
             replaced("a\r\nb\r\nc\r\n", "a\nb", "x\ny"),
             Ok(("x\r\ny\r\nc\r\n".into(), None))
         );
-        assert_eq!(
-            replaced("a\r\nb\r\n", "b", "x\ny"),
-            Ok(("a\r\nx\r\ny\r\n".into(), None))
-        );
+        assert_eq!(replaced("a\r\nb\r\n", "b", "x\ny"), Ok(("a\r\nx\r\ny\r\n".into(), None)));
     }
 
     #[test]
     fn whitespace_drift_is_taken_only_when_unique() {
-        let (text, note) = replaced(
-            "if x {  \n\tgo();\n}\n",
-            "if x {\n\tgo();",
-            "if y {\n\tgo();",
-        )
-        .expect("found");
+        let (text, note) = replaced("if x {  \n\tgo();\n}\n", "if x {\n\tgo();", "if y {\n\tgo();")
+            .expect("found");
         assert_eq!(text, "if y {\n\tgo();\n}\n");
         assert!(note.is_some_and(|n| n.contains("line ends")));
-        let (text, note) = replaced(
-            "fn f() {\n    a();\n    b();\n}\n",
-            "a();\nb();",
-            "a();\n  c();",
-        )
-        .expect("found");
+        let (text, note) =
+            replaced("fn f() {\n    a();\n    b();\n}\n", "a();\nb();", "a();\n  c();")
+                .expect("found");
         assert_eq!(text, "fn f() {\n    a();\n      c();\n}\n");
         assert!(note.is_some_and(|n| n.contains("indentation")));
         let (text, _) = replaced("x:\n  a\n  b\n", "    a\n    b", "    a\n    c").expect("found");
         assert_eq!(text, "x:\n  a\n  c\n");
-        assert!(
-            replaced("  a\n  b\n    a\n    b\n", "a\nb\n", "x").is_err(),
-            "two candidates"
-        );
+        assert!(replaced("  a\n  b\n    a\n    b\n", "a\nb\n", "x").is_err(), "two candidates");
     }
 
     #[test]
@@ -332,25 +279,15 @@ mod tests {
 
     #[test]
     fn misses_say_where_to_look() {
-        assert_eq!(
-            locate("a\nb\na\n", "a", "x", 1),
-            Err(NotFound::Count { lines: vec![1, 3] })
-        );
+        assert_eq!(locate("a\nb\na\n", "a", "x", 1), Err(NotFound::Count { lines: vec![1, 3] }));
         let text = "one\nlet total = sum(values);\nthree\n";
-        let Err(NotFound::Nowhere {
-            nearest: Some(lines),
-        }) = locate(text, "let total = add(values);", "x", 1)
+        let Err(NotFound::Nowhere { nearest: Some(lines) }) =
+            locate(text, "let total = add(values);", "x", 1)
         else {
             panic!("a near line");
         };
-        assert!(
-            lines.contains("     2\tlet total = sum(values);"),
-            "{lines}"
-        );
-        assert_eq!(
-            locate("abc", "zzzzqqqq", "x", 1),
-            Err(NotFound::Nowhere { nearest: None })
-        );
+        assert!(lines.contains("     2\tlet total = sum(values);"), "{lines}");
+        assert_eq!(locate("abc", "zzzzqqqq", "x", 1), Err(NotFound::Nowhere { nearest: None }));
     }
 
     proptest! {

@@ -86,12 +86,7 @@ pub struct ToolOutput {
 impl ToolOutput {
     /// A result.
     pub fn ok(content: impl Into<String>, change: TreeChange) -> Self {
-        Self {
-            content: content.into(),
-            is_error: false,
-            is_malformed: false,
-            change,
-        }
+        Self { content: content.into(), is_error: false, is_malformed: false, change }
     }
 
     /// An error that the model can do something about.
@@ -106,10 +101,7 @@ impl ToolOutput {
 
     /// A call that could not be run as it was written.
     pub fn malformed(why: impl std::fmt::Display) -> Self {
-        Self {
-            is_malformed: true,
-            ..Self::error(why)
-        }
+        Self { is_malformed: true, ..Self::error(why) }
     }
 }
 
@@ -159,9 +151,7 @@ pub struct ToolBox {
 
 impl std::fmt::Debug for ToolBox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ToolBox")
-            .field("tools", &self.names())
-            .finish_non_exhaustive()
+        f.debug_struct("ToolBox").field("tools", &self.names()).finish_non_exhaustive()
     }
 }
 
@@ -173,15 +163,9 @@ impl ToolBox {
         allowed: &[String],
         role: SubmitRole,
     ) -> (Self, Vec<String>) {
-        let available: BTreeMap<String, Arc<dyn Tool>> = available
-            .into_iter()
-            .map(|tool| (tool.spec().name, tool))
-            .collect();
-        let mut this = Self {
-            tools: BTreeMap::new(),
-            specs: Vec::new(),
-            role,
-        };
+        let available: BTreeMap<String, Arc<dyn Tool>> =
+            available.into_iter().map(|tool| (tool.spec().name, tool)).collect();
+        let mut this = Self { tools: BTreeMap::new(), specs: Vec::new(), role };
         let mut missing = Vec::new();
         for name in allowed {
             if name == SUBMIT_RESULT || this.tools.contains_key(name) {
@@ -208,8 +192,7 @@ impl ToolBox {
     /// conversation keeps its prefix byte for byte. Tools that the snapshot lacks are no longer offered.
     #[must_use]
     pub fn with_snapshot(mut self, specs: Vec<ToolSpec>) -> Self {
-        self.tools
-            .retain(|name, _| specs.iter().any(|spec| &spec.name == name));
+        self.tools.retain(|name, _| specs.iter().any(|spec| &spec.name == name));
         self.specs = specs;
         self
     }
@@ -246,10 +229,7 @@ impl ToolBox {
             format!("{why}. Nothing was run. Call {name} again with one JSON object that fits this schema: {}", spec.parameters)
         })?;
         check_arguments(&spec.parameters, &mut arguments).map_err(|why| {
-            format!(
-                "{why}. Nothing was run. The arguments of {name} are: {}",
-                spec.parameters
-            )
+            format!("{why}. Nothing was run. The arguments of {name} are: {}", spec.parameters)
         })?;
         Ok(arguments)
     }
@@ -283,12 +263,10 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ToolFault> {
     // The only error is a panic of `work`, which is passed on to whoever runs the tool.
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => ToolFault::Cancelled,
-        })
+    tokio::task::spawn_blocking(work).await.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => ToolFault::Cancelled,
+    })
 }
 
 fn text_argument<'a>(arguments: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
@@ -296,8 +274,5 @@ fn text_argument<'a>(arguments: &'a Map<String, Value>, name: &str) -> Option<&'
 }
 
 fn count_argument(arguments: &Map<String, Value>, name: &str) -> Option<usize> {
-    arguments
-        .get(name)
-        .and_then(Value::as_u64)
-        .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    arguments.get(name).and_then(Value::as_u64).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
 }

@@ -42,11 +42,8 @@ fn likeness(a: &str, b: &str) -> usize {
     }
     let pairs = |text: &str| -> Vec<(char, char)> {
         let text: Vec<char> = text.chars().take(200).collect();
-        let mut pairs: Vec<(char, char)> = text
-            .iter()
-            .copied()
-            .zip(text.iter().copied().skip(1))
-            .collect();
+        let mut pairs: Vec<(char, char)> =
+            text.iter().copied().zip(text.iter().copied().skip(1)).collect();
         pairs.sort_unstable();
         pairs
     };

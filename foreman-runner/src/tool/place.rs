@@ -27,9 +27,7 @@ impl Place {
     /// Opens a regular file for reading.
     pub(super) fn open(&self) -> Result<File, PathFault> {
         let Some(name) = &self.name else {
-            return Err(PathFault::IsADirectory {
-                given: self.given.clone(),
-            });
+            return Err(PathFault::IsADirectory { given: self.given.clone() });
         };
         // O_NONBLOCK: opening a pipe must not wait for a writer.
         let flags =
@@ -39,17 +37,13 @@ impl Place {
         let stat = rustix::fs::fstat(&fd).map_err(|e| self.fault(e))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(File::from(fd)),
-            FileType::Directory => Err(PathFault::IsADirectory {
-                given: self.given.clone(),
-            }),
+            FileType::Directory => Err(PathFault::IsADirectory { given: self.given.clone() }),
             FileType::Symlink
             | FileType::Fifo
             | FileType::Socket
             | FileType::CharacterDevice
             | FileType::BlockDevice
-            | FileType::Unknown => Err(PathFault::Special {
-                given: self.given.clone(),
-            }),
+            | FileType::Unknown => Err(PathFault::Special { given: self.given.clone() }),
         }
     }
 
@@ -57,9 +51,7 @@ impl Place {
     pub(super) fn read(&self, bytes_max: u64) -> Result<Option<Vec<u8>>, PathFault> {
         let mut bytes = Vec::new();
         let file = self.open()?;
-        file.take(bytes_max + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|e| self.io(&e))?;
+        file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|e| self.io(&e))?;
         Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
     }
 
@@ -96,9 +88,7 @@ impl Place {
     /// somewhere else is replaced, not written through. Keeps the mode of an existing file.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<(), PathFault> {
         let Some(name) = &self.name else {
-            return Err(PathFault::IsADirectory {
-                given: self.given.clone(),
-            });
+            return Err(PathFault::IsADirectory { given: self.given.clone() });
         };
         let mode = match self.kind {
             None => Mode::from_raw_mode(0o644),
@@ -108,14 +98,10 @@ impl Place {
                 Mode::from_raw_mode(stat.st_mode & 0o777)
             }
             Some(FileType::Directory) => {
-                return Err(PathFault::IsADirectory {
-                    given: self.given.clone(),
-                });
+                return Err(PathFault::IsADirectory { given: self.given.clone() });
             }
             Some(_) => {
-                return Err(PathFault::Special {
-                    given: self.given.clone(),
-                });
+                return Err(PathFault::Special { given: self.given.clone() });
             }
         };
         let (mut file, temporary) = self.temporary()?;
@@ -158,9 +144,6 @@ impl Place {
     }
 
     fn io(&self, error: &std::io::Error) -> PathFault {
-        PathFault::Io {
-            given: self.given.clone(),
-            why: error.to_string(),
-        }
+        PathFault::Io { given: self.given.clone(), why: error.to_string() }
     }
 }

@@ -59,13 +59,10 @@ impl Tool for ReadFile {
         arguments: &Map<String, Value>,
         _cancel: &CancellationToken,
     ) -> Result<ToolOutput, ToolFault> {
-        let path = text_argument(arguments, "path")
-            .unwrap_or_default()
-            .to_owned();
+        let path = text_argument(arguments, "path").unwrap_or_default().to_owned();
         let offset = count_argument(arguments, "offset").unwrap_or(1).max(1);
-        let limit = count_argument(arguments, "limit")
-            .unwrap_or(READ_LINES_MAX)
-            .clamp(1, READ_LINES_MAX);
+        let limit =
+            count_argument(arguments, "limit").unwrap_or(READ_LINES_MAX).clamp(1, READ_LINES_MAX);
         let root = self.root.clone();
         let shown = blocking(move || show(&root, &path, offset, limit)).await?;
         Ok(match shown {
@@ -76,18 +73,15 @@ impl Tool for ReadFile {
 }
 
 fn show(root: &Root, path: &str, offset: usize, limit: usize) -> Result<String, PathFault> {
-    let place = root
-        .place(Path::new(path), false)
-        .map_err(|fault| with_hint(root, path, fault))?;
+    let place = root.place(Path::new(path), false).map_err(|fault| with_hint(root, path, fault))?;
     if place.is_directory() {
         return list(path, &place);
     }
     let file = place.open().map_err(|fault| with_hint(root, path, fault))?;
     let mut lines = Lines::new(BufReader::with_capacity(64 * 1024, file));
-    let page = lines.page(offset, limit).map_err(|e| PathFault::Io {
-        given: path.to_owned(),
-        why: e.to_string(),
-    })?;
+    let page = lines
+        .page(offset, limit)
+        .map_err(|e| PathFault::Io { given: path.to_owned(), why: e.to_string() })?;
     Ok(match page {
         Page::Binary => {
             format!("{path} is not a text file (it has zero bytes); it cannot be shown")
@@ -100,16 +94,8 @@ fn list(path: &str, place: &Place) -> Result<String, PathFault> {
     let names = place.entries()?;
     let shown: Vec<&str> = names.iter().take(ENTRIES_MAX).map(String::as_str).collect();
     let more = names.len().saturating_sub(ENTRIES_MAX);
-    let rest = if more > 0 {
-        format!("\n[{more} more names]")
-    } else {
-        String::new()
-    };
-    Ok(format!(
-        "{path} is a directory with {} names:\n{}{rest}",
-        names.len(),
-        shown.join("\n")
-    ))
+    let rest = if more > 0 { format!("\n[{more} more names]") } else { String::new() };
+    Ok(format!("{path} is a directory with {} names:\n{}{rest}", names.len(), shown.join("\n")))
 }
 
 /// For a missing file: names in its directory that look like it.
@@ -118,25 +104,15 @@ fn with_hint(root: &Root, path: &str, fault: PathFault) -> PathFault {
         return fault;
     };
     let wanted = Path::new(path);
-    let parent = wanted
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let name = wanted
-        .file_name()
-        .map(|n| n.to_string_lossy().to_lowercase())
-        .unwrap_or_default();
+    let parent = wanted.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = wanted.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
     let stem = name.split('.').next().unwrap_or(&name);
     let hint = match root.place(parent, false).and_then(|place| place.entries()) {
         Err(_) => format!("; {} is not there either", parent.display()),
         Ok(names) => {
             let alike = |entry: &&String| !stem.is_empty() && entry.to_lowercase().contains(stem);
-            let mut shown: Vec<&str> = names
-                .iter()
-                .filter(alike)
-                .take(10)
-                .map(String::as_str)
-                .collect();
+            let mut shown: Vec<&str> =
+                names.iter().filter(alike).take(10).map(String::as_str).collect();
             if shown.is_empty() {
                 shown = names.iter().take(20).map(String::as_str).collect();
             }
@@ -171,10 +147,7 @@ impl TextPage {
         }
         if self.shown == 0 {
             let least = if self.unscanned { "at least " } else { "" };
-            return format!(
-                "{path} has {least}{} lines; there is no line {offset}",
-                self.lines
-            );
+            return format!("{path} has {least}{} lines; there is no line {offset}", self.lines);
         }
         let last = offset + self.shown - 1;
         let of = if self.unscanned { "more than " } else { "" };
@@ -185,10 +158,8 @@ impl TextPage {
         if self.lossy {
             notes.push_str(", not UTF-8: some bytes are shown as \u{fffd}");
         }
-        let mut out = format!(
-            "{path}: lines {offset}-{last} of {of}{}{notes}\n{}",
-            self.lines, self.text
-        );
+        let mut out =
+            format!("{path}: lines {offset}-{last} of {of}{}{notes}\n{}", self.lines, self.text);
         if last < self.lines {
             let line = format!("[more lines follow: go on with offset={}]\n", last + 1);
             out.push_str(&line);
@@ -228,11 +199,8 @@ impl<R: std::io::Read> Lines<R> {
                 };
                 let text = String::from_utf8_lossy(line);
                 page.lossy |= matches!(text, std::borrow::Cow::Owned(_));
-                let line = format!(
-                    "{:>6}\t{}\n",
-                    page.lines,
-                    clip_chars(&text, READ_LINE_CHARS_MAX)
-                );
+                let line =
+                    format!("{:>6}\t{}\n", page.lines, clip_chars(&text, READ_LINE_CHARS_MAX));
                 page.text.push_str(&line);
                 page.shown += 1;
             }

@@ -99,10 +99,7 @@ impl Root {
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let path = path.canonicalize()?;
         let dir = rustix::fs::open(&path, directory_flags(), Mode::empty())?;
-        Ok(Self {
-            dir: Arc::new(dir),
-            path,
-        })
+        Ok(Self { dir: Arc::new(dir), path })
     }
 
     /// Where the root is, links resolved.
@@ -115,31 +112,18 @@ impl Root {
         let name = given.to_string_lossy().into_owned();
         let bytes = given.as_os_str().as_bytes();
         if bytes.is_empty() || bytes.len() > PATH_BYTES_MAX || bytes.contains(&0) {
-            return Err(PathFault::Unusable {
-                given: crate::text::clip(&name, 200),
-            });
+            return Err(PathFault::Unusable { given: crate::text::clip(&name, 200) });
         }
-        let relative = if given.is_absolute() {
-            self.below_root(given, &name)?
-        } else {
-            given.to_owned()
-        };
-        let mut walk = Walk {
-            root: self,
-            stack: Vec::new(),
-            links: 0,
-            create,
-            given: name,
-        };
+        let relative =
+            if given.is_absolute() { self.below_root(given, &name)? } else { given.to_owned() };
+        let mut walk = Walk { root: self, stack: Vec::new(), links: 0, create, given: name };
         walk.run(components(&relative))
     }
 
     fn below_root(&self, path: &Path, given: &str) -> Result<PathBuf, PathFault> {
         path.strip_prefix(&self.path)
             .map(Path::to_owned)
-            .map_err(|_| PathFault::Outside {
-                given: given.to_owned(),
-            })
+            .map_err(|_| PathFault::Outside { given: given.to_owned() })
     }
 }
 
@@ -157,16 +141,12 @@ impl Walk<'_> {
         while let Some(name) = pending.pop_front() {
             if name == ".." {
                 if self.stack.pop().is_none() {
-                    return Err(PathFault::Outside {
-                        given: self.given.clone(),
-                    });
+                    return Err(PathFault::Outside { given: self.given.clone() });
                 }
                 continue;
             }
             if is_git(name.as_bytes()) {
-                return Err(PathFault::Git {
-                    given: self.given.clone(),
-                });
+                return Err(PathFault::Git { given: self.given.clone() });
             }
             let kind = self.kind(&name)?;
             if kind == Some(FileType::Symlink) {
@@ -185,9 +165,7 @@ impl Walk<'_> {
     }
 
     fn here(&self) -> rustix::fd::BorrowedFd<'_> {
-        self.stack
-            .last()
-            .map_or_else(|| self.root.dir.as_fd(), |(_, fd)| fd.as_fd())
+        self.stack.last().map_or_else(|| self.root.dir.as_fd(), |(_, fd)| fd.as_fd())
     }
 
     fn kind(&self, name: &OsStr) -> Result<Option<FileType>, PathFault> {
@@ -201,9 +179,7 @@ impl Walk<'_> {
     fn follow(&mut self, name: &OsStr, pending: &mut VecDeque<OsString>) -> Result<(), PathFault> {
         self.links += 1;
         if self.links > SYMLINKS_MAX {
-            return Err(PathFault::Links {
-                given: self.given.clone(),
-            });
+            return Err(PathFault::Links { given: self.given.clone() });
         }
         let target = rustix::fs::readlinkat(self.here(), name, Vec::new())
             .map_err(|e| fault(e, &self.given))?;
@@ -235,23 +211,10 @@ impl Walk<'_> {
         let parent = self
             .here()
             .try_clone_to_owned()
-            .map_err(|error| PathFault::Io {
-                given: self.given.clone(),
-                why: error.to_string(),
-            })?;
-        let below: PathBuf = self
-            .stack
-            .iter()
-            .map(|(part, _)| part.as_os_str())
-            .chain(name.as_deref())
-            .collect();
-        Ok(Place {
-            parent,
-            name,
-            kind,
-            below,
-            given: self.given.clone(),
-        })
+            .map_err(|error| PathFault::Io { given: self.given.clone(), why: error.to_string() })?;
+        let below: PathBuf =
+            self.stack.iter().map(|(part, _)| part.as_os_str()).chain(name.as_deref()).collect();
+        Ok(Place { parent, name, kind, below, given: self.given.clone() })
     }
 }
 
@@ -277,18 +240,12 @@ pub(super) fn is_git(name: &[u8]) -> bool {
 pub(super) fn fault(errno: Errno, given: &str) -> PathFault {
     let given = given.to_owned();
     match errno {
-        Errno::NOENT => PathFault::Missing {
-            given,
-            hint: String::new(),
-        },
+        Errno::NOENT => PathFault::Missing { given, hint: String::new() },
         Errno::NOTDIR => PathFault::NotADirectory { given },
         Errno::ISDIR => PathFault::IsADirectory { given },
         // A link that appeared after we looked.
         Errno::LOOP => PathFault::Links { given },
         Errno::NXIO => PathFault::Special { given },
-        other => PathFault::Io {
-            given,
-            why: std::io::Error::from(other).to_string(),
-        },
+        other => PathFault::Io { given, why: std::io::Error::from(other).to_string() },
     }
 }

@@ -16,11 +16,7 @@ pub fn check_arguments(schema: &Value, arguments: &mut Map<String, Value>) -> Re
 fn object(schema: &Value, map: &mut Map<String, Value>, at: &str) -> Result<(), String> {
     let properties = schema.get("properties").and_then(Value::as_object);
     let unknown: Vec<String> = match properties {
-        Some(known) => map
-            .keys()
-            .filter(|key| !known.contains_key(*key))
-            .cloned()
-            .collect(),
+        Some(known) => map.keys().filter(|key| !known.contains_key(*key)).cloned().collect(),
         None => Vec::new(),
     };
     for required in schema
@@ -36,10 +32,7 @@ fn object(schema: &Value, map: &mut Map<String, Value>, at: &str) -> Result<(), 
             } else {
                 format!(" ({} is not known)", unknown.join(", "))
             };
-            return Err(format!(
-                "the argument {} is missing{hint}",
-                path(at, required)
-            ));
+            return Err(format!("the argument {} is missing{hint}", path(at, required)));
         }
     }
     if schema.get("additionalProperties") != Some(&Value::Bool(true)) {
@@ -54,11 +47,7 @@ fn object(schema: &Value, map: &mut Map<String, Value>, at: &str) -> Result<(), 
 }
 
 fn path(at: &str, key: &str) -> String {
-    if at.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{at}.{key}")
-    }
+    if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") }
 }
 
 fn check(schema: &Value, value: &mut Value, at: &str) -> Result<(), String> {
@@ -74,10 +63,7 @@ fn check(schema: &Value, value: &mut Value, at: &str) -> Result<(), String> {
             _ => true,
         };
         if !fits {
-            return Err(format!(
-                "the argument {at} must be of type {wanted}, not {}",
-                kind(value)
-            ));
+            return Err(format!("the argument {at} must be of type {wanted}, not {}", kind(value)));
         }
     }
     if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
@@ -87,10 +73,7 @@ fn check(schema: &Value, value: &mut Value, at: &str) -> Result<(), String> {
         };
         let Some(choice) = choices.iter().find(same) else {
             let words: Vec<String> = choices.iter().map(Value::to_string).collect();
-            return Err(format!(
-                "the argument {at} must be one of {}",
-                words.join(", ")
-            ));
+            return Err(format!("the argument {at} must be one of {}", words.join(", ")));
         };
         *value = choice.clone();
     }
@@ -119,20 +102,15 @@ fn bounds(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
         }
     }
     let (size, least, most, unit) = match value {
-        Value::String(text) => (
-            text.chars().count(),
-            bound("minLength"),
-            bound("maxLength"),
-            "characters",
-        ),
+        Value::String(text) => {
+            (text.chars().count(), bound("minLength"), bound("maxLength"), "characters")
+        }
         Value::Array(items) => (items.len(), bound("minItems"), bound("maxItems"), "entries"),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return Ok(()),
     };
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     if let Some(least) = least.filter(|least| size < *least) {
-        return Err(format!(
-            "the argument {at} must have at least {least} {unit}"
-        ));
+        return Err(format!("the argument {at} must have at least {least} {unit}"));
     }
     if let Some(most) = most.filter(|most| size > *most) {
         return Err(format!("the argument {at} must have at most {most} {unit}"));
@@ -161,12 +139,12 @@ fn convert(wanted: &str, value: &mut Value) {
             _ => None,
         },
         ("string", Value::Number(number)) => Some(Value::String(number.to_string())),
-        ("array", Value::String(text)) => serde_json::from_str::<Value>(text)
-            .ok()
-            .filter(Value::is_array),
-        ("object", Value::String(text)) => serde_json::from_str::<Value>(text)
-            .ok()
-            .filter(Value::is_object),
+        ("array", Value::String(text)) => {
+            serde_json::from_str::<Value>(text).ok().filter(Value::is_array)
+        }
+        ("object", Value::String(text)) => {
+            serde_json::from_str::<Value>(text).ok().filter(Value::is_object)
+        }
         ("array", Value::Object(_)) => Some(Value::Array(vec![value.clone()])),
         _ => None,
     };
@@ -177,10 +155,7 @@ fn convert(wanted: &str, value: &mut Value) {
 
 /// One spelling for `NO-GO`, `no_go` and `NoGo`.
 fn normal(word: &str) -> String {
-    word.chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_uppercase())
-        .collect()
+    word.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -223,10 +198,7 @@ mod tests {
             ),
             Ok(json!({"path": "a", "limit": 3, "on": true, "verdict": "NO-GO"}))
         );
-        assert_eq!(
-            run(&json!({"path": 7, "limit": 2.0})),
-            Ok(json!({"path": "7", "limit": 2}))
-        );
+        assert_eq!(run(&json!({"path": 7, "limit": 2.0})), Ok(json!({"path": "7", "limit": 2})));
         assert_eq!(
             run(&json!({"path": "a", "list": "[{\"n\": 1}]"})),
             Ok(json!({"path": "a", "list": [{"n": 1}]}))
@@ -237,30 +209,12 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (arguments, why) in [
             (json!({}), "the argument path is missing"),
-            (
-                json!({"file_path": "a"}),
-                "the argument path is missing (file_path is not known)",
-            ),
-            (
-                json!({"path": ""}),
-                "the argument path must have at least 1 characters",
-            ),
-            (
-                json!({"path": "abcdef"}),
-                "the argument path must have at most 5 characters",
-            ),
-            (
-                json!({"path": ["a"]}),
-                "the argument path must be of type string, not a list",
-            ),
-            (
-                json!({"path": "a", "limit": -1}),
-                "the argument limit must be at least 0",
-            ),
-            (
-                json!({"path": "a", "limit": u64::MAX}),
-                "the argument limit must be at most 9",
-            ),
+            (json!({"file_path": "a"}), "the argument path is missing (file_path is not known)"),
+            (json!({"path": ""}), "the argument path must have at least 1 characters"),
+            (json!({"path": "abcdef"}), "the argument path must have at most 5 characters"),
+            (json!({"path": ["a"]}), "the argument path must be of type string, not a list"),
+            (json!({"path": "a", "limit": -1}), "the argument limit must be at least 0"),
+            (json!({"path": "a", "limit": u64::MAX}), "the argument limit must be at most 9"),
             (
                 json!({"path": "a", "limit": 1.5}),
                 "the argument limit must be of type integer, not a number",
@@ -273,10 +227,7 @@ mod tests {
                 json!({"path": "a", "list": [{"n": "x"}]}),
                 "the argument list[0].n must be of type integer, not a text",
             ),
-            (
-                json!({"path": "a", "list": [{}]}),
-                "the argument list[0].n is missing",
-            ),
+            (json!({"path": "a", "list": [{}]}), "the argument list[0].n is missing"),
             (
                 json!({"path": "a", "list": [1, 2, 3]}),
                 "the argument list must have at most 2 entries",

@@ -145,11 +145,7 @@ pub fn submit_spec(role: SubmitRole) -> ToolSpec {
             }),
         ),
     };
-    ToolSpec {
-        name: SUBMIT_RESULT.into(),
-        description: description.into(),
-        parameters,
-    }
+    ToolSpec { name: SUBMIT_RESULT.into(), description: description.into(), parameters }
 }
 
 /// Reads checked arguments of the tool.
@@ -160,22 +156,13 @@ pub fn parse_submission(
     role: SubmitRole,
     arguments: &Map<String, Value>,
 ) -> Result<Submission, String> {
-    let text = |name: &str| {
-        arguments
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or("")
-            .trim()
-    };
+    let text = |name: &str| arguments.get(name).and_then(Value::as_str).unwrap_or("").trim();
     let verdict = match text("verdict") {
         "GO" => SubmittedVerdict::Go,
         "NO-GO" => SubmittedVerdict::NoGo,
         "ERROR" => SubmittedVerdict::Error,
         other => {
-            return Err(format!(
-                "the verdict {:?} is none of GO, NO-GO, ERROR",
-                clip(other, 40)
-            ));
+            return Err(format!("the verdict {:?} is none of GO, NO-GO, ERROR", clip(other, 40)));
         }
     };
     let given = arguments.get("findings").and_then(Value::as_array);
@@ -195,11 +182,7 @@ pub fn parse_submission(
     {
         return Err("verdict NO-GO needs at least one blocker or major finding that says what must be changed; else submit GO".into());
     }
-    let mut extra = arguments
-        .get("extra")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
+    let mut extra = arguments.get("extra").and_then(Value::as_object).cloned().unwrap_or_default();
     if Value::Object(extra.clone()).to_string().len() > EXTRA_BYTES_MAX {
         extra = Map::new();
         extra.insert(
@@ -290,10 +273,7 @@ mod tests {
                 json!({"verdict": "NO-GO", "summary": "s", "findings": finding("nit")}),
                 "needs at least one",
             ),
-            (
-                json!({"verdict": "NO-GO", "summary": "s"}),
-                "needs at least one",
-            ),
+            (json!({"verdict": "NO-GO", "summary": "s"}), "needs at least one"),
             (
                 json!({"verdict": "NO-GO", "summary": "s", "findings": finding("meh")}),
                 "findings[0].severity \"meh\"",

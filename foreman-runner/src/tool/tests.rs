@@ -94,11 +94,7 @@ impl Tree {
         let (tools, missing) = ToolBox::select(available, &names, SubmitRole::Coder);
         assert!(missing.is_empty());
         std::fs::write(outside.path().join("secret"), "the secret\n").expect("written");
-        Self {
-            dir,
-            outside,
-            tools,
-        }
+        Self { dir, outside, tools }
     }
 
     pub(super) fn put(&self, path: &str, content: impl AsRef<[u8]>) {
@@ -112,11 +108,7 @@ impl Tree {
     }
 
     pub(super) async fn call(&self, name: &str, arguments: Value) -> ToolOutput {
-        let call = ToolCall {
-            id: "1".into(),
-            name: name.into(),
-            arguments: arguments.to_string(),
-        };
+        let call = ToolCall { id: "1".into(), name: name.into(), arguments: arguments.to_string() };
         match self.tools.check(&call, false) {
             Ok(arguments) => self
                 .tools
@@ -136,11 +128,7 @@ impl Tree {
     pub(super) async fn fails(&self, name: &str, arguments: Value, why: &str) {
         let output = self.call(name, arguments.clone()).await;
         assert!(output.is_error, "{name} {arguments}: {}", output.content);
-        assert!(
-            output.content.contains(why),
-            "{name} {arguments}: {}",
-            output.content
-        );
+        assert!(output.content.contains(why), "{name} {arguments}: {}", output.content);
     }
 }
 
@@ -149,11 +137,7 @@ async fn read_file_pages_numbers_and_bounds() {
     let tree = Tree::new();
     tree.put(
         "a.txt",
-        (1..=3_000)
-            .map(|n| format!("line {n}"))
-            .collect::<Vec<_>>()
-            .join("\n")
-            + "\n",
+        (1..=3_000).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n") + "\n",
     );
     let all = tree.ok("read_file", json!({"path": "a.txt"})).await;
     assert!(
@@ -162,51 +146,26 @@ async fn read_file_pages_numbers_and_bounds() {
         crate::text::head(&all, 200)
     );
     assert!(all.ends_with("[more lines follow: go on with offset=1501]\n"));
-    let page = tree
-        .ok(
-            "read_file",
-            json!({"path": "a.txt", "offset": "2999", "limit": 5}),
-        )
-        .await;
-    assert_eq!(
-        page,
-        "a.txt: lines 2999-3000 of 3000\n  2999\tline 2999\n  3000\tline 3000\n"
-    );
+    let page = tree.ok("read_file", json!({"path": "a.txt", "offset": "2999", "limit": 5})).await;
+    assert_eq!(page, "a.txt: lines 2999-3000 of 3000\n  2999\tline 2999\n  3000\tline 3000\n");
     assert!(
         tree.ok("read_file", json!({"path": "a.txt", "offset": 9_999}))
             .await
             .contains("there is no line 9999")
     );
     tree.put("empty", "");
-    assert_eq!(
-        tree.ok("read_file", json!({"path": "empty"})).await,
-        "empty is empty"
-    );
+    assert_eq!(tree.ok("read_file", json!({"path": "empty"})).await, "empty is empty");
     tree.put("crlf", "a\r\nb");
     assert_eq!(
         tree.ok("read_file", json!({"path": "crlf"})).await,
         "crlf: lines 1-2 of 2, line ends CRLF\n     1\ta\n     2\tb\n"
     );
     tree.put("bin", b"ELF\0\x01");
-    assert!(
-        tree.ok("read_file", json!({"path": "bin"}))
-            .await
-            .contains("not a text file")
-    );
+    assert!(tree.ok("read_file", json!({"path": "bin"})).await.contains("not a text file"));
     tree.put("latin", b"caf\xe9\n");
-    assert!(
-        tree.ok("read_file", json!({"path": "latin"}))
-            .await
-            .contains("not UTF-8")
-    );
-    tree.fails("read_file", json!({"path": "b.txt"}), "holds: ")
-        .await;
-    tree.fails(
-        "read_file",
-        json!({"path": "nodir/a.txt"}),
-        "nodir is not there either",
-    )
-    .await;
+    assert!(tree.ok("read_file", json!({"path": "latin"})).await.contains("not UTF-8"));
+    tree.fails("read_file", json!({"path": "b.txt"}), "holds: ").await;
+    tree.fails("read_file", json!({"path": "nodir/a.txt"}), "nodir is not there either").await;
 }
 
 #[tokio::test]
@@ -214,20 +173,10 @@ async fn huge_files_and_lines_are_bounded() {
     let tree = Tree::new();
     tree.put("line", "é".repeat(5 * 1024 * 1024));
     let shown = tree.ok("read_file", json!({"path": "line"})).await;
-    assert!(
-        shown.len() < READ_BYTES_MAX && shown.contains("bytes more"),
-        "{} bytes",
-        shown.len()
-    );
+    assert!(shown.len() < READ_BYTES_MAX && shown.contains("bytes more"), "{} bytes", shown.len());
     let big = tree.dir.path().join("big");
-    std::fs::File::create(&big)
-        .and_then(|file| file.set_len(200 * 1024 * 1024))
-        .expect("made");
-    assert!(
-        tree.ok("read_file", json!({"path": "big"}))
-            .await
-            .contains("not a text file")
-    );
+    std::fs::File::create(&big).and_then(|file| file.set_len(200 * 1024 * 1024)).expect("made");
+    assert!(tree.ok("read_file", json!({"path": "big"})).await.contains("not a text file"));
     tree.fails(
         "str_replace",
         json!({"path": "big", "old_string": "a", "new_string": "b"}),
@@ -236,16 +185,9 @@ async fn huge_files_and_lines_are_bounded() {
     .await;
     tree.put(
         "wide",
-        format!(
-            "needle\n{}",
-            "x".repeat(usize::try_from(GREP_FILE_BYTES_MAX).expect("small"))
-        ),
+        format!("needle\n{}", "x".repeat(usize::try_from(GREP_FILE_BYTES_MAX).expect("small"))),
     );
-    assert!(
-        tree.ok("grep", json!({"pattern": "needle"}))
-            .await
-            .contains("3 files above")
-    );
+    assert!(tree.ok("grep", json!({"pattern": "needle"})).await.contains("3 files above"));
 }
 
 #[tokio::test]
@@ -265,14 +207,7 @@ async fn str_replace_changes_exactly_what_it_says() {
         "a.rs: replaced at line 2. It now reads:\n     1\tfn a() {}\n     2\tfn c() {\n     3\t}\n     4\tfn a() {}"
     );
     assert_eq!(tree.get("a.rs"), "fn a() {}\nfn c() {\n}\nfn a() {}\n");
-    assert_eq!(
-        std::fs::metadata(&script)
-            .expect("there")
-            .permissions()
-            .mode()
-            & 0o777,
-        0o755
-    );
+    assert_eq!(std::fs::metadata(&script).expect("there").permissions().mode() & 0o777, 0o755);
     for (arguments, why) in [
         (
             json!({"path": "a.rs", "old_string": "fn a() {}", "new_string": "x"}),
@@ -286,10 +221,7 @@ async fn str_replace_changes_exactly_what_it_says() {
             json!({"path": "a.rs", "old_string": "fn cc() {", "new_string": "x"}),
             "The nearest lines are",
         ),
-        (
-            json!({"path": "a.rs", "old_string": "same", "new_string": "same"}),
-            "are the same",
-        ),
+        (json!({"path": "a.rs", "old_string": "same", "new_string": "same"}), "are the same"),
         (
             json!({"path": "a.rs", "old_string": "", "new_string": "x"}),
             "old_string must have at least 1",
@@ -309,11 +241,8 @@ async fn str_replace_changes_exactly_what_it_says() {
     tree.ok("str_replace", json!({"path": "a.rs", "old_string": "fn a() {}", "new_string": "", "expected_replacements": 2})).await;
     assert_eq!(tree.get("a.rs"), "\nfn c() {\n}\n\n");
     tree.put("crlf", "one\r\ntwo\r\n");
-    tree.ok(
-        "str_replace",
-        json!({"path": "crlf", "old_string": "one\ntwo", "new_string": "1\n2"}),
-    )
-    .await;
+    tree.ok("str_replace", json!({"path": "crlf", "old_string": "one\ntwo", "new_string": "1\n2"}))
+        .await;
     assert_eq!(tree.get("crlf"), "1\r\n2\r\n");
 }
 
@@ -321,18 +250,11 @@ async fn str_replace_changes_exactly_what_it_says() {
 async fn write_file_makes_directories_and_replaces_hard_links() {
     let tree = Tree::new();
     assert_eq!(
-        tree.ok(
-            "write_file",
-            json!({"path": "x/y/z.txt", "content": "a\nb\n"})
-        )
-        .await,
+        tree.ok("write_file", json!({"path": "x/y/z.txt", "content": "a\nb\n"})).await,
         "created x/y/z.txt: 2 lines, 4 bytes"
     );
-    std::fs::hard_link(
-        tree.outside.path().join("secret"),
-        tree.dir.path().join("hard"),
-    )
-    .expect("linked");
+    std::fs::hard_link(tree.outside.path().join("secret"), tree.dir.path().join("hard"))
+        .expect("linked");
     assert!(
         tree.ok("write_file", json!({"path": "hard", "content": "mine"}))
             .await
@@ -344,17 +266,9 @@ async fn write_file_makes_directories_and_replaces_hard_links() {
     );
     let left: Vec<String> = std::fs::read_dir(tree.dir.path())
         .expect("read")
-        .map(|e| {
-            e.expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
-    assert!(
-        left.iter().all(|name| !name.contains("foreman-write")),
-        "{left:?}"
-    );
+    assert!(left.iter().all(|name| !name.contains("foreman-write")), "{left:?}");
 }
 
 #[tokio::test]
@@ -371,46 +285,24 @@ async fn grep_finds_in_order_and_leaves_out_what_git_ignores() {
         ".github/ci.yml:1:needle\na/a.rs:2:needle (one)\nb.rs:1:needle two\n"
     );
     assert_eq!(
-        tree.ok("grep", json!({"pattern": "(one)", "literal": true}))
-            .await,
+        tree.ok("grep", json!({"pattern": "(one)", "literal": true})).await,
         "a/a.rs:2:needle (one)\n"
     );
     assert_eq!(
-        tree.ok(
-            "grep",
-            json!({"pattern": "NEEDLE", "ignore_case": "true", "glob": "b.*"})
-        )
-        .await,
+        tree.ok("grep", json!({"pattern": "NEEDLE", "ignore_case": "true", "glob": "b.*"})).await,
         "b.rs:1:needle two\n"
     );
     assert_eq!(
-        tree.ok("grep", json!({"pattern": "needle", "path": "a"}))
-            .await,
+        tree.ok("grep", json!({"pattern": "needle", "path": "a"})).await,
         "a/a.rs:2:needle (one)\n"
     );
-    let first = tree
-        .ok("grep", json!({"pattern": "needle", "max": 1}))
-        .await;
-    assert!(
-        first.contains("more matches; shown are the first 1"),
-        "{first}"
-    );
-    tree.fails("grep", json!({"pattern": "(one"}), "no regular expression")
-        .await;
-    tree.fails(
-        "grep",
-        json!({"pattern": "x", "path": "nowhere"}),
-        "there is no",
-    )
-    .await;
-    tree.fails("grep", json!({"pattern": "x", "glob": "["}), "glob")
-        .await;
+    let first = tree.ok("grep", json!({"pattern": "needle", "max": 1})).await;
+    assert!(first.contains("more matches; shown are the first 1"), "{first}");
+    tree.fails("grep", json!({"pattern": "(one"}), "no regular expression").await;
+    tree.fails("grep", json!({"pattern": "x", "path": "nowhere"}), "there is no").await;
+    tree.fails("grep", json!({"pattern": "x", "glob": "["}), "glob").await;
     // An absurd wish is cut, not allocated.
-    tree.ok(
-        "grep",
-        json!({"pattern": "needle", "max": 1_000_000_000_000_u64}),
-    )
-    .await;
+    tree.ok("grep", json!({"pattern": "needle", "max": 1_000_000_000_000_u64})).await;
 }
 
 #[tokio::test]
@@ -420,35 +312,22 @@ async fn bash_says_how_it_ended() {
         tree.ok("bash", json!({"command": "make"})).await,
         "exit code 0 after 1.5 s\nran make\n"
     );
-    tree.fails("bash", json!({"command": "false"}), "exit code 1")
-        .await;
-    tree.fails("bash", json!({"command": "kill"}), "ended by signal 9")
-        .await;
+    tree.fails("bash", json!({"command": "false"}), "exit code 1").await;
+    tree.fails("bash", json!({"command": "kill"}), "ended by signal 9").await;
     tree.fails(
         "bash",
         json!({"command": "sleep", "timeout_seconds": 999_999}),
         "stopped with all its children after 1800 s",
     )
     .await;
-    tree.fails("bash", json!({"command": "a\0b"}), "no zero byte")
-        .await;
+    tree.fails("bash", json!({"command": "a\0b"}), "no zero byte").await;
     for (command, fault) in [
         ("cancelled", ToolFault::Cancelled),
-        (
-            "broken",
-            ToolFault::Sandbox {
-                why: "no sandbox: no namespaces; enable them".into(),
-            },
-        ),
+        ("broken", ToolFault::Sandbox { why: "no sandbox: no namespaces; enable them".into() }),
     ] {
-        let arguments = json!({"command": command})
-            .as_object()
-            .cloned()
-            .expect("an object");
+        let arguments = json!({"command": command}).as_object().cloned().expect("an object");
         assert_eq!(
-            tree.tools
-                .call("bash", &arguments, &CancellationToken::new())
-                .await,
+            tree.tools.call("bash", &arguments, &CancellationToken::new()).await,
             Err(fault)
         );
     }
@@ -458,12 +337,7 @@ async fn bash_says_how_it_ended() {
 async fn git_views_and_the_whitelist() {
     let tree = Tree::new();
     assert_eq!(tree.ok("git_status", json!({})).await, "nothing is changed");
-    tree.fails(
-        "git_diff",
-        json!({"path": "a"}),
-        "no diff of Some(\\\"a\\\")",
-    )
-    .await;
+    tree.fails("git_diff", json!({"path": "a"}), "no diff of Some(\\\"a\\\")").await;
     tree.fails("git_diff", json!({}), "no diff of None").await;
     tree.fails(
         "rm_rf",
@@ -473,37 +347,22 @@ async fn git_views_and_the_whitelist() {
     .await;
 
     let root = Root::open(tree.dir.path()).expect("opened");
-    let available: Vec<Arc<dyn Tool>> = vec![
-        Arc::new(ReadFile::new(root.clone())),
-        Arc::new(WriteFile::new(root)),
-    ];
-    let allowed = [
-        "read_file".to_owned(),
-        "fetch_issue".to_owned(),
-        "submit_result".to_owned(),
-    ];
+    let available: Vec<Arc<dyn Tool>> =
+        vec![Arc::new(ReadFile::new(root.clone())), Arc::new(WriteFile::new(root))];
+    let allowed = ["read_file".to_owned(), "fetch_issue".to_owned(), "submit_result".to_owned()];
     let (tools, missing) = ToolBox::select(available, &allowed, SubmitRole::Reviewer);
     assert_eq!(
         (tools.names(), missing),
-        (
-            vec!["read_file", "submit_result"],
-            vec!["fetch_issue".to_owned()]
-        )
+        (vec!["read_file", "submit_result"], vec!["fetch_issue".to_owned()])
     );
     let call = ToolCall {
         id: "1".into(),
         name: "write_file".into(),
         arguments: json!({"path": "x", "content": "y"}).to_string(),
     };
-    assert!(
-        tools
-            .check(&call, false)
-            .is_err_and(|why| why.contains("there is no tool"))
-    );
-    let output = tools
-        .call("write_file", &Map::new(), &CancellationToken::new())
-        .await
-        .expect("no fault");
+    assert!(tools.check(&call, false).is_err_and(|why| why.contains("there is no tool")));
+    let output =
+        tools.call("write_file", &Map::new(), &CancellationToken::new()).await.expect("no fault");
     assert!(output.is_malformed, "not even past the check");
     assert!(!tree.dir.path().join("x").exists());
 }
@@ -525,24 +384,12 @@ async fn malformed_calls_are_explained() {
         ("", "the argument path is missing"),
         ("{\"file\": \"a\"}", "path is missing (file is not known)"),
         ("{\"path\": {}}", "must be of type string, not an object"),
-        (
-            "{\"path\": \"a\", \"offset\": 0}",
-            "offset must be at least 1",
-        ),
+        ("{\"path\": \"a\", \"offset\": 0}", "offset must be at least 1"),
         ("{\"path\": \"a\"}{\"path\": \"b\"}", "not valid JSON"),
     ] {
-        let told = tree
-            .tools
-            .check(&call(arguments), false)
-            .expect_err(arguments);
-        assert!(
-            told.contains(why) && told.contains("Nothing was run"),
-            "{arguments}: {told}"
-        );
+        let told = tree.tools.check(&call(arguments), false).expect_err(arguments);
+        assert!(told.contains(why) && told.contains("Nothing was run"), "{arguments}: {told}");
     }
-    let told = tree
-        .tools
-        .check(&call("{\"path\": \"a"), true)
-        .expect_err("cut");
+    let told = tree.tools.check(&call("{\"path\": \"a"), true).expect_err("cut");
     assert!(told.contains("cut off at the output limit"), "{told}");
 }

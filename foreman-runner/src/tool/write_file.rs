@@ -47,12 +47,8 @@ impl Tool for WriteFile {
         arguments: &Map<String, Value>,
         _cancel: &CancellationToken,
     ) -> Result<ToolOutput, ToolFault> {
-        let path = text_argument(arguments, "path")
-            .unwrap_or_default()
-            .to_owned();
-        let content = text_argument(arguments, "content")
-            .unwrap_or_default()
-            .to_owned();
+        let path = text_argument(arguments, "path").unwrap_or_default().to_owned();
+        let content = text_argument(arguments, "content").unwrap_or_default().to_owned();
         if content.len() > WRITE_BYTES_MAX {
             let size = content.len();
             return Ok(ToolOutput::error(format!(
@@ -62,11 +58,7 @@ impl Tool for WriteFile {
         let root = self.root.clone();
         let written = blocking(move || {
             let place = root.place(Path::new(&path), true)?;
-            let verb = if place.exists() {
-                "replaced"
-            } else {
-                "created"
-            };
+            let verb = if place.exists() { "replaced" } else { "created" };
             place.write(content.as_bytes())?;
             Ok::<String, super::PathFault>(format!(
                 "{verb} {}: {} lines, {} bytes",

@@ -99,10 +99,7 @@ impl TurnLoop<'_> {
         arguments: &Map<String, Value>,
         cancel: &CancellationToken,
     ) -> Result<ToolOutput, Leave> {
-        self.write(Entry::ToolStarted {
-            call: call.id.clone(),
-            name: call.name.clone(),
-        })?;
+        self.write(Entry::ToolStarted { call: call.id.clone(), name: call.name.clone() })?;
         let name = call.name.clone();
         self.hooks.progress(ProgressEvent::ToolStarted {
             turn,
@@ -113,10 +110,8 @@ impl TurnLoop<'_> {
         match self.tools.call(&call.name, arguments, cancel).await {
             Ok(mut output) => {
                 output.content = self.journal.redactor().string(output.content);
-                let summary = clip_chars(
-                    output.content.lines().next().unwrap_or(""),
-                    SUMMARY_CHARS_MAX,
-                );
+                let summary =
+                    clip_chars(output.content.lines().next().unwrap_or(""), SUMMARY_CHARS_MAX);
                 let error = output.is_error;
                 self.hooks.progress(ProgressEvent::ToolEnded {
                     turn,
@@ -146,9 +141,8 @@ impl TurnLoop<'_> {
 
 /// The telling argument of a call, in one line.
 fn summary_of(arguments: &Map<String, Value>) -> String {
-    let telling = ["command", "path", "pattern"]
-        .into_iter()
-        .find_map(|key| arguments.get(key)?.as_str());
+    let telling =
+        ["command", "path", "pattern"].into_iter().find_map(|key| arguments.get(key)?.as_str());
     let line = telling.unwrap_or("").lines().next().unwrap_or("");
     clip_chars(&clip(line, 4 * SUMMARY_CHARS_MAX), SUMMARY_CHARS_MAX)
 }

@@ -114,8 +114,7 @@ impl TurnLoop<'_> {
     }
 
     fn say(&mut self, text: String) -> Result<(), Leave> {
-        self.hooks
-            .progress(ProgressEvent::Notice { text: text.clone() });
+        self.hooks.progress(ProgressEvent::Notice { text: text.clone() });
         self.write(message(Message::user(text)))
     }
 
@@ -159,9 +158,7 @@ impl TurnLoop<'_> {
                 Ok(self.journal.sync().await?)
             }
             Err(_) if cancel.is_cancelled() => Err(Leave::Cancelled),
-            Err(why) => Err(Leave::End(LoopEnd::Infrastructure(LoopFault::Judgement {
-                why,
-            }))),
+            Err(why) => Err(Leave::End(LoopEnd::Infrastructure(LoopFault::Judgement { why }))),
         }
     }
 
@@ -205,9 +202,7 @@ impl TurnLoop<'_> {
 
     fn may_ask(&self, wall: Duration) -> Result<(), Leave> {
         if self.turns() >= self.settings.turns_max {
-            return Err(Leave::End(LoopEnd::TurnLimit {
-                turns: self.turns(),
-            }));
+            return Err(Leave::End(LoopEnd::TurnLimit { turns: self.turns() }));
         }
         let usage = self.state.usage;
         let spent = Spent {
@@ -215,9 +210,8 @@ impl TurnLoop<'_> {
             turns: u64::from(self.turns()),
             wall,
         };
-        let next = self
-            .prompt_estimate()
-            .saturating_add(u64::from(self.settings.output_tokens_max));
+        let next =
+            self.prompt_estimate().saturating_add(u64::from(self.settings.output_tokens_max));
         self.settings
             .budget
             .check(&spent, next)
@@ -259,9 +253,7 @@ impl TurnLoop<'_> {
             Ok(reply) => Ok(reply),
             Err(ModelError::Cancelled) => Err(Leave::Cancelled),
             Err(error @ ModelError::ContextTooLong { .. }) => {
-                Err(Leave::End(LoopEnd::ContextFull {
-                    message: error.to_string(),
-                }))
+                Err(Leave::End(LoopEnd::ContextFull { message: error.to_string() }))
             }
             Err(error) => Err(Leave::End(LoopEnd::Infrastructure(LoopFault::Model(error)))),
         }
@@ -277,20 +269,15 @@ impl TurnLoop<'_> {
                 Ok(true)
             }
             Ok(None) => Ok(false),
-            Err(why) => Err(Leave::End(LoopEnd::Infrastructure(LoopFault::Checkpoint {
-                turn,
-                why,
-            }))),
+            Err(why) => {
+                Err(Leave::End(LoopEnd::Infrastructure(LoopFault::Checkpoint { turn, why })))
+            }
         }
     }
 
     /// What the turn that just ended means for the run.
     fn look_back(&mut self, detector: &mut Detector) -> Result<(), Leave> {
-        let signal = self
-            .state
-            .turns
-            .last()
-            .and_then(|turn| detector.observe(turn));
+        let signal = self.state.turns.last().and_then(|turn| detector.observe(turn));
         if !matches!(self.state.pending(), Pending::Model) {
             // A submission is judged first; a reply without a call was answered.
             return Ok(());
@@ -303,25 +290,13 @@ impl TurnLoop<'_> {
             Some(Signal::Warn(text)) => notices.push(text),
             None => {}
         }
-        notices.extend(words::turns_left(
-            self.state.turns.len(),
-            self.settings.turns_max,
-        ));
-        if notices.is_empty() {
-            Ok(())
-        } else {
-            self.say(notices.join("\n\n"))
-        }
+        notices.extend(words::turns_left(self.state.turns.len(), self.settings.turns_max));
+        if notices.is_empty() { Ok(()) } else { self.say(notices.join("\n\n")) }
     }
 }
 
 fn message(message: Message) -> Entry {
-    Entry::Message {
-        message,
-        usage: None,
-        finish: None,
-        problem: None,
-    }
+    Entry::Message { message, usage: None, finish: None, problem: None }
 }
 
 fn reply_entry(reply: ChatReply, tool_calls: Vec<ToolCall>) -> Entry {

@@ -25,18 +25,12 @@ pub struct StuckSettings {
 impl StuckSettings {
     /// The defaults for an agent that edits.
     pub fn coder() -> Self {
-        Self {
-            repeated_calls: REPEATED_CALLS_DEFAULT,
-            edit_free_turns: EDIT_FREE_TURNS_DEFAULT,
-        }
+        Self { repeated_calls: REPEATED_CALLS_DEFAULT, edit_free_turns: EDIT_FREE_TURNS_DEFAULT }
     }
 
     /// The defaults for an agent that only reads.
     pub fn reviewer() -> Self {
-        Self {
-            repeated_calls: REPEATED_CALLS_DEFAULT,
-            edit_free_turns: 0,
-        }
+        Self { repeated_calls: REPEATED_CALLS_DEFAULT, edit_free_turns: 0 }
     }
 }
 
@@ -87,8 +81,7 @@ impl Detector {
             // The calls of an editing turn count towards nothing: the next run of a test is not the same.
             return None;
         }
-        self.repeated(&turn.calls)
-            .or_else(|| self.edit_free(&turn.calls))
+        self.repeated(&turn.calls).or_else(|| self.edit_free(&turn.calls))
     }
 
     fn repeated(&mut self, calls: &[ToolCall]) -> Option<Signal> {
@@ -123,10 +116,8 @@ impl Detector {
         if looping.is_empty() {
             return None;
         }
-        let names: Vec<&str> = looping
-            .iter()
-            .map(|key| key.split(' ').next().unwrap_or(key))
-            .collect();
+        let names: Vec<&str> =
+            looping.iter().map(|key| key.split(' ').next().unwrap_or(key)).collect();
         let text = format!(
             "You repeat the same calls ({}) and nothing changes. Their results will not change either. \
              Use what you know: make the change, or call submit_result.",
@@ -144,11 +135,7 @@ impl Detector {
         let alternates = last.len() == length
             && last.iter().zip(last.iter().skip(2)).all(|(a, b)| a == b)
             && last.first() != last.get(1);
-        if alternates {
-            last.into_iter().take(2).cloned().collect()
-        } else {
-            Vec::new()
-        }
+        if alternates { last.into_iter().take(2).cloned().collect() } else { Vec::new() }
     }
 
     fn edit_free(&mut self, calls: &[ToolCall]) -> Option<Signal> {
@@ -156,12 +143,8 @@ impl Detector {
             return None;
         }
         self.edit_free += 1;
-        self.places_read.extend(
-            calls
-                .iter()
-                .filter(|call| call.name == "read_file")
-                .map(canonical),
-        );
+        self.places_read
+            .extend(calls.iter().filter(|call| call.name == "read_file").map(canonical));
         if let Some(left) = self.grace {
             if left == 0 {
                 return Some(Signal::Stuck(format!(
@@ -194,11 +177,7 @@ fn canonical(call: &ToolCall) -> String {
             collapse(&mut value);
             sorted(&value)
         }
-        Err(_) => call
-            .arguments
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" "),
+        Err(_) => call.arguments.split_whitespace().collect::<Vec<_>>().join(" "),
     };
     format!("{} {arguments}", call.name)
 }
@@ -272,12 +251,8 @@ mod tests {
     fn the_same_call_five_times_then_once_more() {
         let mut detector = Detector::new(StuckSettings::reviewer());
         let spellings = ["{\"a\":1,\"b\":\"x y\"}", "{\"b\": \"x  y\", \"a\": 1}"];
-        let turns = (0..10).map(|i| {
-            turn(
-                &[("grep", spellings.get(i % 2).copied().unwrap_or(""))],
-                false,
-            )
-        });
+        let turns =
+            (0..10).map(|i| turn(&[("grep", spellings.get(i % 2).copied().unwrap_or(""))], false));
         assert_eq!(signals(&mut detector, turns), [(5, "warn"), (6, "stuck")]);
     }
 
@@ -285,21 +260,13 @@ mod tests {
     fn alternation_and_three_in_turn() {
         let mut detector = Detector::new(StuckSettings::reviewer());
         let two = ["{\"path\":\"a\"}", "{\"path\":\"b\"}"];
-        let turns = (0..20).map(|i| {
-            turn(
-                &[("read_file", two.get(i % 2).copied().unwrap_or(""))],
-                false,
-            )
-        });
+        let turns =
+            (0..20).map(|i| turn(&[("read_file", two.get(i % 2).copied().unwrap_or(""))], false));
         assert_eq!(signals(&mut detector, turns), [(6, "warn"), (7, "stuck")]);
         let mut detector = Detector::new(StuckSettings::reviewer());
         let three = ["{\"path\":\"a\"}", "{\"path\":\"b\"}", "{\"path\":\"c\"}"];
-        let turns = (0..30).map(|i| {
-            turn(
-                &[("read_file", three.get(i % 3).copied().unwrap_or(""))],
-                false,
-            )
-        });
+        let turns =
+            (0..30).map(|i| turn(&[("read_file", three.get(i % 3).copied().unwrap_or(""))], false));
         assert_eq!(signals(&mut detector, turns).first(), Some(&(13, "warn")));
     }
 
@@ -320,10 +287,7 @@ mod tests {
     fn a_coder_that_only_reads_is_warned_and_gets_grace() {
         let mut detector = Detector::new(StuckSettings::coder());
         let read = |i: usize| turn(&[("bash", &format!("{{\"command\":\"cat {i}\"}}"))], false);
-        assert_eq!(
-            signals(&mut detector, (0..40).map(read)),
-            [(15, "warn"), (21, "stuck")]
-        );
+        assert_eq!(signals(&mut detector, (0..40).map(read)), [(15, "warn"), (21, "stuck")]);
         let mut detector = Detector::new(StuckSettings::coder());
         let explore = |i: usize| turn(&[("read_file", &format!("{{\"path\":\"{i}\"}}"))], false);
         assert_eq!(
@@ -332,10 +296,6 @@ mod tests {
             "reading new places extends it"
         );
         let mut detector = Detector::new(StuckSettings::reviewer());
-        assert_eq!(
-            signals(&mut detector, (0..40).map(read)),
-            [],
-            "reviewers never"
-        );
+        assert_eq!(signals(&mut detector, (0..40).map(read)), [], "reviewers never");
     }
 }

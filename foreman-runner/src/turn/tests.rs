@@ -12,11 +12,7 @@ use crate::tool::SubmittedVerdict;
 #[tokio::test]
 async fn read_edit_submit() {
     let mut world = World::new().await;
-    let script = Script::of(vec![
-        call("look", json!({"x": 1})),
-        call("edit", json!({})),
-        go(),
-    ]);
+    let script = Script::of(vec![call("look", json!({"x": 1})), call("edit", json!({})), go()]);
     let end = world.run(&script).await;
     assert!(
         matches!(&end, LoopEnd::Submitted(s) if s.verdict == SubmittedVerdict::Go && s.commit_message.as_deref() == Some("Do it")),
@@ -25,11 +21,7 @@ async fn read_edit_submit() {
     assert_eq!(world.ran(), ["look1", "edit"]);
     assert_eq!(world.hooks.checkpoints, [2]);
     assert_eq!(
-        (
-            world.state.turns.len(),
-            world.state.usage.prompt_tokens,
-            world.state.tool_calls
-        ),
+        (world.state.turns.len(), world.state.usage.prompt_tokens, world.state.tool_calls),
         (3, 300, 3)
     );
     // Each request begins with the one before: append only.
@@ -48,19 +40,14 @@ async fn read_edit_submit() {
         .flat_map(Message::tool_calls)
         .map(|c| c.id.as_str())
         .collect();
-    assert_eq!(
-        ids,
-        ["call_2_0", "call_4_0", "call_6_0"],
-        "empty ids are replaced"
+    assert_eq!(ids, ["call_2_0", "call_4_0", "call_6_0"], "empty ids are replaced");
+    assert!(
+        world
+            .hooks
+            .events
+            .iter()
+            .any(|e| matches!(e, ProgressEvent::TurnEnded { turn: 2, changed: true, .. }))
     );
-    assert!(world.hooks.events.iter().any(|e| matches!(
-        e,
-        ProgressEvent::TurnEnded {
-            turn: 2,
-            changed: true,
-            ..
-        }
-    )));
 }
 
 #[tokio::test]
@@ -79,16 +66,8 @@ async fn calls_of_one_message_run_in_order_and_doubled_ids_are_told_apart() {
     assert_eq!(world.ran(), ["look1", "look4"]);
     let results = world.results();
     assert_eq!(results.first().map(String::as_str), Some("saw 1"));
-    assert!(
-        results
-            .get(1)
-            .is_some_and(|r| r.contains("there is no tool"))
-    );
-    assert!(
-        results
-            .get(2)
-            .is_some_and(|r| r.contains("must be of type integer"))
-    );
+    assert!(results.get(1).is_some_and(|r| r.contains("there is no tool")));
+    assert!(results.get(2).is_some_and(|r| r.contains("must be of type integer")));
     assert_eq!(results.get(3).map(String::as_str), Some("saw 4"));
 }
 
@@ -97,21 +76,8 @@ async fn a_submission_must_stand_last_and_on_good_ground() {
     let mut world = World::new().await;
     let submit = json!({"verdict": "GO", "summary": "s"});
     let script = Script::of(vec![
-        reply(
-            "",
-            &[
-                ("a", "fail", json!({})),
-                ("b", "submit_result", submit.clone()),
-            ],
-        ),
-        reply(
-            "",
-            &[(
-                "c",
-                "submit_result",
-                json!({"verdict": "PERHAPS", "summary": "s"}),
-            )],
-        ),
+        reply("", &[("a", "fail", json!({})), ("b", "submit_result", submit.clone())]),
+        reply("", &[("c", "submit_result", json!({"verdict": "PERHAPS", "summary": "s"}))]),
         reply(
             "",
             &[
@@ -126,24 +92,19 @@ async fn a_submission_must_stand_last_and_on_good_ground() {
     assert_eq!(world.ran(), ["fail"], "nothing runs after the submission");
     let results = world.results();
     assert!(
-        results
-            .get(1)
-            .is_some_and(|r| r.contains("a call before it in the same message failed"))
+        results.get(1).is_some_and(|r| r.contains("a call before it in the same message failed"))
     );
     assert!(results.get(2).is_some_and(|r| r.contains("must be one of")));
-    assert!(
-        results
-            .get(4)
-            .is_some_and(|r| r.contains("nothing may follow"))
-    );
+    assert!(results.get(4).is_some_and(|r| r.contains("nothing may follow")));
 }
 
 #[tokio::test]
 async fn findings_go_back_into_the_same_conversation() {
     let mut world = World::new().await;
-    world.hooks.answers.push_back(Ok(SubmitAnswer::Continue {
-        feedback: "the gate failed: x".into(),
-    }));
+    world
+        .hooks
+        .answers
+        .push_back(Ok(SubmitAnswer::Continue { feedback: "the gate failed: x".into() }));
     let script = Script::of(vec![go(), call("edit", json!({})), go()]);
     let end = world.run(&script).await;
     assert!(matches!(end, LoopEnd::Submitted(_)), "{end:?}");
@@ -155,19 +116,9 @@ async fn findings_go_back_into_the_same_conversation() {
 async fn malformed_turns_are_answered_and_bounded() {
     let mut world = World::new().await;
     let bad = || reply("", &[("", "look", json!({"x": "no"}))]);
-    let end = world
-        .run(&Script::of(vec![
-            bad(),
-            call("look", json!({})),
-            bad(),
-            bad(),
-            bad(),
-        ]))
-        .await;
-    assert!(
-        matches!(&end, LoopEnd::Misunderstood { why } if why.contains("3 turns")),
-        "{end:?}"
-    );
+    let end =
+        world.run(&Script::of(vec![bad(), call("look", json!({})), bad(), bad(), bad()])).await;
+    assert!(matches!(&end, LoopEnd::Misunderstood { why } if why.contains("3 turns")), "{end:?}");
     assert_eq!(world.ran(), ["look"]);
 }
 
@@ -179,26 +130,13 @@ async fn prose_is_nudged_and_bounded() {
     assert!(matches!(end, LoopEnd::Submitted(_)), "{end:?}");
     assert!(world.last_words().contains("text without a tool call"));
     let mut world = World::new().await;
-    let end = world
-        .run(&Script::of(vec![prose(), prose(), prose()]))
-        .await;
-    assert!(
-        matches!(&end, LoopEnd::Misunderstood { why } if why.contains("prose")),
-        "{end:?}"
-    );
+    let end = world.run(&Script::of(vec![prose(), prose(), prose()])).await;
+    assert!(matches!(&end, LoopEnd::Misunderstood { why } if why.contains("prose")), "{end:?}");
     let mut world = World::new().await;
-    let Act::Say(mut unreadable) = prose() else {
-        unreachable!("a reply")
-    };
+    let Act::Say(mut unreadable) = prose() else { unreachable!("a reply") };
     unreadable.problem = Some("it ends early".into());
-    world
-        .run(&Script::of(vec![Act::Say(unreadable), go()]))
-        .await;
-    assert!(
-        world
-            .last_words()
-            .contains("could not be read: it ends early")
-    );
+    world.run(&Script::of(vec![Act::Say(unreadable), go()])).await;
+    assert!(world.last_words().contains("could not be read: it ends early"));
 }
 
 #[tokio::test]
@@ -207,26 +145,16 @@ async fn a_loop_is_warned_then_ended_and_the_work_is_kept() {
     let mut acts = vec![call("edit", json!({}))];
     acts.extend((0..6).map(|_| call("look", json!({"x": 1}))));
     let end = world.run(&Script::of(acts)).await;
-    assert!(
-        matches!(&end, LoopEnd::Stuck { why } if why.contains("look")),
-        "{end:?}"
-    );
+    assert!(matches!(&end, LoopEnd::Stuck { why } if why.contains("look")), "{end:?}");
     assert!(world.last_words().contains("You repeat the same calls"));
-    assert_eq!(
-        world.state.checkpoint.as_ref().map(|mark| mark.turn),
-        Some(1)
-    );
+    assert_eq!(world.state.checkpoint.as_ref().map(|mark| mark.turn), Some(1));
 }
 
 #[tokio::test]
 async fn the_turn_limit_is_announced_and_ends() {
     let mut world = World::new().await;
     world.settings.turns_max = 5;
-    let end = world
-        .run(&Script::of(
-            (0..5).map(|i| call("look", json!({"x": i}))).collect(),
-        ))
-        .await;
+    let end = world.run(&Script::of((0..5).map(|i| call("look", json!({"x": i}))).collect())).await;
     assert!(matches!(end, LoopEnd::TurnLimit { turns: 5 }), "{end:?}");
     let notices: Vec<usize> = world
         .state
@@ -252,14 +180,7 @@ async fn a_budget_pauses_before_the_call_that_would_break_it() {
     let end = world.run(&script).await;
     // 110 used after one turn; the next may need about 105 + 100; after two 220 + 205 is too much.
     assert!(
-        matches!(
-            end,
-            LoopEnd::BudgetPaused(Exhausted::Tokens {
-                used: 220,
-                max: 400,
-                ..
-            })
-        ),
+        matches!(end, LoopEnd::BudgetPaused(Exhausted::Tokens { used: 220, max: 400, .. })),
         "{end:?}"
     );
     world.resume().await;
@@ -275,26 +196,17 @@ async fn stops_are_obeyed_when_they_should_be() {
         let asked: When = |event| matches!(event, ProgressEvent::ModelStarted { .. });
         world.hooks.tell = Some((asked, world.stop.clone(), stop));
         let end = world.run(&Script::of(vec![Act::Hang])).await;
-        assert!(
-            matches!(end, LoopEnd::Stopped(told) if told == stop),
-            "{end:?}"
-        );
+        assert!(matches!(end, LoopEnd::Stopped(told) if told == stop), "{end:?}");
         assert_eq!(world.state.turns.len(), 0, "the turn is asked again");
         world.resume().await;
-        assert!(matches!(
-            world.run(&Script::of(vec![go()])).await,
-            LoopEnd::Submitted(_)
-        ));
+        assert!(matches!(world.run(&Script::of(vec![go()])).await, LoopEnd::Submitted(_)));
     }
     // In a tool: its call is answered as interrupted, the next was never begun.
     let mut world = World::new().await;
     let in_tool: When = |event| matches!(event, ProgressEvent::ToolStarted { .. });
     world.hooks.tell = Some((in_tool, world.stop.clone(), Stop::Cancel));
     let end = world
-        .run(&Script::of(vec![reply(
-            "",
-            &[("a", "hang", json!({})), ("b", "look", json!({}))],
-        )]))
+        .run(&Script::of(vec![reply("", &[("a", "hang", json!({})), ("b", "look", json!({}))])]))
         .await;
     assert!(matches!(end, LoopEnd::Stopped(Stop::Cancel)), "{end:?}");
     assert_eq!(world.results(), [INTERRUPTED, NOT_RUN]);
@@ -311,18 +223,12 @@ async fn stops_are_obeyed_when_they_should_be() {
 
 #[tokio::test]
 async fn what_is_not_the_models_fault_is_infrastructure() {
-    let unavailable = ModelError::Unavailable {
-        server: "s".into(),
-        attempts: 7,
-        last: "refused".into(),
-    };
+    let unavailable =
+        ModelError::Unavailable { server: "s".into(), attempts: 7, last: "refused".into() };
     let mut world = World::new().await;
     let end = world.run(&Script::of(vec![Act::Fail(unavailable)])).await;
     assert!(
-        matches!(
-            end,
-            LoopEnd::Infrastructure(LoopFault::Model(ModelError::Unavailable { .. }))
-        ),
+        matches!(end, LoopEnd::Infrastructure(LoopFault::Model(ModelError::Unavailable { .. }))),
         "{end:?}"
     );
     let mut world = World::new().await;
@@ -336,33 +242,19 @@ async fn what_is_not_the_models_fault_is_infrastructure() {
         LoopEnd::ContextFull { .. }
     ));
     let mut world = World::new().await;
-    let end = world
-        .run(&Script::of(vec![call("broken", json!({}))]))
-        .await;
-    assert!(
-        matches!(end, LoopEnd::Infrastructure(LoopFault::Sandbox { .. })),
-        "{end:?}"
-    );
+    let end = world.run(&Script::of(vec![call("broken", json!({}))])).await;
+    assert!(matches!(end, LoopEnd::Infrastructure(LoopFault::Sandbox { .. })), "{end:?}");
     let mut world = World::new().await;
     world.hooks.checkpoint_fault = true;
     let end = world.run(&Script::of(vec![call("edit", json!({}))])).await;
     assert!(
-        matches!(
-            end,
-            LoopEnd::Infrastructure(LoopFault::Checkpoint { turn: 1, .. })
-        ),
+        matches!(end, LoopEnd::Infrastructure(LoopFault::Checkpoint { turn: 1, .. })),
         "{end:?}"
     );
     let mut world = World::new().await;
-    world
-        .hooks
-        .answers
-        .push_back(Err("the gate cannot run".into()));
+    world.hooks.answers.push_back(Err("the gate cannot run".into()));
     let end = world.run(&Script::of(vec![go()])).await;
-    assert!(
-        matches!(end, LoopEnd::Infrastructure(LoopFault::Judgement { .. })),
-        "{end:?}"
-    );
+    assert!(matches!(end, LoopEnd::Infrastructure(LoopFault::Judgement { .. })), "{end:?}");
 }
 
 #[tokio::test]
@@ -370,53 +262,31 @@ async fn a_crash_anywhere_runs_no_started_call_again() {
     // In the middle of a tool.
     let mut world = World::new().await;
     world
-        .run(&Script::of(vec![
-            call("look", json!({"x": 1})),
-            call("edit", json!({})),
-            go(),
-        ]))
+        .run(&Script::of(vec![call("look", json!({"x": 1})), call("edit", json!({})), go()]))
         .await;
-    world.cut_after(
-        1,
-        |entry| matches!(entry, Entry::ToolStarted { name, .. } if name == "edit"),
-    );
+    world.cut_after(1, |entry| matches!(entry, Entry::ToolStarted { name, .. } if name == "edit"));
     world.resume().await;
     let script = Script::of(vec![go()]);
     assert!(matches!(world.run(&script).await, LoopEnd::Submitted(_)));
     assert_eq!(world.ran(), ["look1", "edit"], "not a second time");
-    assert_eq!(
-        world.results().get(1).map(String::as_str),
-        Some(INTERRUPTED)
-    );
+    assert_eq!(world.results().get(1).map(String::as_str), Some(INTERRUPTED));
     assert_eq!(world.state.turns.len(), 3, "turns count over attempts");
 
     // In the middle of the gate: judged again, the model is not asked again.
     let mut world = World::new().await;
     world.run(&Script::of(vec![go()])).await;
     world.resume().await;
-    assert!(matches!(
-        world.run(&Script::of(vec![])).await,
-        LoopEnd::Submitted(_)
-    ));
+    assert!(matches!(world.run(&Script::of(vec![])).await, LoopEnd::Submitted(_)));
     assert_eq!(world.hooks.submissions.len(), 2);
 
     // Between a reply without a call and its answer.
     let mut world = World::new().await;
     world.run(&Script::of(vec![reply("hm", &[]), go()])).await;
     world.cut_after(1, |entry| {
-        matches!(
-            entry,
-            Entry::Message {
-                message: Message::Assistant { .. },
-                ..
-            }
-        )
+        matches!(entry, Entry::Message { message: Message::Assistant { .. }, .. })
     });
     world.resume().await;
-    assert!(matches!(
-        world.run(&Script::of(vec![go()])).await,
-        LoopEnd::Submitted(_)
-    ));
+    assert!(matches!(world.run(&Script::of(vec![go()])).await, LoopEnd::Submitted(_)));
     assert!(world.last_words().contains("text without a tool call"));
 
     // Before the first word.
@@ -434,10 +304,7 @@ async fn a_secret_in_a_result_reaches_nobody() {
     let mut world = World::new().await;
     let script = Script::of(vec![call("leak", json!({})), go()]);
     assert!(matches!(world.run(&script).await, LoopEnd::Submitted(_)));
-    assert_eq!(
-        world.results().first().map(String::as_str),
-        Some("token=[redacted]")
-    );
+    assert_eq!(world.results().first().map(String::as_str), Some("token=[redacted]"));
     let seen = format!("{:?} {:?}", script.requests(), world.hooks.events);
     assert!(!seen.contains(SECRET), "{seen}");
     assert!(seen.contains("token=[redacted]"));

@@ -39,12 +39,7 @@ pub(super) fn answer(turns: &[PastTurn], problem: Option<&str>) -> Result<String
     let Some(last) = turns.last().and_then(kind) else {
         return Ok("Go on with one tool call.".to_owned());
     };
-    let streak = turns
-        .iter()
-        .rev()
-        .map_while(kind)
-        .filter(|kind| *kind == last)
-        .count();
+    let streak = turns.iter().rev().map_while(kind).filter(|kind| *kind == last).count();
     let streak = u32::try_from(streak).unwrap_or(u32::MAX);
     let (max, text, what) = match last {
         NoCall::Prose => (
@@ -68,11 +63,7 @@ pub(super) fn answer(turns: &[PastTurn], problem: Option<&str>) -> Result<String
             return Ok(format!("Your answer was meant as a tool call and could not be read: {why}. Nothing was run. Call the tool again."));
         }
     };
-    if streak > max {
-        Err(format!("the model {what}, {streak} times in a row"))
-    } else {
-        Ok(text)
-    }
+    if streak > max { Err(format!("the model {what}, {streak} times in a row")) } else { Ok(text) }
 }
 
 /// Whether the model has failed to make itself understood too often.
@@ -118,21 +109,9 @@ mod tests {
     }
 
     fn called(malformed: bool) -> PastTurn {
-        let call = ToolCall {
-            id: "a".into(),
-            name: "x".into(),
-            arguments: String::new(),
-        };
-        let malformed = if malformed {
-            vec!["a".to_owned()]
-        } else {
-            vec![]
-        };
-        PastTurn {
-            calls: vec![call],
-            malformed,
-            ..turn(false, FinishReason::ToolCalls)
-        }
+        let call = ToolCall { id: "a".into(), name: "x".into(), arguments: String::new() };
+        let malformed = if malformed { vec!["a".to_owned()] } else { vec![] };
+        PastTurn { calls: vec![call], malformed, ..turn(false, FinishReason::ToolCalls) }
     }
 
     #[test]
@@ -155,10 +134,7 @@ mod tests {
         assert!(malformed(&[called(true), called(true)]).is_ok());
         assert!(malformed(&[called(true), called(true), called(true)]).is_err());
         assert!(malformed(&[called(true), called(false), called(true), called(true)]).is_ok());
-        let problem = PastTurn {
-            problem: true,
-            ..turn(true, FinishReason::Stop)
-        };
+        let problem = PastTurn { problem: true, ..turn(true, FinishReason::Stop) };
         assert!(
             answer(std::slice::from_ref(&problem), Some("it ends early"))
                 .is_ok_and(|t| t.contains("it ends early"))
@@ -168,9 +144,8 @@ mod tests {
 
     #[test]
     fn the_limit_is_announced_once() {
-        let announced: Vec<usize> = (0..=50)
-            .filter(|turns| turns_left(*turns, 50).is_some())
-            .collect();
+        let announced: Vec<usize> =
+            (0..=50).filter(|turns| turns_left(*turns, 50).is_some()).collect();
         assert_eq!(announced, [47]);
         assert_eq!(turns_left(0, 3), None);
     }

@@ -42,11 +42,7 @@ pub(super) fn reply(content: &str, calls: &[(&str, &str, Value)]) -> Act {
             })
             .collect(),
         source: CallSource::Native,
-        finish: if calls.is_empty() {
-            FinishReason::Stop
-        } else {
-            FinishReason::ToolCalls
-        },
+        finish: if calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls },
         usage: CallUsage {
             prompt_tokens: 100,
             cached_tokens: 50,
@@ -62,10 +58,7 @@ pub(super) fn call(name: &str, arguments: Value) -> Act {
 }
 
 pub(super) fn go() -> Act {
-    call(
-        "submit_result",
-        json!({"verdict": "GO", "summary": "done", "commit_message": "Do it"}),
-    )
+    call("submit_result", json!({"verdict": "GO", "summary": "done", "commit_message": "Do it"}))
 }
 
 #[derive(Default)]
@@ -76,10 +69,7 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn of(acts: Vec<Act>) -> Self {
-        Self {
-            acts: Mutex::new(acts.into()),
-            seen: Mutex::default(),
-        }
+        Self { acts: Mutex::new(acts.into()), seen: Mutex::default() }
     }
 
     pub(super) fn requests(&self) -> Vec<Vec<Message>> {
@@ -95,10 +85,7 @@ impl ModelClient for Script {
         _: &mut (dyn FnMut(Delta) + Send),
         cancel: &CancellationToken,
     ) -> Result<ChatReply, ModelError> {
-        self.seen
-            .lock()
-            .expect("unpoisoned")
-            .push(request.messages.to_vec());
+        self.seen.lock().expect("unpoisoned").push(request.messages.to_vec());
         let act = self.acts.lock().expect("unpoisoned").pop_front();
         match act {
             Some(Act::Say(reply)) => Ok(reply),
@@ -125,11 +112,7 @@ pub(super) struct Fake {
 impl Tool for Fake {
     fn spec(&self) -> ToolSpec {
         let parameters = json!({"type": "object", "properties": {"x": {"type": "integer"}}});
-        ToolSpec {
-            name: self.name.into(),
-            description: String::new(),
-            parameters,
-        }
+        ToolSpec { name: self.name.into(), description: String::new(), parameters }
     }
 
     async fn call(
@@ -138,10 +121,7 @@ impl Tool for Fake {
         cancel: &CancellationToken,
     ) -> Result<ToolOutput, ToolFault> {
         let x = arguments.get("x").map(Value::to_string).unwrap_or_default();
-        self.ran
-            .lock()
-            .expect("unpoisoned")
-            .push(format!("{}{x}", self.name));
+        self.ran.lock().expect("unpoisoned").push(format!("{}{x}", self.name));
         match self.name {
             "edit" => Ok(ToolOutput::ok("edited", TreeChange::Edited)),
             "fail" => Ok(ToolOutput::error("no")),
@@ -150,9 +130,7 @@ impl Tool for Fake {
                 Err(ToolFault::Cancelled)
             }
             "leak" => Ok(ToolOutput::ok(format!("token={SECRET}"), TreeChange::None)),
-            "broken" => Err(ToolFault::Sandbox {
-                why: "no namespaces".into(),
-            }),
+            "broken" => Err(ToolFault::Sandbox { why: "no namespaces".into() }),
             _ => Ok(ToolOutput::ok(format!("saw {x}"), TreeChange::None)),
         }
     }
@@ -244,20 +222,13 @@ impl World {
     pub(super) async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = JournalStore::new(dir.path(), Arc::new(|| 1));
-        let OpenedJournal { journal, replay } = store
-            .create(header(1, None), redactor())
-            .await
-            .expect("created");
+        let OpenedJournal { journal, replay } =
+            store.create(header(1, None), redactor()).await.expect("created");
         let ran = Arc::new(Mutex::new(Vec::new()));
         let names = ["look", "edit", "fail", "hang", "broken", "leak"];
         let available: Vec<Arc<dyn Tool>> = names
             .into_iter()
-            .map(|name| {
-                Arc::new(Fake {
-                    name,
-                    ran: Arc::clone(&ran),
-                }) as Arc<dyn Tool>
-            })
+            .map(|name| Arc::new(Fake { name, ran: Arc::clone(&ran) }) as Arc<dyn Tool>)
             .collect();
         let (tools, _) = ToolBox::select(available, &names.map(str::to_owned), SubmitRole::Coder);
         let settings = LoopSettings {
@@ -285,10 +256,7 @@ impl World {
     }
 
     pub(super) async fn run(&mut self, script: &Script) -> LoopEnd {
-        let opening = Opening {
-            system: "orders".into(),
-            user: "task".into(),
-        };
+        let opening = Opening { system: "orders".into(), user: "task".into() };
         let turns = TurnLoop {
             model: script,
             tools: &self.tools,
@@ -305,11 +273,8 @@ impl World {
     /// Promise 10 and the loop's own: state in memory is what the file says.
     pub(super) async fn assert_journal_tells_the_same(&self) {
         let attempt = self.state.header.as_ref().expect("a header").fence.attempt;
-        let read = self
-            .store
-            .read(JournalKey::new("u", attempt).expect("a key"))
-            .await
-            .expect("read");
+        let read =
+            self.store.read(JournalKey::new("u", attempt).expect("a key")).await.expect("read");
         assert_eq!(read, self.state);
     }
 
@@ -317,11 +282,7 @@ impl World {
     pub(super) async fn resume(&mut self) {
         let parent = self.store.parent("u").await.expect("read");
         let attempt = parent.as_ref().expect("there").attempt + 1;
-        let opened = self
-            .store
-            .create(header(attempt, parent), redactor())
-            .await
-            .expect("created");
+        let opened = self.store.create(header(attempt, parent), redactor()).await.expect("created");
         self.journal = opened.journal;
         self.state = opened.replay;
         self.stop = watch::Sender::new(Stop::Continue);
@@ -329,17 +290,10 @@ impl World {
 
     /// Cuts the newest file behind the record that `last` picks.
     pub(super) fn cut_after(&self, attempt: u32, last: impl Fn(&Entry) -> bool) {
-        let path = self
-            .dir
-            .path()
-            .join(format!("journals/u/{attempt}.journal"));
+        let path = self.dir.path().join(format!("journals/u/{attempt}.journal"));
         let bytes = std::fs::read(&path).expect("read");
         let records = decode(&bytes).records;
-        let at = records
-            .iter()
-            .position(|record| last(&record.entry))
-            .expect("there")
-            + 1;
+        let at = records.iter().position(|record| last(&record.entry)).expect("there") + 1;
         let kept: usize = records
             .iter()
             .take(at)
@@ -368,11 +322,6 @@ impl World {
 
     pub(super) fn results(&self) -> Vec<String> {
         let tool = |m: &&Message| matches!(m, Message::Tool { .. });
-        self.state
-            .conversation
-            .iter()
-            .filter(tool)
-            .map(|m| m.content().to_owned())
-            .collect()
+        self.state.conversation.iter().filter(tool).map(|m| m.content().to_owned()).collect()
     }
 }

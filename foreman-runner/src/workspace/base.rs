@@ -19,9 +19,7 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<Option<Vec<u8>>, WorkspaceError> {
         let doing = "read a file of the base commit";
-        let listed = self
-            .call(doing)
-            .args(["ls-tree", "-z", "-l", self.base(), "--", path]);
+        let listed = self.call(doing).args(["ls-tree", "-z", "-l", self.base(), "--", path]);
         let listed = listed.run(cancel).await.doing(doing)?.text();
         let words: Vec<&str> = listed.split_whitespace().take(4).collect();
         let ([mode, "blob", hash, size], false) = (words.as_slice(), listed.is_empty()) else {
@@ -33,16 +31,9 @@ impl Workspace {
         let bytes = size.parse::<u64>().unwrap_or(u64::MAX);
         if bytes > bytes_max as u64 {
             let path = format!("{path} of the base commit");
-            return Err(WorkspaceError::TooLarge {
-                path,
-                bytes,
-                bytes_max: bytes_max as u64,
-            });
+            return Err(WorkspaceError::TooLarge { path, bytes, bytes_max: bytes_max as u64 });
         }
-        let call = self
-            .call(doing)
-            .args(["cat-file", "blob", hash])
-            .output_bytes_max(bytes_max);
+        let call = self.call(doing).args(["cat-file", "blob", hash]).output_bytes_max(bytes_max);
         Ok(Some(call.run(cancel).await.doing(doing)?.stdout))
     }
 
@@ -55,20 +46,12 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<Vec<String>, WorkspaceError> {
         let doing = "list the base commit";
-        let output = self
-            .call(doing)
-            .args(["ls-tree", "-z", self.base()])
-            .run(cancel)
-            .await
-            .doing(doing)?;
+        let output =
+            self.call(doing).args(["ls-tree", "-z", self.base()]).run(cancel).await.doing(doing)?;
         let names = output.fields().filter_map(|entry| {
             let entry = String::from_utf8_lossy(entry).into_owned();
             let (about, name) = entry.split_once('\t')?;
-            Some(if about.contains(" tree ") {
-                format!("{name}/")
-            } else {
-                name.to_owned()
-            })
+            Some(if about.contains(" tree ") { format!("{name}/") } else { name.to_owned() })
         });
         Ok(names.collect())
     }

@@ -25,11 +25,7 @@ impl Workspace {
     pub async fn tree_hash(&self, cancel: &CancellationToken) -> Result<String, WorkspaceError> {
         let nested = self.bounded_growth(cancel).await?;
         self.take_up(&nested, cancel).await?;
-        let output = self
-            .call_on_tree("write the tree")
-            .args(["write-tree"])
-            .run(cancel)
-            .await;
+        let output = self.call_on_tree("write the tree").args(["write-tree"]).run(cancel).await;
         Ok(output.doing("write the tree")?.text())
     }
 
@@ -41,9 +37,7 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<(), WorkspaceError> {
         self.prepare_index(cancel).await?;
-        let mut call = self
-            .call_on_tree("take up the tree")
-            .args(["add", "--all", "--", "."]);
+        let mut call = self.call_on_tree("take up the tree").args(["add", "--all", "--", "."]);
         if !nested.is_empty() {
             let excluded = nested.iter().map(|name| {
                 let mut pattern = std::ffi::OsString::from(":(top,exclude,literal)");
@@ -111,9 +105,7 @@ impl Workspace {
                 .map_err(|source| cannot("copy", &checked_out, source))?;
             return Ok(());
         }
-        let call = self
-            .call_on_tree("prepare the index")
-            .args(["read-tree", self.parent()]);
+        let call = self.call_on_tree("prepare the index").args(["read-tree", self.parent()]);
         call.run(cancel).await.doing("prepare the index").map(drop)
     }
 
@@ -126,13 +118,7 @@ impl Workspace {
         self.prepare_index(cancel).await?;
         let call = self
             .call_on_tree("list changed files")
-            .args([
-                "ls-files",
-                "-z",
-                "--others",
-                "--modified",
-                "--exclude-standard",
-            ])
+            .args(["ls-files", "-z", "--others", "--modified", "--exclude-standard"])
             .output_bytes_max(LISTING_BYTES_MAX);
         let listed = call.run(cancel).await.doing("list changed files")?;
         let mut total = 0_u64;
@@ -150,11 +136,7 @@ impl Workspace {
                 continue;
             }
             let too_large = |path: String, bytes, bytes_max| {
-                Err(WorkspaceError::TooLarge {
-                    path,
-                    bytes,
-                    bytes_max,
-                })
+                Err(WorkspaceError::TooLarge { path, bytes, bytes_max })
             };
             if metadata.len() > FILE_BYTES_MAX {
                 let name = String::from_utf8_lossy(name).into_owned();
@@ -218,20 +200,11 @@ impl Workspace {
         output.push(path);
         let call = self
             .call("write the difference")
-            .args([
-                "diff",
-                "--no-ext-diff",
-                "--no-textconv",
-                "--no-renames",
-                "--no-color",
-            ])
+            .args(["diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color"])
             .args(options.iter().copied())
             .args([output])
             .args([from, to]);
-        call.run(cancel)
-            .await
-            .doing("write the difference")
-            .map(drop)
+        call.run(cancel).await.doing("write the difference").map(drop)
     }
 }
 

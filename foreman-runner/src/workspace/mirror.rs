@@ -43,14 +43,7 @@ pub async fn remote_state(
     let output = git
         .call("list the branches")
         .with_remote(repository)
-        .args([
-            "ls-remote",
-            "--symref",
-            "--",
-            repository.url(),
-            "HEAD",
-            "refs/heads/*",
-        ])
+        .args(["ls-remote", "--symref", "--", repository.url(), "HEAD", "refs/heads/*"])
         .output_bytes_max(LISTING_BYTES_MAX)
         .run(cancel)
         .await?;
@@ -76,10 +69,7 @@ pub async fn remote_state(
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The folder of a repository's mirror.
@@ -109,23 +99,19 @@ pub(super) async fn refresh(
             .await
             .doing("create the mirror")?;
     }
-    let mut fetch = git
-        .call("fetch")
-        .at(mirror, None)
-        .with_remote(repository)
-        .args([
-            "fetch",
-            "--quiet",
-            "--prune",
-            "--force",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-auto-gc",
-            "--",
-            repository.url(),
-            "+refs/heads/*:refs/heads/*",
-            "+refs/tags/*:refs/tags/*",
-        ]);
+    let mut fetch = git.call("fetch").at(mirror, None).with_remote(repository).args([
+        "fetch",
+        "--quiet",
+        "--prune",
+        "--force",
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-auto-gc",
+        "--",
+        repository.url(),
+        "+refs/heads/*:refs/heads/*",
+        "+refs/tags/*:refs/tags/*",
+    ]);
     if state.head.is_some() {
         fetch = fetch.args(["+HEAD:refs/foreman/head"]);
     }

@@ -51,8 +51,12 @@ pub struct WorkspaceRequest {
     pub start: Start,
     /// The branch that is to be pushed.
     pub branch: BranchName,
-    /// The repository that it is pushed to, when it is another one.
+    /// The repository that it is pushed to, when it is another one. A branch to start from is looked
+    /// for there first: it is where earlier work went.
     pub push_to: Option<Repository>,
+    /// Whether a workspace of an earlier claim is thrown away, for work that must begin on exactly
+    /// what was pushed.
+    pub fresh: bool,
 }
 
 impl Workspace {
@@ -67,31 +71,40 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<Self, WorkspaceError> {
         let (tree, git_dir) = places(roots, request)?;
-        if let Some(state) = complete_state(&git_dir, &tree) {
-            return Ok(Self {
-                git,
-                git_dir,
-                tree,
-                state,
-            });
+        if let Some(state) = complete_state(&git_dir, &tree).filter(|_| !request.fresh) {
+            if !state.mirror.join("objects").is_dir() {
+                // A wiped cache took objects with it that the work lies on.
+                let remote = mirror::remote_state(&git, &request.repository, cancel)
+                    .await
+                    .doing("look at the repository")?;
+                mirror::refresh(&git, &request.repository, &state.mirror, &remote, cancel).await?;
+                let object = format!("{}^{{tree}}", state.parent);
+                let call = git.call("find the commit the work began on");
+                let call = call.at(&git_dir, None).args(["cat-file", "-e", &object]);
+                call.run(cancel)
+                    .await
+                    .doing("go on with the work; the cache was wiped and the remote has changed")?;
+            }
+            return Ok(Self { git, git_dir, tree, state });
         }
         for folder in [&tree, &git_dir] {
             remove_tree(folder).map_err(|source| cannot("remove", folder, source))?;
             std::fs::create_dir_all(folder).map_err(|source| cannot("create", folder, source))?;
         }
-        let state = settle(&git, roots, request, cancel).await?;
-        let workspace = Self {
-            git,
-            git_dir,
-            tree,
-            state,
-        };
-        workspace.check_out(cancel).await?;
+        let (state, elsewhere) = settle(&git, roots, request, cancel).await?;
+        let workspace = Self { git, git_dir, tree, state };
+        workspace.check_out(elsewhere, cancel).await?;
         workspace.write_state()?;
         Ok(workspace)
     }
 
-    async fn check_out(&self, cancel: &CancellationToken) -> Result<(), WorkspaceError> {
+    /// `elsewhere`: the repository and branch that the parent is fetched from, when the mirror does
+    /// not have it.
+    async fn check_out(
+        &self,
+        elsewhere: Option<(&Repository, &BranchName)>,
+        cancel: &CancellationToken,
+    ) -> Result<(), WorkspaceError> {
         self.git
             .call("create the git dir")
             .args(["init", "--quiet", "--bare", "--template="])
@@ -102,6 +115,16 @@ impl Workspace {
         let alternates = self.git_dir.join("objects/info/alternates");
         let objects = format!("{}\n", self.state.mirror.join("objects").display());
         std::fs::write(&alternates, objects).map_err(|it| cannot("write", &alternates, it))?;
+        if let Some((repository, branch)) = elsewhere {
+            let update = format!("+{}:refs/foreman/parent", branch.reference());
+            self.call("fetch")
+                .with_remote(repository)
+                .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"])
+                .args([repository.url(), &update])
+                .run(cancel)
+                .await
+                .doing("fetch the branch to start from")?;
+        }
         let setup: [&[&str]; 5] = [
             &["config", "core.bare", "false"],
             &["update-ref", "refs/foreman/base", &self.state.base],
@@ -110,9 +133,7 @@ impl Workspace {
             &["symbolic-ref", "HEAD", "refs/heads/foreman-work"],
         ];
         for arguments in setup {
-            let call = self
-                .call("set up the git dir")
-                .args(arguments.iter().copied());
+            let call = self.call("set up the git dir").args(arguments.iter().copied());
             call.run(cancel).await.doing("create the workspace")?;
         }
         self.git
@@ -143,85 +164,79 @@ fn places(
     roots: &WorkspaceRoots,
     request: &WorkspaceRequest,
 ) -> Result<(PathBuf, PathBuf), WorkspaceError> {
-    for (what, name) in [
-        ("namespace", &request.namespace),
-        ("task", &request.task),
-        ("uid", &request.uid),
-    ] {
+    for (what, name) in
+        [("namespace", &request.namespace), ("task", &request.task), ("uid", &request.uid)]
+    {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(good) || name.len() > 253 {
-            return Err(WorkspaceError::BadName {
-                what,
-                name: name.clone(),
-            });
+            return Err(WorkspaceError::BadName { what, name: name.clone() });
         }
     }
     std::fs::create_dir_all(&roots.data).map_err(|it| cannot("create", &roots.data, it))?;
-    let data = roots
-        .data
-        .canonicalize()
-        .map_err(|it| cannot("open", &roots.data, it))?;
+    let data = roots.data.canonicalize().map_err(|it| cannot("open", &roots.data, it))?;
     let mut folder = format!("{}-{}", request.task, request.uid);
     // A name of 253 bytes and a uid are more than a file system takes.
     if folder.len() > 255 {
         folder.clone_from(&request.uid);
     }
-    let tree = data
-        .join("workspaces")
-        .join(&request.namespace)
-        .join(folder);
+    let tree = data.join("workspaces").join(&request.namespace).join(folder);
     Ok((tree, data.join("git").join(&request.uid)))
 }
 
 fn complete_state(git_dir: &Path, tree: &Path) -> Option<State> {
     let text = std::fs::read(git_dir.join(STATE_FILE)).ok()?;
     let state: State = serde_json::from_slice(&text).ok()?;
-    // A wiped cache took the objects with it.
-    (tree.is_dir() && state.mirror.join("objects").is_dir()).then_some(state)
+    tree.is_dir().then_some(state)
 }
 
-/// Fetches, and settles base, parent and lease.
-async fn settle(
+/// Fetches, and settles base, parent and lease. Says as well where the parent is to be fetched from
+/// when it is not in the mirror.
+async fn settle<'a>(
     git: &Git,
     roots: &WorkspaceRoots,
-    request: &WorkspaceRequest,
+    request: &'a WorkspaceRequest,
     cancel: &CancellationToken,
-) -> Result<State, WorkspaceError> {
+) -> Result<(State, Option<(&'a Repository, &'a BranchName)>), WorkspaceError> {
     let repository = &request.repository;
-    let remote = mirror::remote_state(git, repository, cancel)
-        .await
-        .doing("look at the repository")?;
+    let remote =
+        mirror::remote_state(git, repository, cancel).await.doing("look at the repository")?;
     std::fs::create_dir_all(&roots.cache).map_err(|it| cannot("create", &roots.cache, it))?;
-    let cache = roots
-        .cache
-        .canonicalize()
-        .map_err(|it| cannot("open", &roots.cache, it))?;
+    let cache = roots.cache.canonicalize().map_err(|it| cannot("open", &roots.cache, it))?;
     let mirror = mirror::place(&cache, repository);
     let (base, base_branch) = base_of(request, &remote)?;
-    let parent = parent_of(request, &remote, &base)?;
+    let pushed_to = match &request.push_to {
+        None => None,
+        Some(target) => {
+            let state = mirror::remote_state(git, target, cancel).await;
+            Some((target, state.doing("look at the repository to push to")?))
+        }
+    };
+    let elsewhere = match (&request.start, &pushed_to) {
+        (Start::Branch(branch) | Start::Commit(branch, _), Some((target, state)))
+            if state.branches.contains_key(branch.as_str()) =>
+        {
+            Some((*target, branch, state))
+        }
+        _ => None,
+    };
+    let parent = match elsewhere {
+        Some((target, _, state)) => parent_of(request, target, state, &base)?,
+        None => parent_of(request, repository, &remote, &base)?,
+    };
+    let elsewhere = elsewhere.map(|(target, branch, _)| (target, branch));
     mirror::refresh(git, repository, &mirror, &remote, cancel).await?;
-    for commit in [&base, &parent] {
+    let in_mirror = [Some(&base), elsewhere.is_none().then_some(&parent)];
+    for commit in in_mirror.into_iter().flatten() {
         // Gone when somebody forced a branch between our two looks: try again.
         let object = format!("{commit}^{{commit}}");
-        let call = git
-            .call("find the commit")
-            .at(&mirror, None)
-            .args(["cat-file", "-e", &object]);
+        let call = git.call("find the commit").at(&mirror, None).args(["cat-file", "-e", &object]);
         call.run(cancel)
             .await
             .doing("find the base commit; was the branch forced just now? Try again")?;
     }
-    let branch_at_start = match &request.push_to {
-        None => remote.branches.get(request.branch.as_str()).cloned(),
-        Some(target) => {
-            let state = mirror::remote_state(git, target, cancel).await;
-            state
-                .doing("look at the repository to push to")?
-                .branches
-                .remove(request.branch.as_str())
-        }
-    };
-    Ok(State {
+    let target = pushed_to.as_ref().map_or(&remote, |(_, state)| state);
+    let branch_at_start = target.branches.get(request.branch.as_str()).cloned();
+    let state = State {
         uid: request.uid.clone(),
         url: repository.url().to_owned(),
         base,
@@ -230,11 +245,9 @@ async fn settle(
         branch: request.branch.as_str().to_owned(),
         branch_at_start,
         mirror,
-        warnings: uncommitted(git, repository, cancel)
-            .await
-            .into_iter()
-            .collect(),
-    })
+        warnings: uncommitted(git, repository, cancel).await.into_iter().collect(),
+    };
+    Ok((state, elsewhere))
 }
 
 fn tip(
@@ -253,27 +266,19 @@ fn base_of(
 ) -> Result<(String, Option<String>), WorkspaceError> {
     let repository = &request.repository;
     if let Some(branch) = &request.base_branch {
-        return Ok((
-            tip(branch, remote, repository)?,
-            Some(branch.as_str().to_owned()),
-        ));
+        return Ok((tip(branch, remote, repository)?, Some(branch.as_str().to_owned())));
     }
-    let empty = || WorkspaceError::Empty {
-        repository: repository.to_string(),
-    };
-    Ok((
-        remote.head.clone().ok_or_else(empty)?,
-        remote.head_branch.clone(),
-    ))
+    let empty = || WorkspaceError::Empty { repository: repository.to_string() };
+    Ok((remote.head.clone().ok_or_else(empty)?, remote.head_branch.clone()))
 }
 
 /// The commit that the work begins on.
 fn parent_of(
     request: &WorkspaceRequest,
+    repository: &Repository,
     remote: &RemoteState,
     base: &str,
 ) -> Result<String, WorkspaceError> {
-    let repository = &request.repository;
     match &request.start {
         Start::Base => Ok(base.to_owned()),
         Start::Branch(branch) => tip(branch, remote, repository),
@@ -293,23 +298,15 @@ fn parent_of(
 }
 
 fn no_branch(branch: &BranchName, remote: &RemoteState, repository: &Repository) -> WorkspaceError {
-    let mut known: Vec<&str> = remote
-        .branches
-        .keys()
-        .take(KNOWN_BRANCHES_MAX)
-        .map(String::as_str)
-        .collect();
+    let mut known: Vec<&str> =
+        remote.branches.keys().take(KNOWN_BRANCHES_MAX).map(String::as_str).collect();
     if remote.branches.len() > KNOWN_BRANCHES_MAX {
         known.push("and more");
     }
     WorkspaceError::NoBranch {
         branch: branch.to_string(),
         repository: repository.to_string(),
-        known: if known.is_empty() {
-            "no branch".to_owned()
-        } else {
-            known.join(", ")
-        },
+        known: if known.is_empty() { "no branch".to_owned() } else { known.join(", ") },
     }
 }
 
@@ -321,31 +318,19 @@ async fn uncommitted(
     cancel: &CancellationToken,
 ) -> Option<String> {
     let path = repository.local()?;
-    let git_dir = path
-        .join(".git")
-        .canonicalize()
-        .ok()
-        .filter(|it| it.is_dir())?;
+    let git_dir = path.join(".git").canonicalize().ok().filter(|it| it.is_dir())?;
     let status = git
         .call("count uncommitted changes")
         .at(&git_dir, Some(path))
-        .args([
-            "status",
-            "--porcelain",
-            "-z",
-            "--ignore-submodules=all",
-            "--no-renames",
-        ])
+        .args(["status", "--porcelain", "-z", "--ignore-submodules=all", "--no-renames"])
         .run(cancel)
         .await
         .ok()?;
     match status.fields().count() {
         0 => None,
-        1 => Some(format!(
-            "1 uncommitted change in {repository} is not part of this run"
-        )),
-        count => Some(format!(
-            "{count} uncommitted changes in {repository} are not part of this run"
-        )),
+        1 => Some(format!("1 uncommitted change in {repository} is not part of this run")),
+        count => {
+            Some(format!("{count} uncommitted changes in {repository} are not part of this run"))
+        }
     }
 }

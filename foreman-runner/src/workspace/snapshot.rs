@@ -100,14 +100,11 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<String, WorkspaceError> {
         let tree = self.tree_hash(cancel).await?;
-        let against = self
-            .resolved(against.unwrap_or(self.base()), cancel)
-            .await?;
+        let against = self.resolved(against.unwrap_or(self.base()), cancel).await?;
         // By way of a file: git's own limit on output would lose the head.
         let file = tempfile::NamedTempFile::new_in(&self.git_dir)
             .map_err(|source| cannot("create a file in", &self.git_dir, source))?;
-        self.write_diff(&against, &tree, &[], file.path(), cancel)
-            .await?;
+        self.write_diff(&against, &tree, &[], file.path(), cancel).await?;
         let bytes = read_head(file.path(), bytes_max + 1)?;
         let mut text =
             String::from_utf8_lossy(bytes.get(..bytes_max).unwrap_or(&bytes)).into_owned();
@@ -129,8 +126,7 @@ impl Workspace {
     ) -> Result<(), WorkspaceError> {
         let tree = self.tree_hash(cancel).await?;
         let parent = self.parent().to_owned();
-        self.write_diff(&parent, &tree, &["--binary", "--full-index"], path, cancel)
-            .await
+        self.write_diff(&parent, &tree, &["--binary", "--full-index"], path, cancel).await
     }
 
     /// Keeps the tree as it is now under a private reference of the task.
@@ -145,15 +141,10 @@ impl Workspace {
     ) -> Result<Checkpoint, WorkspaceError> {
         let tree = self.tree_hash(cancel).await?;
         let message = format!("checkpoint of attempt {attempt}, turn {turn}\n");
-        let us = Person {
-            name: "foreman".to_owned(),
-            email: "foreman@localhost".to_owned(),
-        };
+        let us = Person { name: "foreman".to_owned(), email: "foreman@localhost".to_owned() };
         // The date is the turn: a checkpoint taken twice is one.
         let date = i64::try_from(turn).unwrap_or(i64::MAX);
-        let commit = self
-            .commit_tree(&tree, self.parent(), message, &us, date, cancel)
-            .await?;
+        let commit = self.commit_tree(&tree, self.parent(), message, &us, date, cancel).await?;
         let reference = format!("refs/foreman/checkpoint/{}", self.uid());
         self.update_reference(&reference, &commit, cancel).await?;
         Ok(Checkpoint { commit, tree })
@@ -175,10 +166,7 @@ impl Workspace {
         self.take_up(&nested, cancel).await?;
         let call = self.call_on_tree("restore the checkpoint");
         let call = call.args(["read-tree", "--reset", "-u", &commit]);
-        call.run(cancel)
-            .await
-            .doing("restore the checkpoint")
-            .map(drop)
+        call.run(cancel).await.doing("restore the checkpoint").map(drop)
     }
 
     /// Commits the tree on top of the parent: always one commit, whatever
@@ -193,9 +181,7 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<Commit, WorkspaceError> {
         if let Some(nested) = self.bounded_growth(cancel).await?.first() {
-            let path = String::from_utf8_lossy(nested)
-                .trim_end_matches('/')
-                .to_owned();
+            let path = String::from_utf8_lossy(nested).trim_end_matches('/').to_owned();
             return Err(WorkspaceError::NestedRepository { path });
         }
         let tree = self.tree_hash(cancel).await?;
@@ -205,24 +191,13 @@ impl Workspace {
             return Err(WorkspaceError::NoChanges { parent });
         }
         if let Some((change, _)) = changes.iter().find(|(_, mode)| mode == NESTED_MODE) {
-            return Err(WorkspaceError::NestedRepository {
-                path: change.path.clone(),
-            });
+            return Err(WorkspaceError::NestedRepository { path: change.path.clone() });
         }
         let message = self.message(request);
         let author = &request.author;
-        let sha = self
-            .commit_tree(
-                &tree,
-                &parent,
-                message,
-                author,
-                request.date_seconds,
-                cancel,
-            )
-            .await?;
-        self.update_reference("refs/foreman/commit", &sha, cancel)
-            .await?;
+        let sha =
+            self.commit_tree(&tree, &parent, message, author, request.date_seconds, cancel).await?;
+        self.update_reference("refs/foreman/commit", &sha, cancel).await?;
         Ok(Commit { sha, tree, parent })
     }
 
@@ -236,20 +211,11 @@ impl Workspace {
         commit: &str,
         cancel: &CancellationToken,
     ) -> Result<bool, WorkspaceError> {
-        let (ancestor, commit) = (
-            self.resolved(ancestor, cancel).await?,
-            self.resolved(commit, cancel).await?,
-        );
+        let (ancestor, commit) =
+            (self.resolved(ancestor, cancel).await?, self.resolved(commit, cancel).await?);
         let call =
-            self.call("compare commits")
-                .args(["merge-base", "--is-ancestor", &ancestor, &commit]);
-        Ok(call
-            .expecting(&[1])
-            .run(cancel)
-            .await
-            .doing("compare commits")?
-            .code
-            == 0)
+            self.call("compare commits").args(["merge-base", "--is-ancestor", &ancestor, &commit]);
+        Ok(call.expecting(&[1]).run(cancel).await.doing("compare commits")?.code == 0)
     }
 
     async fn commit_tree(
@@ -281,9 +247,7 @@ impl Workspace {
         commit: &str,
         cancel: &CancellationToken,
     ) -> Result<(), WorkspaceError> {
-        let call = self
-            .call("keep the commit")
-            .args(["update-ref", reference, commit]);
+        let call = self.call("keep the commit").args(["update-ref", reference, commit]);
         call.run(cancel).await.doing("keep the commit").map(drop)
     }
 
@@ -292,18 +256,9 @@ impl Workspace {
     fn message(&self, request: &CommitRequest) -> String {
         let ours = format!("{}:", TASK_TRAILER.to_lowercase());
         let clean = |line: &&str| !line.trim_start().to_lowercase().starts_with(&ours);
-        let body: Vec<&str> = request
-            .message
-            .lines()
-            .filter(clean)
-            .map(str::trim_end)
-            .collect();
+        let body: Vec<&str> = request.message.lines().filter(clean).map(str::trim_end).collect();
         let body = body.join("\n").replace('\0', "");
-        let title = if body.trim().is_empty() {
-            "Change"
-        } else {
-            body.trim()
-        };
+        let title = if body.trim().is_empty() { "Change" } else { body.trim() };
         let mut message = format!("{title}\n\n");
         if request.sign_off {
             let Person { name, email } = &request.author;
@@ -312,20 +267,14 @@ impl Workspace {
         if let Some(model) = &request.assisted_by {
             message.push_str(&trailer("Assisted-by", model));
         }
-        message.push_str(&trailer(
-            TASK_TRAILER,
-            &format!("{}/{}", self.uid(), request.attempt),
-        ));
+        message.push_str(&trailer(TASK_TRAILER, &format!("{}/{}", self.uid(), request.attempt)));
         message
     }
 }
 
 /// One line, whatever the value holds.
 fn trailer(name: &str, value: &str) -> String {
-    let value: String = value
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("{name}: {}\n", value.trim())
 }
 

@@ -21,10 +21,8 @@ pub(crate) struct Ground {
 
 impl Ground {
     pub(crate) fn new() -> Self {
-        let ground = Self {
-            folder: tempfile::tempdir().expect("folder"),
-            cancel: CancellationToken::new(),
-        };
+        let ground =
+            Self { folder: tempfile::tempdir().expect("folder"), cancel: CancellationToken::new() };
         let seed = ground.path("seed");
         std::fs::create_dir(&seed).expect("seed");
         git(&seed, &["init", "-q", "-b", "main"]);
@@ -33,10 +31,7 @@ impl Ground {
         write(&seed, ".gitignore", "target/\n");
         git(&seed, &["add", "."]);
         git(&seed, &["commit", "-q", "-m", "first"]);
-        git(
-            ground.folder.path(),
-            &["clone", "-q", "--bare", "seed", "remote.git"],
-        );
+        git(ground.folder.path(), &["clone", "-q", "--bare", "seed", "remote.git"]);
         ground
     }
 
@@ -45,10 +40,7 @@ impl Ground {
     }
 
     pub(crate) fn roots(&self) -> WorkspaceRoots {
-        WorkspaceRoots {
-            data: self.path("data"),
-            cache: self.path("cache"),
-        }
+        WorkspaceRoots { data: self.path("data"), cache: self.path("cache") }
     }
 
     pub(crate) fn remote(&self) -> Repository {
@@ -66,6 +58,7 @@ impl Ground {
             start: Start::Base,
             branch: BranchName::parse("foreman/fix").expect("branch"),
             push_to: None,
+            fresh: false,
         }
     }
 
@@ -87,16 +80,7 @@ impl Ground {
         write(&seed, "other", message);
         git(&seed, &["add", "."]);
         git(&seed, &["commit", "-q", "-m", message]);
-        git(
-            &seed,
-            &[
-                "push",
-                "-q",
-                "-f",
-                "../remote.git",
-                &format!("other:refs/heads/{branch}"),
-            ],
-        );
+        git(&seed, &["push", "-q", "-f", "../remote.git", &format!("other:refs/heads/{branch}")]);
         let commit = git(&seed, &["rev-parse", "HEAD"]);
         git(&seed, &["checkout", "-q", "main"]);
         commit
@@ -112,11 +96,7 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .output()
         .expect("git");
-    assert!(
-        output.status.success(),
-        "{arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -129,10 +109,7 @@ pub(crate) fn write(folder: &Path, name: &str, text: &str) {
 pub(crate) fn commit_request(message: &str, attempt: i64) -> CommitRequest {
     CommitRequest {
         message: message.to_owned(),
-        author: Person {
-            name: "Ada".to_owned(),
-            email: "ada@example.org".to_owned(),
-        },
+        author: Person { name: "Ada".to_owned(), email: "ada@example.org".to_owned() },
         date_seconds: 1_795_000_000,
         attempt,
         sign_off: true,
@@ -141,9 +118,7 @@ pub(crate) fn commit_request(message: &str, attempt: i64) -> CommitRequest {
 }
 
 fn changes(list: &[Change]) -> Vec<String> {
-    list.iter()
-        .map(|change| format!("{} {}", change.kind, change.path))
-        .collect()
+    list.iter().map(|change| format!("{} {}", change.kind, change.path)).collect()
 }
 
 #[tokio::test]
@@ -152,14 +127,8 @@ async fn a_workspace_is_the_base_and_is_found_again() {
     let workspace = ground.workspace("u1").await;
     let text = std::fs::read_to_string(workspace.tree().join("src/lib.txt")).expect("file");
     assert_eq!(text, "one\ntwo\n");
-    assert_eq!(
-        workspace.base(),
-        git(&ground.path("seed"), &["rev-parse", "main"])
-    );
-    assert_eq!(
-        (workspace.base_branch(), workspace.branch_at_start()),
-        (Some("main"), None)
-    );
+    assert_eq!(workspace.base(), git(&ground.path("seed"), &["rev-parse", "main"]));
+    assert_eq!((workspace.base_branch(), workspace.branch_at_start()), (Some("main"), None));
     assert!(!workspace.has_changes(&ground.cancel).await.expect("look"));
     assert!(!workspace.git_dir().starts_with(workspace.tree()));
     // Tools in the sandbox see a repository.
@@ -206,34 +175,14 @@ async fn status_diff_and_patch_see_every_kind_of_change() {
             "M src/lib.txt",
         ]
     );
-    let diff = workspace
-        .diff(None, 100_000, &ground.cancel)
-        .await
-        .expect("diff");
-    assert!(
-        diff.contains("-two\n+TWO\n") && diff.contains("new file mode 120000"),
-        "{diff}"
-    );
-    let cut = workspace
-        .diff(None, 10, &ground.cancel)
-        .await
-        .expect("diff");
-    assert!(
-        cut.starts_with("diff --git") && cut.contains("left out"),
-        "{cut}"
-    );
-    let unknown = workspace
-        .diff(Some("--output=/tmp/x"), 10, &ground.cancel)
-        .await;
-    assert!(
-        matches!(unknown, Err(WorkspaceError::Git { .. })),
-        "{unknown:?}"
-    );
+    let diff = workspace.diff(None, 100_000, &ground.cancel).await.expect("diff");
+    assert!(diff.contains("-two\n+TWO\n") && diff.contains("new file mode 120000"), "{diff}");
+    let cut = workspace.diff(None, 10, &ground.cancel).await.expect("diff");
+    assert!(cut.starts_with("diff --git") && cut.contains("left out"), "{cut}");
+    let unknown = workspace.diff(Some("--output=/tmp/x"), 10, &ground.cancel).await;
+    assert!(matches!(unknown, Err(WorkspaceError::Git { .. })), "{unknown:?}");
     let patch = ground.path("work.patch");
-    workspace
-        .patch(&patch, &ground.cancel)
-        .await
-        .expect("patch");
+    workspace.patch(&patch, &ground.cancel).await.expect("patch");
     let other = ground.workspace("u2").await;
     git(other.tree(), &["apply", &patch.display().to_string()]);
     assert_eq!(
@@ -250,14 +199,8 @@ async fn a_checkpoint_brings_the_tree_back() {
     write(tree, "src/lib.txt", "changed\n");
     write(tree, "new/file", "new\n");
     std::fs::remove_file(tree.join("README")).expect("remove");
-    let kept = workspace
-        .checkpoint(1, 4, &ground.cancel)
-        .await
-        .expect("checkpoint");
-    let twice = workspace
-        .checkpoint(1, 4, &ground.cancel)
-        .await
-        .expect("checkpoint");
+    let kept = workspace.checkpoint(1, 4, &ground.cancel).await.expect("checkpoint");
+    let twice = workspace.checkpoint(1, 4, &ground.cancel).await.expect("checkpoint");
     assert_eq!(kept, twice);
     write(tree, "src/lib.txt", "ruined\n");
     write(tree, "README", "back\n");
@@ -266,23 +209,13 @@ async fn a_checkpoint_brings_the_tree_back() {
     std::fs::remove_dir_all(tree.join("new")).expect("remove");
     // Killed in the middle of writing an index.
     std::fs::write(workspace.git_dir().join("foreman-index.lock"), "").expect("lock");
-    workspace
-        .restore(&kept, &ground.cancel)
-        .await
-        .expect("restore");
+    workspace.restore(&kept, &ground.cancel).await.expect("restore");
     let read = |name: &str| std::fs::read_to_string(tree.join(name)).ok();
     assert_eq!(read("src/lib.txt").as_deref(), Some("changed\n"));
     assert_eq!(read("new/file").as_deref(), Some("new\n"));
     assert_eq!((read("README"), read("later")), (None, None));
-    assert_eq!(
-        read("target/cache").as_deref(),
-        Some("x"),
-        "ignored files stay"
-    );
-    assert_eq!(
-        workspace.tree_hash(&ground.cancel).await.expect("hash"),
-        kept.tree
-    );
+    assert_eq!(read("target/cache").as_deref(), Some("x"), "ignored files stay");
+    assert_eq!(workspace.tree_hash(&ground.cancel).await.expect("hash"), kept.tree);
     // It survives in a workspace that is opened anew.
     let again = ground.workspace("u1").await;
     write(tree, "src/lib.txt", "ruined\n");
@@ -294,54 +227,24 @@ async fn a_checkpoint_brings_the_tree_back() {
 async fn one_commit_with_our_trailers_and_the_same_hash_each_time() {
     let ground = Ground::new();
     let workspace = ground.workspace("u1").await;
-    let nothing = workspace
-        .commit(&commit_request("x", 1), &ground.cancel)
-        .await;
-    assert!(
-        matches!(nothing, Err(WorkspaceError::NoChanges { .. })),
-        "{nothing:?}"
-    );
+    let nothing = workspace.commit(&commit_request("x", 1), &ground.cancel).await;
+    assert!(matches!(nothing, Err(WorkspaceError::NoChanges { .. })), "{nothing:?}");
     write(workspace.tree(), "new", "x\n");
-    workspace
-        .checkpoint(1, 1, &ground.cancel)
-        .await
-        .expect("checkpoint");
+    workspace.checkpoint(1, 1, &ground.cancel).await.expect("checkpoint");
     let message = "Fix it\n\nBecause.\nForeman-Task: other/9\n";
     let request = commit_request(message, 2);
-    let commit = workspace
-        .commit(&request, &ground.cancel)
-        .await
-        .expect("commit");
+    let commit = workspace.commit(&request, &ground.cancel).await.expect("commit");
     assert_eq!(commit.parent, workspace.base());
-    assert_eq!(
-        commit,
-        workspace
-            .commit(&request, &ground.cancel)
-            .await
-            .expect("again")
-    );
-    let shown = git(
-        workspace.git_dir(),
-        &["log", "-1", "--format=%an <%ae> %at%n%B", &commit.sha],
-    );
+    assert_eq!(commit, workspace.commit(&request, &ground.cancel).await.expect("again"));
+    let shown = git(workspace.git_dir(), &["log", "-1", "--format=%an <%ae> %at%n%B", &commit.sha]);
     assert_eq!(
         shown,
         "Ada <ada@example.org> 1795000000\nFix it\n\nBecause.\n\n\
          Signed-off-by: Ada <ada@example.org>\nAssisted-by: qwen\nForeman-Task: u1/2"
     );
     let (cancel, base) = (&ground.cancel, workspace.base());
-    assert!(
-        workspace
-            .is_ancestor(base, &commit.sha, cancel)
-            .await
-            .expect("compare")
-    );
-    assert!(
-        !workspace
-            .is_ancestor(&commit.sha, base, cancel)
-            .await
-            .expect("compare")
-    );
+    assert!(workspace.is_ancestor(base, &commit.sha, cancel).await.expect("compare"));
+    assert!(!workspace.is_ancestor(&commit.sha, base, cancel).await.expect("compare"));
 }
 
 #[tokio::test]
@@ -356,23 +259,15 @@ async fn a_branch_is_revised_on_its_tip_and_a_commit_is_judged_as_it_is() {
     assert_eq!(workspace.branch_at_start(), Some(tip.as_str()));
     assert_ne!(workspace.base(), tip);
     write(workspace.tree(), "more", "x");
-    let commit = workspace
-        .commit(&commit_request("More", 1), &ground.cancel)
-        .await
-        .expect("commit");
+    let commit =
+        workspace.commit(&commit_request("More", 1), &ground.cancel).await.expect("commit");
     assert_eq!(commit.parent, tip);
     request.uid = "u2".to_owned();
     request.start = Start::Commit(branch.clone(), tip.clone());
-    assert_eq!(
-        ground.open(&request).await.expect("workspace").parent(),
-        tip
-    );
+    assert_eq!(ground.open(&request).await.expect("workspace").parent(), tip);
     request.uid = "u3".to_owned();
     request.start = Start::Commit(branch, "0".repeat(40));
-    assert!(matches!(
-        ground.open(&request).await,
-        Err(WorkspaceError::Moved { .. })
-    ));
+    assert!(matches!(ground.open(&request).await, Err(WorkspaceError::Moved { .. })));
 }
 
 #[tokio::test]
@@ -380,42 +275,22 @@ async fn what_is_not_there_is_named() {
     let ground = Ground::new();
     let mut request = ground.request("u1");
     request.base_branch = Some(BranchName::parse("mian").expect("branch"));
-    let error = ground
-        .open(&request)
-        .await
-        .expect_err("no branch")
-        .to_string();
-    assert!(
-        error.contains("mian") && error.contains("it has main"),
-        "{error}"
-    );
+    let error = ground.open(&request).await.expect_err("no branch").to_string();
+    assert!(error.contains("mian") && error.contains("it has main"), "{error}");
     std::fs::create_dir(ground.path("empty.git")).expect("folder");
     git(&ground.path("empty.git"), &["init", "-q", "--bare"]);
     request.base_branch = None;
     request.repository =
         Repository::parse(&ground.path("empty.git").display().to_string(), "").expect("path");
-    assert!(matches!(
-        ground.open(&request).await,
-        Err(WorkspaceError::Empty { .. })
-    ));
-    request.repository = Repository::parse(
-        &ground
-            .path("data")
-            .parent()
-            .expect("x")
-            .display()
-            .to_string(),
-        "",
-    )
-    .expect("path");
+    assert!(matches!(ground.open(&request).await, Err(WorkspaceError::Empty { .. })));
+    request.repository =
+        Repository::parse(&ground.path("data").parent().expect("x").display().to_string(), "")
+            .expect("path");
     let no_repository = ground.open(&request).await;
     assert!(
         matches!(
             &no_repository,
-            Err(WorkspaceError::Git {
-                source: GitError::NotFound { .. },
-                ..
-            })
+            Err(WorkspaceError::Git { source: GitError::NotFound { .. }, .. })
         ),
         "{no_repository:?}"
     );
@@ -424,19 +299,13 @@ async fn what_is_not_there_is_named() {
     assert!(
         matches!(
             &unreachable,
-            Err(WorkspaceError::Git {
-                source: GitError::Unreachable { .. },
-                ..
-            })
+            Err(WorkspaceError::Git { source: GitError::Unreachable { .. }, .. })
         ),
         "{unreachable:?}"
     );
     for uid in ["", "..", "a/b", ".x", "a\nb"] {
         let bad = ground.open(&ground.request(uid)).await;
-        assert!(
-            matches!(bad, Err(WorkspaceError::BadName { .. })),
-            "{uid:?}"
-        );
+        assert!(matches!(bad, Err(WorkspaceError::BadName { .. })), "{uid:?}");
     }
 }
 
@@ -452,13 +321,8 @@ async fn a_path_is_taken_at_its_commit_and_uncommitted_changes_are_counted() {
     let workspace = ground.open(&request).await.expect("workspace");
     let text = std::fs::read_to_string(workspace.tree().join("README")).expect("file");
     assert_eq!((text.as_str(), workspace.base_branch()), ("hello\n", None));
-    let [warning] = workspace.warnings() else {
-        panic!("{:?}", workspace.warnings())
-    };
-    assert!(
-        warning.starts_with("2 uncommitted changes in "),
-        "{warning}"
-    );
+    let [warning] = workspace.warnings() else { panic!("{:?}", workspace.warnings()) };
+    assert!(warning.starts_with("2 uncommitted changes in "), "{warning}");
 }
 
 #[tokio::test]
@@ -471,14 +335,8 @@ async fn large_files_and_nested_repositories_are_refused_by_name() {
     std::fs::remove_file(tree.join("large")).expect("remove");
     let large = std::fs::File::create(tree.join("large")).expect("file");
     large.set_len(super::FILE_BYTES_MAX + 1).expect("size");
-    let error = workspace
-        .checkpoint(1, 1, &ground.cancel)
-        .await
-        .expect_err("too large");
-    assert!(
-        matches!(&error, WorkspaceError::TooLarge { path, .. } if path == "large"),
-        "{error}"
-    );
+    let error = workspace.checkpoint(1, 1, &ground.cancel).await.expect_err("too large");
+    assert!(matches!(&error, WorkspaceError::TooLarge { path, .. } if path == "large"), "{error}");
     std::fs::remove_file(tree.join("large")).expect("remove");
     // One without a commit makes git fail, one with a commit becomes a mark.
     for name in ["sub", "sub two"] {
@@ -491,14 +349,9 @@ async fn large_files_and_nested_repositories_are_refused_by_name() {
     write(tree, "kept", "x");
     let status = workspace.status(&ground.cancel).await.expect("status");
     assert_eq!(changes(&status), ["A kept"]);
-    workspace
-        .checkpoint(1, 1, &ground.cancel)
-        .await
-        .expect("the rest is kept");
-    let error = workspace
-        .commit(&commit_request("x", 1), &ground.cancel)
-        .await
-        .expect_err("nested");
+    workspace.checkpoint(1, 1, &ground.cancel).await.expect("the rest is kept");
+    let error =
+        workspace.commit(&commit_request("x", 1), &ground.cancel).await.expect_err("nested");
     assert!(
         matches!(&error, WorkspaceError::NestedRepository { path } if path == "sub two"),
         "{error}"

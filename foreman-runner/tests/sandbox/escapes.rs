@@ -11,141 +11,45 @@ use foreman_runner::sandbox_probe;
 use crate::support::{BOTH, Case, WITH, Way, World, until};
 
 pub(crate) const CASES: &[Case] = &[
-    Case {
-        name: "work_inside_the_tree_goes_on",
-        ways: BOTH,
-        body: |w| Box::pin(works(w)),
-    },
-    Case {
-        name: "write_outside_the_tree",
-        ways: BOTH,
-        body: |w| Box::pin(write_outside(w)),
-    },
-    Case {
-        name: "write_through_a_link",
-        ways: BOTH,
-        body: |w| Box::pin(write_by_link(w)),
-    },
-    Case {
-        name: "write_through_proc_root",
-        ways: BOTH,
-        body: |w| Box::pin(write_by_proc(w)),
-    },
-    Case {
-        name: "rename_and_hard_link_out",
-        ways: BOTH,
-        body: |w| Box::pin(rename_out(w)),
-    },
-    Case {
-        name: "read_a_secret",
-        ways: BOTH,
-        body: |w| Box::pin(read_secret(w)),
-    },
-    Case {
-        name: "read_credentials_of_the_system",
-        ways: BOTH,
-        body: |w| Box::pin(read_shadow(w)),
-    },
-    Case {
-        name: "read_the_agents_memory",
-        ways: BOTH,
-        body: |w| Box::pin(read_agent(w)),
-    },
-    Case {
-        name: "see_the_agents_environment",
-        ways: BOTH,
-        body: |w| Box::pin(see_env(w)),
-    },
-    Case {
-        name: "change_modes_outside",
-        ways: WITH,
-        body: |w| Box::pin(chmod_outside(w)),
-    },
-    Case {
-        name: "connect_by_tcp",
-        ways: BOTH,
-        body: |w| Box::pin(tcp(w)),
-    },
-    Case {
-        name: "send_by_udp",
-        ways: BOTH,
-        body: |w| Box::pin(udp(w)),
-    },
-    Case {
-        name: "connect_to_a_socket_file",
-        ways: BOTH,
-        body: |w| Box::pin(unix(w)),
-    },
+    Case { name: "work_inside_the_tree_goes_on", ways: BOTH, body: |w| Box::pin(works(w)) },
+    Case { name: "write_outside_the_tree", ways: BOTH, body: |w| Box::pin(write_outside(w)) },
+    Case { name: "write_through_a_link", ways: BOTH, body: |w| Box::pin(write_by_link(w)) },
+    Case { name: "write_through_proc_root", ways: BOTH, body: |w| Box::pin(write_by_proc(w)) },
+    Case { name: "rename_and_hard_link_out", ways: BOTH, body: |w| Box::pin(rename_out(w)) },
+    Case { name: "read_a_secret", ways: BOTH, body: |w| Box::pin(read_secret(w)) },
+    Case { name: "read_credentials_of_the_system", ways: BOTH, body: |w| Box::pin(read_shadow(w)) },
+    Case { name: "read_the_agents_memory", ways: BOTH, body: |w| Box::pin(read_agent(w)) },
+    Case { name: "see_the_agents_environment", ways: BOTH, body: |w| Box::pin(see_env(w)) },
+    Case { name: "change_modes_outside", ways: WITH, body: |w| Box::pin(chmod_outside(w)) },
+    Case { name: "connect_by_tcp", ways: BOTH, body: |w| Box::pin(tcp(w)) },
+    Case { name: "send_by_udp", ways: BOTH, body: |w| Box::pin(udp(w)) },
+    Case { name: "connect_to_a_socket_file", ways: BOTH, body: |w| Box::pin(unix(w)) },
     Case {
         name: "connect_to_an_abstract_socket",
         ways: BOTH,
         body: |w| Box::pin(unix_abstract(w)),
     },
-    Case {
-        name: "signal_the_agent",
-        ways: BOTH,
-        body: |w| Box::pin(signal(w)),
-    },
-    Case {
-        name: "trace_a_process",
-        ways: BOTH,
-        body: |w| Box::pin(trace(w)),
-    },
-    Case {
-        name: "write_a_git_dir",
-        ways: BOTH,
-        body: |w| Box::pin(write_git(w)),
-    },
-    Case {
-        name: "become_another_user",
-        ways: BOTH,
-        body: |w| Box::pin(other_user(w)),
-    },
-    Case {
-        name: "mount_and_unshare",
-        ways: BOTH,
-        body: |w| Box::pin(mount(w)),
-    },
+    Case { name: "signal_the_agent", ways: BOTH, body: |w| Box::pin(signal(w)) },
+    Case { name: "trace_a_process", ways: BOTH, body: |w| Box::pin(trace(w)) },
+    Case { name: "write_a_git_dir", ways: BOTH, body: |w| Box::pin(write_git(w)) },
+    Case { name: "become_another_user", ways: BOTH, body: |w| Box::pin(other_user(w)) },
+    Case { name: "mount_and_unshare", ways: BOTH, body: |w| Box::pin(mount(w)) },
     Case {
         name: "gain_rights_by_a_setuid_program",
         ways: BOTH,
         body: |w| Box::pin(setuid_program(w)),
     },
-    Case {
-        name: "type_into_the_terminal",
-        ways: BOTH,
-        body: |w| Box::pin(terminal(w)),
-    },
-    Case {
-        name: "open_a_netlink_socket",
-        ways: BOTH,
-        body: |w| Box::pin(netlink(w)),
-    },
-    Case {
-        name: "write_kernel_settings",
-        ways: BOTH,
-        body: |w| Box::pin(kernel_settings(w)),
-    },
-    Case {
-        name: "loopback_of_its_own",
-        ways: WITH,
-        body: |w| Box::pin(own_loopback(w)),
-    },
-    Case {
-        name: "the_self_test_names_the_tier",
-        ways: BOTH,
-        body: |w| Box::pin(self_test(w)),
-    },
+    Case { name: "type_into_the_terminal", ways: BOTH, body: |w| Box::pin(terminal(w)) },
+    Case { name: "open_a_netlink_socket", ways: BOTH, body: |w| Box::pin(netlink(w)) },
+    Case { name: "write_kernel_settings", ways: BOTH, body: |w| Box::pin(kernel_settings(w)) },
+    Case { name: "loopback_of_its_own", ways: WITH, body: |w| Box::pin(own_loopback(w)) },
+    Case { name: "the_self_test_names_the_tier", ways: BOTH, body: |w| Box::pin(self_test(w)) },
     Case {
         name: "the_self_test_where_namespaces_are_refused",
         ways: WITH,
         body: |w| Box::pin(nested(w)),
     },
-    Case {
-        name: "the_self_test_as_nobody",
-        ways: WITH,
-        body: |w| Box::pin(as_nobody(w)),
-    },
+    Case { name: "the_self_test_as_nobody", ways: WITH, body: |w| Box::pin(as_nobody(w)) },
 ];
 
 async fn works(world: World) {
@@ -153,10 +57,7 @@ async fn works(world: World) {
                   echo x > \"$HOME/x\" && echo y > \"$TMPDIR/y\" && echo err >&2 && \
                   test -r /etc/passwd && ls /usr/bin > /dev/null";
     let output = world.sh(script, &[]).await;
-    assert_eq!(
-        (output.exit, output.output.as_str()),
-        (Exit::Code(0), "hello\nerr\n")
-    );
+    assert_eq!((output.exit, output.output.as_str()), (Exit::Code(0), "hello\nerr\n"));
     assert!(world.path("tree/a/b/file").exists());
 }
 
@@ -171,12 +72,7 @@ async fn write_outside(world: World) {
     assert_eq!(secret, "TOPSECRET");
     let output = world.sh("rm -rf \"$1\"", &[&world.text("secret")]).await;
     assert!(world.path("secret").exists(), "{}", output.output);
-    for system in [
-        "/etc/fm-escape",
-        "/usr/fm-escape",
-        "/root/fm-escape",
-        "/fm-escape",
-    ] {
+    for system in ["/etc/fm-escape", "/usr/fm-escape", "/root/fm-escape", "/fm-escape"] {
         world.attempt("write", system).await;
         assert!(!std::path::Path::new(system).exists(), "{system}");
     }
@@ -184,14 +80,10 @@ async fn write_outside(world: World) {
 
 async fn write_by_link(world: World) {
     let outside = world.text("outside");
-    world
-        .sh("ln -s \"$1\" link; echo x > link", &[&outside])
-        .await;
+    world.sh("ln -s \"$1\" link; echo x > link", &[&outside]).await;
     assert!(world.path("tree/link").is_symlink());
     let folder = world.text("");
-    world
-        .sh("ln -s \"$1\" dir; echo x > dir/outside", &[&folder])
-        .await;
+    world.sh("ln -s \"$1\" dir; echo x > dir/outside", &[&folder]).await;
     assert!(!world.path("outside").exists());
     let output = world.sh("cat dir/secret", &[]).await;
     assert!(!output.output.contains("TOPSECRET"));
@@ -208,9 +100,7 @@ async fn write_by_proc(world: World) {
 
 async fn rename_out(world: World) {
     let script = "echo x > f; mv f \"$1\"; ln \"$2\" here; cat here";
-    let output = world
-        .sh(script, &[&world.text("outside"), &world.text("secret")])
-        .await;
+    let output = world.sh(script, &[&world.text("outside"), &world.text("secret")]).await;
     assert!(!world.path("outside").exists());
     assert!(!output.output.contains("TOPSECRET"), "{}", output.output);
 }
@@ -218,20 +108,11 @@ async fn rename_out(world: World) {
 async fn read_secret(world: World) {
     world.refused("read", &world.text("secret")).await;
     let output = world
-        .sh(
-            "cat /proc/self/root$1 /proc/1/root$1; cat ../secret",
-            &[&world.text("secret")],
-        )
+        .sh("cat /proc/self/root$1 /proc/1/root$1; cat ../secret", &[&world.text("secret")])
         .await;
     assert!(!output.output.contains("TOPSECRET"), "{}", output.output);
     let home = std::env::var("HOME").unwrap_or_default();
-    for name in [
-        ".ssh",
-        ".aws",
-        ".netrc",
-        ".git-credentials",
-        ".cargo/credentials.toml",
-    ] {
+    for name in [".ssh", ".aws", ".netrc", ".git-credentials", ".cargo/credentials.toml"] {
         let script = "cat \"$1\" \"$1\"/* 2>/dev/null; ls \"$1\"/ 2>/dev/null; true";
         let output = world.sh(script, &[&format!("{home}/{name}")]).await;
         assert_eq!(output.output, "", "{name}");
@@ -240,12 +121,7 @@ async fn read_secret(world: World) {
 
 async fn read_shadow(world: World) {
     world.refused("read", "/etc/shadow").await;
-    let output = world
-        .sh(
-            "cat /proc/self/root/etc/shadow /etc/gshadow 2>/dev/null",
-            &[],
-        )
-        .await;
+    let output = world.sh("cat /proc/self/root/etc/shadow /etc/gshadow 2>/dev/null", &[]).await;
     assert_eq!(output.output, "");
 }
 
@@ -256,11 +132,7 @@ async fn read_agent(world: World) {
     }
     let script = "cat /proc/$PPID/environ /proc/1/environ 2>/dev/null | tr '\\0' '\\n'";
     let output = world.sh(script, &[]).await;
-    assert!(
-        !output.output.contains("CARGO_MANIFEST_DIR"),
-        "{}",
-        output.output
-    );
+    assert!(!output.output.contains("CARGO_MANIFEST_DIR"), "{}", output.output);
 }
 
 async fn see_env(world: World) {
@@ -273,21 +145,13 @@ async fn see_env(world: World) {
             !name.contains("TOKEN") && !name.contains("SECRET") && name != "SSH_AUTH_SOCK",
             "{line}"
         );
-        assert!(
-            name != "CARGO_PKG_NAME" && name != "CARGO_MANIFEST_DIR",
-            "{line}"
-        );
+        assert!(name != "CARGO_PKG_NAME" && name != "CARGO_MANIFEST_DIR", "{line}");
     }
 }
 
 async fn chmod_outside(world: World) {
     use std::os::unix::fs::PermissionsExt;
-    let mode = || {
-        std::fs::metadata(world.path("secret"))
-            .expect("secret")
-            .permissions()
-            .mode()
-    };
+    let mode = || std::fs::metadata(world.path("secret")).expect("secret").permissions().mode();
     let before = mode();
     world.refused("chmod", &world.text("secret")).await;
     assert_eq!(mode(), before);
@@ -335,18 +199,10 @@ async fn unix_abstract(world: World) {
 }
 
 async fn signal(world: World) {
-    let mut victim = std::process::Command::new("sleep")
-        .arg("300")
-        .spawn()
-        .expect("victim");
+    let mut victim = std::process::Command::new("sleep").arg("300").spawn().expect("victim");
     world.refused("signal", &victim.id().to_string()).await;
-    world
-        .sh("kill -9 $1; kill -9 -1", &[&victim.id().to_string()])
-        .await;
-    assert!(
-        victim.try_wait().expect("look").is_none(),
-        "the victim is dead"
-    );
+    world.sh("kill -9 $1; kill -9 -1", &[&victim.id().to_string()]).await;
+    assert!(victim.try_wait().expect("look").is_none(), "the victim is dead");
     victim.kill().expect("end it");
     victim.wait().expect("reap it");
 }
@@ -381,10 +237,7 @@ async fn mount(world: World) {
     let output = world.sh("unshare -Ur true", &[]).await;
     assert_ne!(output.exit, Exit::Code(0), "{}", output.output);
     let output = world
-        .sh(
-            "grep -E '^(Cap(Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status",
-            &[],
-        )
+        .sh("grep -E '^(Cap(Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status", &[])
         .await;
     if world.way == Way::Namespaces {
         let nothing = "\t0000000000000000";
@@ -392,28 +245,16 @@ async fn mount(world: World) {
         {
             assert!(output.output.contains(&line), "{line}: {}", output.output);
         }
-        assert!(
-            output.output.contains("NoNewPrivs:\t1"),
-            "{}",
-            output.output
-        );
+        assert!(output.output.contains("NoNewPrivs:\t1"), "{}", output.output);
     }
     // As root too, and without namespaces: no right is left, and none comes back.
     let output = world.sh("touch f && chown 12345 f", &[]).await;
-    assert_ne!(
-        output.exit,
-        Exit::Code(0),
-        "root could still give files away"
-    );
+    assert_ne!(output.exit, Exit::Code(0), "root could still give files away");
 }
 
 async fn setuid_program(world: World) {
     let output = world.sh("su -c id root < /dev/null; sudo -n id", &[]).await;
-    assert!(
-        !output.output.contains("uid=0(root) gid=0(root) groups"),
-        "{}",
-        output.output
-    );
+    assert!(!output.output.contains("uid=0(root) gid=0(root) groups"), "{}", output.output);
 }
 
 async fn terminal(world: World) {
@@ -436,11 +277,7 @@ async fn netlink(world: World) {
 }
 
 async fn kernel_settings(world: World) {
-    for name in [
-        "/proc/sys/kernel/hostname",
-        "/proc/sysrq-trigger",
-        "/sys/kernel/mm/ksm/run",
-    ] {
+    for name in ["/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/sys/kernel/mm/ksm/run"] {
         if std::path::Path::new(name).exists() {
             let output = world.sh("echo 0 > \"$1\"", &[name]).await;
             assert_ne!(output.exit, Exit::Code(0), "{name}");
@@ -466,28 +303,16 @@ async fn self_test(world: World) {
     let none = sandbox_probe::probe(None, world.folder.path()).await;
     assert_eq!(none.tier.as_str(), "none");
     let wrong = sandbox_probe::probe(Some("/bin/true".into()), world.folder.path()).await;
-    assert_eq!(
-        wrong.tier.as_str(),
-        "none",
-        "a helper that does nothing holds nothing"
-    );
+    assert_eq!(wrong.tier.as_str(), "none", "a helper that does nothing holds nothing");
 }
 
 /// A sandbox in the sandbox, where the system refuses new namespaces: the
 /// fallback is taken by itself.
 async fn nested(world: World) {
     let exe = std::env::current_exe().expect("own path");
-    let argv = [
-        &exe.to_string_lossy(),
-        "role=probe",
-        &world.text("tree/scratch"),
-    ];
+    let argv = [&exe.to_string_lossy(), "role=probe", &world.text("tree/scratch")];
     let output = world.run(&argv).await.expect("runs");
-    assert!(
-        output.output.starts_with("tier=network Some("),
-        "{}",
-        output.output
-    );
+    assert!(output.output.starts_with("tier=network Some("), "{}", output.output);
 }
 
 /// The same without root's rights. Needs root to give them up.
@@ -525,8 +350,5 @@ async fn as_nobody(_: World) {
         "{text} {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    until("nothing is left", || {
-        crate::support::processes_with(&scratch).is_empty()
-    })
-    .await;
+    until("nothing is left", || crate::support::processes_with(&scratch).is_empty()).await;
 }

@@ -64,10 +64,7 @@ async fn bench(world: &World) -> (Workspace, ProcessSandbox, WorkspaceRoots) {
     write(origin.join(".gitignore"), "/target\n");
     git(&origin, &["add", "."]);
     git(&origin, &["commit", "-q", "-m", "first"]);
-    let roots = WorkspaceRoots {
-        data: world.path("data"),
-        cache: world.path("the-cache"),
-    };
+    let roots = WorkspaceRoots { data: world.path("data"), cache: world.path("the-cache") };
     let request = WorkspaceRequest {
         namespace: "default".to_owned(),
         task: "t".to_owned(),
@@ -77,6 +74,7 @@ async fn bench(world: &World) -> (Workspace, ProcessSandbox, WorkspaceRoots) {
         start: Start::Base,
         branch: BranchName::parse("foreman/t").expect("branch"),
         push_to: None,
+        fresh: false,
     };
     let cancel = CancellationToken::new();
     let workspace = Workspace::open(Git::default(), &roots, &request, &cancel).await;
@@ -90,30 +88,16 @@ async fn bench(world: &World) -> (Workspace, ProcessSandbox, WorkspaceRoots) {
 async fn rust(world: World) {
     let (workspace, sandbox, roots) = bench(&world).await;
     let cancel = CancellationToken::new();
-    let plan = GatePlan::settle(None, &workspace, &cancel)
-        .await
-        .expect("plan");
+    let plan = GatePlan::settle(None, &workspace, &cancel).await.expect("plan");
     assert_eq!(plan.summary(), "cargo test (detected: Cargo.toml)");
     let layout = workspace.sandbox_settings(&roots).layout;
-    let warning = run_setup(&plan, &sandbox, &workspace, &layout, &cancel)
-        .await
-        .expect("setup");
+    let warning = run_setup(&plan, &sandbox, &workspace, &layout, &cancel).await.expect("setup");
     assert_eq!(warning, None, "there is nothing to fetch");
-    let report = run_gate(&plan, &sandbox, &workspace, &cancel)
-        .await
-        .expect("report");
+    let report = run_gate(&plan, &sandbox, &workspace, &cancel).await.expect("report");
     assert_eq!(report.outcome, GateOutcome::Passed, "{report:#?}");
-    assert_eq!(
-        report.tree,
-        workspace.tree_hash(&cancel).await.expect("hash")
-    );
-    write(
-        workspace.tree().join("src/lib.rs"),
-        &LIBRARY.replace("{ 2 }", "{ 3 }"),
-    );
-    let report = run_gate(&plan, &sandbox, &workspace, &cancel)
-        .await
-        .expect("report");
+    assert_eq!(report.tree, workspace.tree_hash(&cancel).await.expect("hash"));
+    write(workspace.tree().join("src/lib.rs"), &LIBRARY.replace("{ 2 }", "{ 3 }"));
+    let report = run_gate(&plan, &sandbox, &workspace, &cancel).await.expect("report");
     assert_eq!(report.outcome, GateOutcome::Failed, "{report:#?}");
 }
 
@@ -134,28 +118,17 @@ async fn git_inside(world: World) {
                   ! git config core.fsmonitor /bin/false 2>/dev/null && \
                   ! touch \"$(git rev-parse --absolute-git-dir)/hooks\" 2>/dev/null && \
                   ! git update-ref refs/heads/evil HEAD 2>/dev/null && rm new && echo held";
-    let plan = GatePlan::settle(Some(&generic(script)), &workspace, &cancel)
-        .await
-        .expect("plan");
-    let report = run_gate(&plan, &sandbox, &workspace, &cancel)
-        .await
-        .expect("report");
+    let plan = GatePlan::settle(Some(&generic(script)), &workspace, &cancel).await.expect("plan");
+    let report = run_gate(&plan, &sandbox, &workspace, &cancel).await.expect("report");
     let output = report.steps.first().map(|step| step.output.as_str());
-    assert_eq!(
-        (report.outcome, output),
-        (GateOutcome::Passed, Some("first\n?? new\nheld\n"))
-    );
+    assert_eq!((report.outcome, output), (GateOutcome::Passed, Some("first\n?? new\nheld\n")));
 }
 
 async fn needs_network(world: World) {
     let (workspace, sandbox, _) = bench(&world).await;
     let cancel = CancellationToken::new();
     let script = "python3 -c \"import urllib.request as u; u.urlopen('http://example.com')\"";
-    let plan = GatePlan::settle(Some(&generic(script)), &workspace, &cancel)
-        .await
-        .expect("plan");
-    let report = run_gate(&plan, &sandbox, &workspace, &cancel)
-        .await
-        .expect("report");
+    let plan = GatePlan::settle(Some(&generic(script)), &workspace, &cancel).await.expect("plan");
+    let report = run_gate(&plan, &sandbox, &workspace, &cancel).await.expect("report");
     assert_eq!(report.outcome, GateOutcome::Error, "{report:#?}");
 }

@@ -17,10 +17,7 @@ mod support;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments
-        .first()
-        .is_some_and(|it| it == foreman_runner::sandbox::HELPER_ARGUMENT)
-    {
+    if arguments.first().is_some_and(|it| it == foreman_runner::sandbox::HELPER_ARGUMENT) {
         return foreman_runner::sandbox::helper_main(arguments.get(1..).unwrap_or_default());
     }
     run(&arguments)

@@ -49,10 +49,8 @@ impl World {
             Way::Namespaces => env!("CARGO_TARGET_TMPDIR").into(),
             Way::Fallback => std::env::temp_dir(),
         };
-        let folder = tempfile::Builder::new()
-            .prefix("fm-sb-")
-            .tempdir_in(place)
-            .expect("temp folder");
+        let folder =
+            tempfile::Builder::new().prefix("fm-sb-").tempdir_in(place).expect("temp folder");
         let path = folder.path();
         std::fs::write(path.join("secret"), "TOPSECRET").expect("secret");
         std::fs::create_dir(path.join("git")).expect("git dir");
@@ -64,16 +62,10 @@ impl World {
         };
         let mut settings = SandboxSettings::new(layout);
         settings.namespaces = way == Way::Namespaces;
-        settings
-            .read
-            .push(std::env::current_exe().expect("own path"));
+        settings.read.push(std::env::current_exe().expect("own path"));
         settings.read.push(path.join("git"));
         let sandbox = ProcessSandbox::new(settings, Tier::None).expect("sandbox");
-        Self {
-            way,
-            folder,
-            sandbox,
-        }
+        Self { way, folder, sandbox }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -96,9 +88,7 @@ impl World {
     }
 
     pub(crate) async fn run(&self, argv: &[&str]) -> Result<CommandOutput, SandboxError> {
-        self.sandbox
-            .run(self.command(argv), &CancellationToken::new())
-            .await
+        self.sandbox.run(self.command(argv), &CancellationToken::new()).await
     }
 
     /// Runs a shell script; `$1`… are `arguments`.
@@ -112,19 +102,12 @@ impl World {
     pub(crate) async fn attempt(&self, name: &str, argument: &str) -> CommandOutput {
         let exe = std::env::current_exe().expect("own path");
         let exe = exe.to_string_lossy().into_owned();
-        self.run(&[&exe, "__sandbox", "attempt", name, argument])
-            .await
-            .expect("the sandbox runs")
+        self.run(&[&exe, "__sandbox", "attempt", name, argument]).await.expect("the sandbox runs")
     }
 
     pub(crate) async fn refused(&self, name: &str, argument: &str) {
         let output = self.attempt(name, argument).await;
-        assert_eq!(
-            output.exit,
-            Exit::Code(77),
-            "{name} {argument}: {}",
-            output.output
-        );
+        assert_eq!(output.exit, Exit::Code(77), "{name} {argument}: {}", output.output);
     }
 }
 
@@ -144,9 +127,7 @@ pub(crate) fn processes_with(marker: &str) -> Vec<i32> {
     pids.filter(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let zombie = state
-            .rsplit_once(") ")
-            .is_some_and(|(_, rest)| rest.starts_with('Z'));
+        let zombie = state.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
         !zombie && String::from_utf8_lossy(&line).contains(marker)
     })
     .collect()
@@ -179,10 +160,8 @@ pub(crate) fn play(role: &str, arguments: &[String]) -> ExitCode {
         }
         ("probe", [folder]) => {
             let helper = std::env::current_exe().ok();
-            let report = runtime.block_on(foreman_runner::sandbox_probe::probe(
-                helper,
-                Path::new(folder),
-            ));
+            let report =
+                runtime.block_on(foreman_runner::sandbox_probe::probe(helper, Path::new(folder)));
             println!("tier={} {:?}", report.tier, report.why_not_more);
             ExitCode::SUCCESS
         }
@@ -191,10 +170,7 @@ pub(crate) fn play(role: &str, arguments: &[String]) -> ExitCode {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
 }
 
 /// Runs every case in every way it is for, unless a filter leaves it out.
@@ -216,10 +192,7 @@ pub(crate) fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 runtime().block_on((case.body)(World::new(*way)));
             }));
-            println!(
-                "test {name} ... {}",
-                if outcome.is_ok() { "ok" } else { "FAILED" }
-            );
+            println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
             match outcome {
                 Ok(()) => passed += 1,
                 Err(_) => failed.push(name),
@@ -231,9 +204,5 @@ pub(crate) fn run_all(cases: &[Case], arguments: &[String]) -> ExitCode {
         "\ntest result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {filtered} filtered out",
         failed.len()
     );
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -21,18 +21,9 @@ impl Ready {
         let workspace = ground.workspace("u1").await;
         write(workspace.tree(), "change", "x\n");
         let request = commit_request("Change", attempt);
-        let commit = workspace
-            .commit(&request, &ground.cancel)
-            .await
-            .expect("commit");
+        let commit = workspace.commit(&request, &ground.cancel).await.expect("commit");
         let (repository, branch) = (ground.remote(), workspace.branch().expect("branch"));
-        Self {
-            ground,
-            workspace,
-            commit,
-            repository,
-            branch,
-        }
+        Self { ground, workspace, commit, repository, branch }
     }
 
     async fn push(&self, attempt: i64) -> Result<Pushed, PublishError> {
@@ -57,11 +48,7 @@ impl Ready {
     fn at_remote(&self) -> String {
         git(
             &self.ground.path("remote.git"),
-            &[
-                "for-each-ref",
-                "--format=%(objectname)",
-                "refs/heads/foreman",
-            ],
+            &["for-each-ref", "--format=%(objectname)", "refs/heads/foreman"],
         )
     }
 }
@@ -77,9 +64,8 @@ async fn a_push_is_done_once_and_recognised() {
     assert_eq!(ready.at_remote(), ready.commit.sha);
     assert_eq!(ready.push(1).await.expect("push"), Pushed::Already);
     let cancel = &ready.ground.cancel;
-    let found = look_up(&Git::default(), &ready.repository, &ready.branch, cancel)
-        .await
-        .expect("look");
+    let found =
+        look_up(&Git::default(), &ready.repository, &ready.branch, cancel).await.expect("look");
     assert_eq!(found, Some(ready.commit.sha.clone()));
 }
 
@@ -94,19 +80,11 @@ async fn anothers_commit_is_never_replaced() {
     );
     assert_eq!(ready.at_remote(), other);
     // One that claims to be another task's, a higher attempt's, or this very one's.
-    for trailer in [
-        "Foreman-Task: u2/1",
-        "Foreman-Task: u1/3",
-        "Foreman-Task: u1/2",
-        "Foreman-Task: u1/x",
-    ] {
-        let other = ready
-            .ground
-            .push_other("foreman/fix", &format!("x\n\n{trailer}"));
-        assert!(
-            matches!(ready.push(2).await, Err(PublishError::Refused { .. })),
-            "{trailer}"
-        );
+    for trailer in
+        ["Foreman-Task: u2/1", "Foreman-Task: u1/3", "Foreman-Task: u1/2", "Foreman-Task: u1/x"]
+    {
+        let other = ready.ground.push_other("foreman/fix", &format!("x\n\n{trailer}"));
+        assert!(matches!(ready.push(2).await, Err(PublishError::Refused { .. })), "{trailer}");
         assert_eq!(ready.at_remote(), other);
     }
 }
@@ -114,9 +92,7 @@ async fn anothers_commit_is_never_replaced() {
 #[tokio::test]
 async fn a_lower_attempt_of_the_same_task_is_replaced() {
     let ready = Ready::new(2).await;
-    ready
-        .ground
-        .push_other("foreman/fix", "x\n\nForeman-Task: u1/1");
+    ready.ground.push_other("foreman/fix", "x\n\nForeman-Task: u1/1");
     assert_eq!(ready.push(2).await.expect("push"), Pushed::Now);
     assert_eq!(ready.at_remote(), ready.commit.sha);
 }
@@ -127,30 +103,10 @@ async fn a_lower_attempt_with_anothers_commit_beneath_is_not_replaced() {
     ready.ground.push_other("foreman/fix", "somebody's");
     let seed = ready.ground.path("seed");
     git(&seed, &["checkout", "-q", "other"]);
-    git(
-        &seed,
-        &[
-            "commit",
-            "-q",
-            "--allow-empty",
-            "-m",
-            "x\n\nForeman-Task: u1/1",
-        ],
-    );
-    git(
-        &seed,
-        &[
-            "push",
-            "-q",
-            "../remote.git",
-            "other:refs/heads/foreman/fix",
-        ],
-    );
+    git(&seed, &["commit", "-q", "--allow-empty", "-m", "x\n\nForeman-Task: u1/1"]);
+    git(&seed, &["push", "-q", "../remote.git", "other:refs/heads/foreman/fix"]);
     let before = ready.at_remote();
-    assert!(matches!(
-        ready.push(2).await,
-        Err(PublishError::Refused { .. })
-    ));
+    assert!(matches!(ready.push(2).await, Err(PublishError::Refused { .. })));
     assert_eq!(ready.at_remote(), before);
 }
 
@@ -163,26 +119,11 @@ async fn a_deleted_branch_is_not_brought_back() {
     request.start = Start::Branch(branch.clone());
     let workspace = ground.open(&request).await.expect("workspace");
     write(workspace.tree(), "change", "x\n");
-    let commit = workspace
-        .commit(&commit_request("x", 1), &ground.cancel)
-        .await
-        .expect("commit");
+    let commit = workspace.commit(&commit_request("x", 1), &ground.cancel).await.expect("commit");
     let repository = ground.remote();
-    let ready = Ready {
-        ground,
-        workspace,
-        commit,
-        repository,
-        branch,
-    };
-    git(
-        &ready.ground.path("remote.git"),
-        &["branch", "-q", "-D", "foreman/fix"],
-    );
-    assert!(matches!(
-        ready.push(1).await,
-        Err(PublishError::Refused { .. })
-    ));
+    let ready = Ready { ground, workspace, commit, repository, branch };
+    git(&ready.ground.path("remote.git"), &["branch", "-q", "-D", "foreman/fix"]);
+    assert!(matches!(ready.push(1).await, Err(PublishError::Refused { .. })));
     assert_eq!(ready.at_remote(), "");
 }
 
@@ -208,13 +149,7 @@ async fn no_leave_no_push_and_not_for_another_task() {
     let ready = Ready::new(1).await;
     let error = ready.push_while(1, || false).await.expect_err("no leave");
     assert!(
-        matches!(
-            error,
-            PublishError::Git {
-                source: GitError::NotAllowed { .. },
-                ..
-            }
-        ),
+        matches!(error, PublishError::Git { source: GitError::NotAllowed { .. }, .. }),
         "{error:?}"
     );
     let request = PushRequest {
@@ -235,11 +170,8 @@ async fn leave_that_lapses_kills_a_push_that_hangs() {
     let ready = Ready::new(1).await;
     let hook = ready.ground.path("remote.git/hooks/pre-receive");
     std::fs::create_dir_all(hook.parent().expect("parent")).expect("hooks");
-    std::fs::write(
-        &hook,
-        "#!/bin/sh\ntouch ../reached 2>/dev/null; exec sleep 300\n",
-    )
-    .expect("hook");
+    std::fs::write(&hook, "#!/bin/sh\ntouch ../reached 2>/dev/null; exec sleep 300\n")
+        .expect("hook");
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("mode");
     let begun = std::time::Instant::now();
     let asked = Cell::new(0);
@@ -249,13 +181,7 @@ async fn leave_that_lapses_kills_a_push_that_hangs() {
     });
     let error = error.await.expect_err("lapsed");
     assert!(
-        matches!(
-            error,
-            PublishError::Git {
-                source: GitError::NotAllowed { .. },
-                ..
-            }
-        ),
+        matches!(error, PublishError::Git { source: GitError::NotAllowed { .. }, .. }),
         "{error:?}"
     );
     assert!(begun.elapsed() < std::time::Duration::from_mins(1));
@@ -268,11 +194,7 @@ async fn a_remote_that_says_no_is_refused_with_its_words() {
     let ready = Ready::new(1).await;
     let hook = ready.ground.path("remote.git/hooks/pre-receive");
     std::fs::create_dir_all(hook.parent().expect("parent")).expect("hooks");
-    std::fs::write(
-        &hook,
-        "#!/bin/sh\necho 'no branches on Fridays' >&2\nexit 1\n",
-    )
-    .expect("hook");
+    std::fs::write(&hook, "#!/bin/sh\necho 'no branches on Fridays' >&2\nexit 1\n").expect("hook");
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("mode");
     let error = ready.push(1).await.expect_err("refused");
     assert!(

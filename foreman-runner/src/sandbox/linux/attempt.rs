@@ -65,10 +65,7 @@ fn write(path: &str) -> Tried {
 }
 
 fn chmod(path: &str) -> Tried {
-    Ok(fs::set_permissions(
-        path,
-        fs::Permissions::from_mode(0o777),
-    )?)
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o777))?)
 }
 
 fn tcp(address: &str) -> Tried {
@@ -103,13 +100,7 @@ fn new_namespace(_: &str) -> Tried {
 }
 
 fn new_mount(path: &str) -> Tried {
-    Ok(mount(
-        Some("tmpfs"),
-        path,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        None::<&str>,
-    )?)
+    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), None::<&str>)?)
 }
 
 fn other_user(uid: &str) -> Tried {

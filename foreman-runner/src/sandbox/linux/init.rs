@@ -71,10 +71,7 @@ fn run(channel: &mut Channel) -> Result<ExitCode, Failed> {
             return Ok(ExitCode::SUCCESS);
         }
         Err(_) => {
-            return Err(Failed::new(
-                "start the command",
-                "the starting thread panicked",
-            ));
+            return Err(Failed::new("start the command", "the starting thread panicked"));
         }
     };
     thread::spawn(move || {
@@ -115,11 +112,7 @@ pub(crate) fn command(policy: &Policy) -> Result<Command, Failed> {
         .split_first()
         .ok_or_else(|| Failed::new("read the policy", "the command is empty"))?;
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(&policy.env)
-        .current_dir(&policy.dir);
+    command.args(arguments).env_clear().envs(&policy.env).current_dir(&policy.dir);
     command.stdin(Stdio::null());
     Ok(command)
 }

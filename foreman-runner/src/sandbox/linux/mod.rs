@@ -41,10 +41,7 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn new(step: impl Into<String>, reason: impl std::fmt::Display) -> Self {
-        Self {
-            step: step.into(),
-            reason: format!("{reason}"),
-        }
+        Self { step: step.into(), reason: format!("{reason}") }
     }
 }
 
@@ -77,10 +74,7 @@ pub(crate) fn helper_main(arguments: &[String]) -> ExitCode {
     match life(channel) {
         Ok(code) => code,
         Err((mut channel, failed)) => {
-            channel.report(&Report::Setup {
-                step: failed.step,
-                reason: failed.reason,
-            });
+            channel.report(&Report::Setup { step: failed.step, reason: failed.reason });
             ExitCode::FAILURE
         }
     }
@@ -96,9 +90,7 @@ impl Channel {
     /// The socket that the parent put in the place of standard input.
     fn from_stdin() -> io::Result<Self> {
         let stream = io::stdin().as_fd().try_clone_to_owned()?;
-        Ok(Self {
-            stream: UnixStream::from(stream),
-        })
+        Ok(Self { stream: UnixStream::from(stream) })
     }
 
     pub(crate) fn new(stream: UnixStream) -> Self {

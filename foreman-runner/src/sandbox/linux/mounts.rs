@@ -31,23 +31,11 @@ struct Shown {
 pub(crate) fn change_root(policy: &Policy) -> Result<Vec<(String, String)>, Failed> {
     let root = &policy.new_root;
     let mut missing = Vec::new();
-    bare_mount(
-        None,
-        Path::new("/"),
-        None,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None,
-    )
-    .step("detach the mounts")?;
+    bare_mount(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
+        .step("detach the mounts")?;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    bare_mount(
-        Some(Path::new("tmpfs")),
-        root,
-        Some("tmpfs"),
-        quiet,
-        Some(SKELETON),
-    )
-    .step("mount the new root")?;
+    bare_mount(Some(Path::new("tmpfs")), root, Some("tmpfs"), quiet, Some(SKELETON))
+        .step("mount the new root")?;
     show_links(root)?;
     make_proc(root, &mut missing)?;
     make_dev(root)?;
@@ -72,22 +60,10 @@ pub(crate) fn change_root(policy: &Policy) -> Result<Vec<(String, String)>, Fail
 
 /// Whether a file system in memory can be mounted at `place`.
 pub(crate) fn try_mount(place: &Path) -> Result<(), Failed> {
-    bare_mount(
-        None,
-        Path::new("/"),
-        None,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None,
-    )
-    .step("detach the mounts")?;
-    bare_mount(
-        Some(Path::new("tmpfs")),
-        place,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some(SKELETON),
-    )
-    .step("mount in a user namespace")
+    bare_mount(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
+        .step("detach the mounts")?;
+    bare_mount(Some(Path::new("tmpfs")), place, Some("tmpfs"), MsFlags::empty(), Some(SKELETON))
+        .step("mount in a user namespace")
 }
 
 fn bare_mount(
@@ -117,29 +93,19 @@ fn show_links(root: &Path) -> Result<(), Failed> {
 fn shown_in_order(policy: &Policy) -> Vec<Shown> {
     let real = |path: &Path, writable| {
         let source = path.canonicalize().ok()?;
-        Some(Shown {
-            target: source.clone(),
-            source,
-            writable,
-        })
+        Some(Shown { target: source.clone(), source, writable })
     };
     let granted = policy.read.iter().filter_map(|path| real(path, false));
     let granted = granted.chain(policy.write.iter().filter_map(|path| real(path, true)));
     let mut wanted: Vec<Shown> = granted.collect();
     for target in ["/tmp", "/var/tmp"] {
         let (source, target) = (policy.tmp.clone(), PathBuf::from(target));
-        wanted.push(Shown {
-            source,
-            target,
-            writable: true,
-        });
+        wanted.push(Shown { source, target, writable: true });
     }
     let depth = |shown: &Shown| shown.target.components().count();
     // At one place what is writable comes last and lies on top.
     wanted.sort_by(|left, right| {
-        depth(left)
-            .cmp(&depth(right))
-            .then(left.writable.cmp(&right.writable))
+        depth(left).cmp(&depth(right)).then(left.writable.cmp(&right.writable))
     });
     let mut shown: Vec<Shown> = Vec::new();
     for one in wanted {
@@ -198,24 +164,12 @@ fn make_place(source: &Path, target: &Path) -> Result<(), Failed> {
 /// `writable`.
 fn bind(source: &Path, target: &Path, writable: bool) -> Result<(), Failed> {
     let step = format!("bind {}", source.display());
-    bare_mount(
-        Some(source),
-        target,
-        None,
-        MsFlags::MS_BIND | MsFlags::MS_REC,
-        None,
-    )
-    .step(&step)?;
+    bare_mount(Some(source), target, None, MsFlags::MS_BIND | MsFlags::MS_REC, None).step(&step)?;
     for place in mounts_beneath(target)? {
         // A mount beneath a writable folder was not granted for itself.
         remount(&place, writable && place == target)?;
     }
-    if !writable
-        && !statvfs(target)
-            .step(&step)?
-            .flags()
-            .contains(FsFlags::ST_RDONLY)
-    {
+    if !writable && !statvfs(target).step(&step)?.flags().contains(FsFlags::ST_RDONLY) {
         return Err(Failed::new(step, "it stayed writable"));
     }
     Ok(())
@@ -252,10 +206,7 @@ fn remount(place: &Path, writable: bool) -> Result<(), Failed> {
 /// Mount points at and beneath `target`, from the kernel's own list.
 fn mounts_beneath(target: &Path) -> Result<Vec<PathBuf>, Failed> {
     let list = fs::read_to_string("/proc/self/mountinfo").step("read the list of mounts")?;
-    let places = list
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(unescaped);
+    let places = list.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
     let mut places: Vec<PathBuf> = places.filter(|place| is_beneath(place, target)).collect();
     places.dedup();
     if places.iter().all(|place| place != target) {
@@ -279,9 +230,7 @@ fn unescaped(field: &str) -> PathBuf {
             rest = after;
         }
     }
-    PathBuf::from(std::ffi::OsString::from(
-        String::from_utf8_lossy(&bytes).into_owned(),
-    ))
+    PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Covers one path with something empty.
@@ -362,14 +311,8 @@ fn make_dev(root: &Path) -> Result<(), Failed> {
     // A terminal of one's own is a comfort: without it only tests of terminals fail.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let options = Some("newinstance,ptmxmode=0666,mode=620");
-    if bare_mount(
-        Some(Path::new("devpts")),
-        &dev.join("pts"),
-        Some("devpts"),
-        flags,
-        options,
-    )
-    .is_err()
+    if bare_mount(Some(Path::new("devpts")), &dev.join("pts"), Some("devpts"), flags, options)
+        .is_err()
     {
         tracing::debug!("no devpts in the sandbox");
     }
@@ -389,13 +332,7 @@ fn pivot(root: &Path) -> Result<(), Failed> {
 mod tests {
     #[test]
     fn escapes_of_the_mount_list_are_undone() {
-        assert_eq!(
-            super::unescaped(r"/a\040b\134c"),
-            std::path::Path::new(r"/a b\c")
-        );
-        assert_eq!(
-            super::unescaped(r"/plain\"),
-            std::path::Path::new(r"/plain\")
-        );
+        assert_eq!(super::unescaped(r"/a\040b\134c"), std::path::Path::new(r"/a b\c"));
+        assert_eq!(super::unescaped(r"/plain\"), std::path::Path::new(r"/plain\"));
     }
 }

@@ -42,16 +42,9 @@ pub(crate) fn enter(network: bool) -> Result<(), Failed> {
 /// exec.
 fn keep_capabilities_over_exec() -> Result<(), Failed> {
     let held = capabilities(None).step("read capabilities")?;
-    let sets = CapabilitySets {
-        inheritable: held.permitted,
-        ..held
-    };
+    let sets = CapabilitySets { inheritable: held.permitted, ..held };
     set_capabilities(None, sets).step("make capabilities inheritable")?;
-    for capability in [
-        CapabilitySet::SYS_ADMIN,
-        CapabilitySet::SETPCAP,
-        CapabilitySet::KILL,
-    ] {
+    for capability in [CapabilitySet::SYS_ADMIN, CapabilitySet::SETPCAP, CapabilitySet::KILL] {
         configure_capability_in_ambient_set(capability, true)
             .step("keep capabilities over exec")?;
     }
@@ -67,19 +60,12 @@ fn raise_loopback() -> nix::Result<()> {
         SockProtocol::NetlinkRoute,
     )?;
     let request = link_up_request();
-    sendto(
-        socket.as_raw_fd(),
-        &request,
-        &NetlinkAddr::new(0, 0),
-        MsgFlags::empty(),
-    )?;
+    sendto(socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
     let mut answer = [0_u8; 1024];
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
     // An answer is an nlmsghdr (16 bytes) and the negated errno.
     let code = answer.get(16..20).filter(|_| length >= 20);
-    let code = code
-        .and_then(|bytes| <[u8; 4]>::try_from(bytes).ok())
-        .map(i32::from_ne_bytes);
+    let code = code.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(i32::from_ne_bytes);
     match code {
         Some(0) => Ok(()),
         Some(errno) => Err(nix::Error::from_raw(-errno)),

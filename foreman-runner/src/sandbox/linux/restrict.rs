@@ -44,16 +44,10 @@ pub(crate) fn restrict(policy: &Policy, within: Within) -> Result<Vec<(String, S
     match landlock(policy, within)? {
         RulesetStatus::FullyEnforced => {}
         RulesetStatus::PartiallyEnforced => {
-            missing.push((
-                "landlock".to_owned(),
-                "the kernel enforces a part of it".to_owned(),
-            ));
+            missing.push(("landlock".to_owned(), "the kernel enforces a part of it".to_owned()));
         }
         RulesetStatus::NotEnforced => {
-            missing.push((
-                "landlock".to_owned(),
-                "the kernel does not have it".to_owned(),
-            ));
+            missing.push(("landlock".to_owned(), "the kernel does not have it".to_owned()));
         }
     }
     drop_capabilities(within)?;
@@ -87,16 +81,11 @@ fn landlock(policy: &Policy, within: Within) -> Result<RulesetStatus, Failed> {
         .scope(Scope::from_all(LANDLOCK))
         .step("landlock: scope")?;
     if within == Within::Host && !policy.network {
-        rules = rules
-            .handle_access(AccessNet::from_all(LANDLOCK))
-            .step("landlock: network")?;
+        rules = rules.handle_access(AccessNet::from_all(LANDLOCK)).step("landlock: network")?;
     }
     let mut rules = rules.create().step("landlock: create")?;
     let roots = policy.read.iter().filter(|path| path.is_dir()).cloned();
-    let (listed, readable) = (
-        roots.collect::<Vec<_>>(),
-        expanded(&policy.read, &policy.hide),
-    );
+    let (listed, readable) = (roots.collect::<Vec<_>>(), expanded(&policy.read, &policy.hide));
     let writable = expanded(&policy.write, &policy.hide);
     let mut grants: Vec<(Vec<PathBuf>, BitFlags<AccessFs>)> = vec![
         (listed, AccessFs::ReadDir.into()),
@@ -126,9 +115,7 @@ fn landlock(policy: &Policy, within: Within) -> Result<RulesetStatus, Failed> {
         grants.push((paths(HOST_PROC), AccessFs::ReadFile | AccessFs::ReadDir));
     }
     for (paths, access) in grants {
-        rules = rules
-            .add_rules(path_beneath_rules(&paths, access))
-            .step("landlock: add rules")?;
+        rules = rules.add_rules(path_beneath_rules(&paths, access)).step("landlock: add rules")?;
     }
     let status = rules.restrict_self().step("landlock: enforce")?;
     Ok(status.ruleset)
@@ -198,10 +185,6 @@ fn drop_capabilities(within: Within) -> Result<(), Failed> {
         }
     }
     let none = CapabilitySet::empty();
-    let sets = CapabilitySets {
-        effective: none,
-        permitted: none,
-        inheritable: none,
-    };
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     set_capabilities(None, sets).step("drop capabilities")
 }

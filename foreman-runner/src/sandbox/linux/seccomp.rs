@@ -94,10 +94,7 @@ pub(crate) fn refuse(network: bool, within: Within) -> Result<(), Failed> {
     refused.insert(libc::SYS_ioctl, terminal_input_rules()?);
     refused.insert(libc::SYS_clone, namespace_rules()?);
     apply(refused, libc::EPERM)?;
-    apply(
-        ABSENT.iter().map(|call| (*call, Vec::new())).collect(),
-        libc::ENOSYS,
-    )?;
+    apply(ABSENT.iter().map(|call| (*call, Vec::new())).collect(), libc::ENOSYS)?;
     let sockets = BTreeMap::from([(libc::SYS_socket, socket_rules(network, within)?)]);
     apply(sockets, libc::EAFNOSUPPORT)
 }
@@ -106,10 +103,8 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn apply(mut rules: Rules, errno: i32) -> Result<(), Failed> {
     if cfg!(target_arch = "x86_64") {
-        let twins: Vec<_> = rules
-            .iter()
-            .map(|(call, rule)| (call | X32_BIT, rule.clone()))
-            .collect();
+        let twins: Vec<_> =
+            rules.iter().map(|(call, rule)| (call | X32_BIT, rule.clone())).collect();
         rules.extend(twins);
     }
     let step = "build the filter of system calls";
@@ -140,10 +135,7 @@ fn namespace_rules() -> Result<Vec<SeccompRule>, Failed> {
         libc::CLONE_NEWCGROUP,
     ];
     let flag = |flag: i32| u64::from(flag.unsigned_abs());
-    flags
-        .into_iter()
-        .map(|it| rule(&[(0, SeccompCmpOp::MaskedEq(flag(it)), flag(it))]))
-        .collect()
+    flags.into_iter().map(|it| rule(&[(0, SeccompCmpOp::MaskedEq(flag(it)), flag(it))])).collect()
 }
 
 /// Families of sockets that are not on the list of allowed ones. Without a
@@ -173,12 +165,7 @@ fn socket_rules(network: bool, within: Within) -> Result<Vec<SeccompRule>, Faile
 fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, Failed> {
     let step = "build a rule of system calls";
     let conditions = conditions.iter().map(|(argument, comparison, value)| {
-        SeccompCondition::new(
-            *argument,
-            SeccompCmpArgLen::Dword,
-            comparison.clone(),
-            *value,
-        )
+        SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, comparison.clone(), *value)
     });
     SeccompRule::new(conditions.collect::<Result<_, _>>().step(step)?).step(step)
 }

@@ -39,13 +39,7 @@ fn run(channel: &mut Channel) -> Result<ExitCode, Failed> {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     // What this process can see is not for the command to read.
     prctl::set_dumpable(false).step("close the supervisor's memory")?;
-    let mut watch = Watch {
-        life,
-        pid,
-        inner,
-        started: false,
-        last: None,
-    };
+    let mut watch = Watch { life, pid, inner, started: false, last: None };
     watch.serve(channel)?;
     let status = waitpid(pid, None).step("wait for the command")?;
     if life == "exec" {
@@ -240,10 +234,7 @@ fn wait_for(reports: &LineReader, requests: &LineReader, listening: bool) -> nix
         Err(error) => return Err(error),
     }
     let fired = |index: usize| watched.get(index).and_then(PollFd::any).unwrap_or(false);
-    Ok(Ready {
-        reports: fired(0),
-        requests: fired(1),
-    })
+    Ok(Ready { reports: fired(0), requests: fired(1) })
 }
 
 /// Lines of a stream that is read only when it has something.
@@ -254,10 +245,7 @@ struct LineReader {
 
 impl LineReader {
     fn new(channel: &Channel) -> std::io::Result<Self> {
-        Ok(Self {
-            stream: channel.stream.try_clone()?,
-            pending: Vec::new(),
-        })
+        Ok(Self { stream: channel.stream.try_clone()?, pending: Vec::new() })
     }
 
     /// Takes what is there; false at the stream's end.
@@ -266,8 +254,7 @@ impl LineReader {
         match self.stream.read(&mut piece) {
             Ok(0) => false,
             Ok(length) => {
-                self.pending
-                    .extend_from_slice(piece.get(..length).unwrap_or_default());
+                self.pending.extend_from_slice(piece.get(..length).unwrap_or_default());
                 true
             }
             Err(error) => error.kind() == std::io::ErrorKind::Interrupted,
@@ -316,9 +303,7 @@ fn kill_tree(pid: Pid) {
 fn children_of(parent: Pid) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| parent_of(*pid) == Some(parent.as_raw()))
-        .map(Pid::from_raw)
-        .collect()
+    pids.filter(|pid| parent_of(*pid) == Some(parent.as_raw())).map(Pid::from_raw).collect()
 }
 
 /// The fourth field of `stat`; the second may hold anything, up to its last ')'.

@@ -21,23 +21,12 @@ async fn use_everything(ground: &Ground, workspace: &Workspace) {
     let cancel = &ground.cancel;
     workspace.status(cancel).await.expect("status");
     workspace.diff(None, 100_000, cancel).await.expect("diff");
-    let kept = workspace
-        .checkpoint(1, 1, cancel)
-        .await
-        .expect("checkpoint");
+    let kept = workspace.checkpoint(1, 1, cancel).await.expect("checkpoint");
     workspace.restore(&kept, cancel).await.expect("restore");
-    workspace
-        .patch(&ground.path("p.patch"), cancel)
-        .await
-        .expect("patch");
-    let commit = workspace
-        .commit(&commit_request("x", 1), cancel)
-        .await
-        .expect("commit");
+    workspace.patch(&ground.path("p.patch"), cancel).await.expect("patch");
+    let commit = workspace.commit(&commit_request("x", 1), cancel).await.expect("commit");
     let (repository, branch) = (ground.remote(), workspace.branch().expect("branch"));
-    crate::publish::check_push_right(workspace, &repository, cancel)
-        .await
-        .expect("dry run");
+    crate::publish::check_push_right(workspace, &repository, cancel).await.expect("dry run");
     let request = crate::publish::PushRequest {
         workspace,
         repository: &repository,
@@ -75,24 +64,10 @@ async fn a_rewritten_git_file_runs_nothing() {
         ("core.hooksPath", &own.join("hooks").display().to_string()),
         ("core.worktree", ".."),
     ] {
-        git(
-            &own,
-            &[
-                "config",
-                "--file",
-                &config.display().to_string(),
-                name,
-                value,
-            ],
-        );
+        git(&own, &["config", "--file", &config.display().to_string(), name, value]);
     }
-    let hooks = [
-        "pre-commit",
-        "post-checkout",
-        "pre-push",
-        "reference-transaction",
-        "post-index-change",
-    ];
+    let hooks =
+        ["pre-commit", "post-checkout", "pre-push", "reference-transaction", "post-index-change"];
     for hook in hooks {
         std::fs::create_dir_all(own.join("hooks")).expect("hooks");
         std::fs::copy(&program, own.join("hooks").join(hook)).expect("hook");
@@ -100,18 +75,11 @@ async fn a_rewritten_git_file_runs_nothing() {
     std::fs::write(workspace.tree().join(".git"), "gitdir: own\n").expect("rewrite");
     // The trap does spring for a git that trusts the tree.
     git(workspace.tree(), &["-c", "safe.directory=*", "status"]);
-    assert!(
-        marker.exists(),
-        "the attack does not work, so the test proves nothing"
-    );
+    assert!(marker.exists(), "the attack does not work, so the test proves nothing");
     std::fs::remove_file(&marker).expect("remove");
     write(workspace.tree(), "change", "x\n");
     use_everything(&ground, &workspace).await;
-    assert!(
-        !marker.exists(),
-        "{}",
-        std::fs::read_to_string(&marker).unwrap_or_default()
-    );
+    assert!(!marker.exists(), "{}", std::fs::read_to_string(&marker).unwrap_or_default());
 }
 
 #[tokio::test]
@@ -142,10 +110,7 @@ async fn attributes_hooks_and_nested_repositories_run_nothing() {
     std::fs::create_dir_all(tree.join(".git/hooks")).expect("hooks");
     std::fs::copy(&program, tree.join(".git/hooks/pre-push")).expect("hook");
     git(tree, &["status"]);
-    assert!(
-        marker.exists(),
-        "the attack does not work, so the test proves nothing"
-    );
+    assert!(marker.exists(), "the attack does not work, so the test proves nothing");
     std::fs::remove_file(&marker).expect("remove");
     use_everything(&ground, &workspace).await;
     // A repository within the tree, which git itself would ask for its state.
@@ -159,17 +124,7 @@ async fn attributes_hooks_and_nested_repositories_run_nothing() {
     git(&sub, &["config", "filter.x.clean", &program]);
     write(&sub, ".gitattributes", "* filter=x\n");
     workspace.status(&ground.cancel).await.expect("status");
-    workspace
-        .diff(None, 100_000, &ground.cancel)
-        .await
-        .expect("diff");
-    workspace
-        .checkpoint(1, 2, &ground.cancel)
-        .await
-        .expect("checkpoint");
-    assert!(
-        !marker.exists(),
-        "{}",
-        std::fs::read_to_string(&marker).unwrap_or_default()
-    );
+    workspace.diff(None, 100_000, &ground.cancel).await.expect("diff");
+    workspace.checkpoint(1, 2, &ground.cancel).await.expect("checkpoint");
+    assert!(!marker.exists(), "{}", std::fs::read_to_string(&marker).unwrap_or_default());
 }
