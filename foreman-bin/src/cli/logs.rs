@@ -82,6 +82,7 @@ pub async fn logs(args: &LogsArgs, settings: &Settings) -> anyhow::Result<Exit> 
         match reader.read().await? {
             Some(records) => reader.show(&records, true)?,
             None if args.follow => {}
+            None if reader.tell_gate()? => {}
             None if only => return Err(reader.nothing().await.into()),
             None => output::note(format!("task/{}: {}", task.meta.name, reader.nothing().await)),
         }
@@ -154,6 +155,19 @@ impl Reader<'_> {
             Err(JournalError::Io { path, .. }) if !path.exists() => Ok(None),
             Err(error) => Err(anyhow::Error::new(error).context("the journal cannot be read")),
         }
+    }
+
+    /// A task that only ran a gate has no conversation: what the gate said is its log.
+    fn tell_gate(&self) -> anyhow::Result<bool> {
+        let gate = words::gate(&self.task);
+        if gate.is_empty() || self.args.raw {
+            return Ok(false);
+        }
+        output::line(format!("task/{}: no model, only the gate", self.task.meta.name))?;
+        for line in gate {
+            output::line(format!("  {line}"))?;
+        }
+        Ok(true)
     }
 
     /// Shows the records that were not shown yet. `whole` = a call without an answer is shown as such.

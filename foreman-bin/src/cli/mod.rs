@@ -61,50 +61,48 @@ pub struct Cli {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "a doc comment would displace the long help of the arguments")]
 #[expect(clippy::large_enum_variant, reason = "there is one value of it in a process")]
 pub enum Command {
-    /// See it work: a small repository, a failing test, a scripted model, a verified branch
     #[command(
-        after_long_help = "Examples:\n  foreman demo\n  foreman demo --dir ./demo --model-url http://127.0.0.1:11434/v1"
+        about = "See it work: a small repository, a failing test, a scripted model, a verified branch"
     )]
     Demo(demo::DemoArgs),
-    /// Give a repository and an intent, get a verified and reviewed branch
     #[command(
-        after_long_help = "Examples:\n  foreman run --repo . \"make the login test pass\"\n  foreman run --repo ~/src/shop --file workload.yaml -o jsonl"
+        about = "Give a repository and an intent, get a verified and reviewed branch",
+        after_long_help = "Examples:\n  foreman run --repo . \"make the login test pass\"\n  \
+foreman run --repo ~/src/shop --file workload.yaml -o jsonl"
     )]
     Run(run::RunArgs),
-    /// Run the control loops and this machine's agent until stopped
-    #[command(
-        after_long_help = "Examples:\n  foreman up\n  foreman up --slots 2 --roles coder,verifier"
-    )]
+    #[command(about = "Run the control loops and this machine's agent until stopped")]
     Up(up::UpArgs),
-    /// Create or change objects from manifests
+    #[command(about = "Create or change objects from manifests")]
     Apply(apply::ApplyArgs),
-    /// List objects
+    #[command(about = "List objects")]
     Get(get::GetArgs),
-    /// Tell the whole story of one object
+    #[command(about = "Tell the whole story of one object")]
     Describe(describe::DescribeArgs),
-    /// Say why an object is where it is, or what a field means
+    #[command(about = "Say why an object is where it is, or what a field means")]
     Explain(explain::ExplainArgs),
-    /// Show what a task's agent said and did
+    #[command(about = "Show what a task's agent said and did")]
     Logs(logs::LogsArgs),
-    /// End tasks or workloads and keep their work
+    #[command(about = "End tasks or workloads and keep their work")]
     Cancel(cancel::CancelArgs),
-    /// Delete objects, and what they own
+    #[command(about = "Delete objects, and what they own")]
     Delete(delete::DeleteArgs),
-    /// Check manifests without a store
+    #[command(about = "Check manifests without a store")]
     Validate(validate::ValidateArgs),
-    /// Show what this machine can do, and how we know
+    #[command(about = "Show what this machine can do, and how we know")]
     Probe(probe::ProbeArgs),
-    /// List the models of the servers that can be reached
+    #[command(about = "List the models of the servers that can be reached")]
     Models(models::ModelsArgs),
-    /// Check this machine and say what to do about it
+    #[command(about = "Check this machine and say what to do about it")]
     Doctor(doctor::DoctorArgs),
-    /// Print a completion script for a shell
+    #[command(about = "Print a completion script for a shell")]
     Completion(completion::CompletionArgs),
-    /// Print the version
+    #[command(about = "Print the version")]
     Version(version::VersionArgs),
-    /// Explain a verb or a topic: exit-codes, environment, files
+    #[command(about = "Explain a verb or a topic: exit-codes, environment, files")]
     Help(help_topics::HelpArgs),
 }
 

@@ -5,7 +5,10 @@ use foreman_core::model::condition::find_condition;
 use foreman_core::model::fleet_node::RunSummary;
 use foreman_core::model::outcome::{Infrastructure, Verification};
 use foreman_core::model::{AgenticTask, FleetNode, NodeName, Object, Outcome, TaskPhase, WallTime};
+use serde_json::Value;
 use std::time::Duration;
+
+use super::run::repository::shell_word;
 
 use crate::output;
 use crate::untrusted;
@@ -124,6 +127,50 @@ pub(super) fn node_of(task: &Object<AgenticTask>) -> Option<NodeName> {
     task.status.assigned_node.as_deref().and_then(|name| NodeName::parse(name).ok())
 }
 
+/// What the gate said, one command a line, as the result tells it: untrusted text made fit to show.
+pub(super) fn gate(task: &Object<AgenticTask>) -> Vec<String> {
+    let Some(gate) =
+        task.status.result.as_ref().and_then(|result| result.0.get("extra")?.get("gate"))
+    else {
+        return Vec::new();
+    };
+    let text = |value: &Value, field: &str| value.get(field).map(output::cell).unwrap_or_default();
+    let tree: String = text(gate, "tree").chars().take(7).collect();
+    let source = text(gate, "source");
+    let steps = gate.get("steps").and_then(Value::as_array);
+    steps
+        .into_iter()
+        .flatten()
+        .map(|step| {
+            let exit = match step.get("exit").filter(|exit| !exit.is_null()) {
+                Some(exit) => format!("exit {}", output::cell(exit)),
+                None => text(step, "outcome"),
+            };
+            let (command, seconds) = (text(step, "command"), text(step, "seconds"));
+            clean(&format!("{command}: {exit}, {seconds}s, on tree {tree} ({source})"))
+        })
+        .collect()
+}
+
+/// The model that worked, as the result tells it.
+pub(super) fn model(task: &Object<AgenticTask>) -> Option<String> {
+    let extra = task.status.result.as_ref()?.0.get("extra")?;
+    extra.get("model").and_then(Value::as_str).map(clean)
+}
+
+/// The command that shows the change: in the repository itself where it is a folder, else what can
+/// be typed in any clone of it.
+pub(super) fn diff(repo: Option<&str>, base: Option<&str>, branch: Option<&str>) -> Option<String> {
+    let base: String = base?.chars().take(12).collect();
+    let (base, branch) = (shell_word(&clean(&base)), shell_word(&clean(branch?)));
+    let repo = repo?;
+    Some(if repo.starts_with('/') {
+        format!("git -C {} diff {base}...{branch}", shell_word(&clean(repo)))
+    } else {
+        format!("git fetch origin {branch} && git diff {base}...FETCH_HEAD")
+    })
+}
+
 /// Rows of three cells under each other, without headings.
 pub(super) fn columns(rows: &[[String; 3]]) -> String {
     use std::io::Write as _;
@@ -147,6 +194,21 @@ mod tests {
         for (count, text) in cases {
             assert_eq!(tokens(count), text);
         }
+    }
+
+    #[test]
+    fn a_command_that_is_shown_can_be_pasted_whatever_the_names_are() {
+        let shown = diff(Some("/src/my shop"), Some("4e1f0c2a9b1c2e"), Some("foreman/$(reboot)"));
+        assert_eq!(
+            shown.as_deref(),
+            Some("git -C '/src/my shop' diff 4e1f0c2a9b1c...'foreman/$(reboot)'")
+        );
+        let shown = diff(Some("me/shop"), Some("4e1f"), Some("foreman/x"));
+        assert_eq!(
+            shown.as_deref(),
+            Some("git fetch origin foreman/x && git diff 4e1f...FETCH_HEAD")
+        );
+        assert_eq!(diff(Some("me/shop"), None, Some("foreman/x")), None);
     }
 
     #[test]

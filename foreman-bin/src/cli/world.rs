@@ -16,10 +16,11 @@ use foreman_core::schedule::Snapshot;
 use foreman_sqlite::SqliteStore;
 use serde_json::Value;
 
+use super::run::repository::shell_word;
 use crate::exit::{Exit, Failure};
 use crate::os_clock::{SystemClock, SystemEntropy};
 use crate::output;
-use crate::settings::Settings;
+use crate::settings::{Origin, Settings};
 use crate::target::{self, Target, Which};
 
 /// A kind and the store that holds it.
@@ -77,6 +78,8 @@ pub(super) struct World {
     pub(super) stores: Stores,
     pub(super) clock: Arc<SystemClock>,
     pub(super) namespace: String,
+    /// What a further command needs to find this store: empty where the environment says it.
+    suffix: String,
 }
 
 /// One object of any kind.
@@ -143,7 +146,12 @@ impl World {
                     .next("foreman doctor")
                     .because(error)
             })?;
-        Ok(Self { stores: Stores::of(&store), clock, namespace: settings.namespace.clone() })
+        Ok(Self {
+            stores: Stores::of(&store),
+            clock,
+            namespace: settings.namespace.clone(),
+            suffix: suffix(settings),
+        })
     }
 
     /// Now, for ages.
@@ -273,6 +281,7 @@ impl World {
             now: self.now(),
             awake: self.clock.awake(),
             read_at: Instant::now(),
+            suffix: self.suffix.clone(),
         })
     }
 }
@@ -286,6 +295,7 @@ pub(super) struct Fleet {
     pub(super) now: WallTime,
     pub(super) read_at: Instant,
     pub(super) awake: AwakeTime,
+    suffix: String,
 }
 
 impl Fleet {
@@ -293,6 +303,11 @@ impl Fleet {
     pub(super) fn snapshot(&self) -> Snapshot {
         let unseen = BTreeMap::new();
         snapshot_of(&self.nodes, &self.tasks, &self.agents, &unseen, self.now, self.awake)
+    }
+
+    /// A command of ours about this store.
+    pub(super) fn command(&self, words: &str) -> String {
+        format!("foreman {words}{}", self.suffix)
     }
 
     /// Whether the node of that name beat lately enough.
@@ -311,6 +326,21 @@ impl Fleet {
             .collect();
         if runs.is_empty() { String::new() } else { format!(" ({})", runs.join("; ")) }
     }
+}
+
+/// The flags by which this store and namespace were named, for commands that are shown.
+fn suffix(settings: &Settings) -> String {
+    let by_flag = |flag| settings.origins.get(flag) == Some(&Origin::Flag);
+    let mut suffix = String::new();
+    if by_flag("namespace") {
+        suffix.push_str(" -n ");
+        suffix.push_str(&shell_word(&settings.namespace));
+    }
+    if by_flag("data-dir") {
+        suffix.push_str(" --data-dir ");
+        suffix.push_str(&shell_word(&settings.paths.data_dir.display().to_string()));
+    }
+    suffix
 }
 
 fn by_key<K: Kind>(objects: Vec<Object<K>>) -> BTreeMap<Key, Object<K>> {

@@ -45,7 +45,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// Prints a line on stdout.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn line(text: impl fmt::Display) -> anyhow::Result<()> {
     print(&format!("{text}\n"))
 }

@@ -51,12 +51,12 @@ pub(super) fn text(found: &Found, fleet: &Fleet) -> String {
         lines.add_all("Works for", tasks);
     }
     let next = match found.kind {
-        AnyKind::FleetNode => format!("foreman explain {}", found.name()),
+        AnyKind::FleetNode => fleet.command(&format!("explain {}", found.name())),
         AnyKind::AgenticTask
         | AnyKind::Workload
         | AnyKind::Agent
         | AnyKind::AgentRelease
-        | AnyKind::ModelProfile => format!("foreman get {} -o yaml", found.name()),
+        | AnyKind::ModelProfile => fleet.command(&format!("get {} -o yaml", found.name())),
     };
     lines.add("Next", next);
     lines.render()

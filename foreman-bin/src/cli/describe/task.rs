@@ -62,26 +62,27 @@ pub(super) fn text(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects)
     let result = status.result.as_ref().and_then(|result| result.0.get("summary"));
     let summary = result.and_then(|summary| summary.as_str()).map(words::clean);
     lines.add_some("Summary", summary.map(|summary| format!("{summary:?}")));
+    lines.add_some("Model", words::model(task));
+    lines.add_all("Gate", words::gate(task));
     lines.add("Effects", effects.text());
     lines.add_all("Conditions", conditions(&status.conditions, fleet.now));
-    lines.add("Next", next(task, effects));
+    lines.add("Next", next(task, fleet, effects));
     lines.render()
 }
 
-fn next(task: &Object<AgenticTask>, effects: &Effects) -> String {
+fn next(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects) -> String {
     let name = &task.meta.name;
-    let logs = format!("foreman logs task/{name}");
+    let logs = fleet.command(&format!("logs task/{name}"));
+    let cancel = fleet.command(&format!("cancel task/{name}"));
     if words::is_ended(task) {
-        match (&effects.base, &task.status.branch) {
-            (Some(base), Some(branch)) => {
-                format!("{logs} | git diff {}...{}", short(base), words::clean(branch))
-            }
-            _ => logs,
-        }
-    } else if task.status.assigned_node.is_some() {
-        format!("{logs} -f | foreman cancel task/{name}")
+        let (repo, branch) = (task.spec.payload.repo.as_deref(), task.status.branch.as_deref());
+        let diff = words::diff(repo, effects.base.as_deref(), branch);
+        return diff.map_or_else(|| logs.clone(), |diff| format!("{logs} | {diff}"));
+    }
+    if task.status.assigned_node.is_some() {
+        format!("{logs} -f | {cancel}")
     } else {
-        format!("foreman explain task/{name} | foreman cancel task/{name}")
+        format!("{} | {cancel}", fleet.command(&format!("explain task/{name}")))
     }
 }
 

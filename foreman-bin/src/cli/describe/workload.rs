@@ -27,10 +27,14 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet, effects: &Effects
     lines.add("Name", format!("{namespace}/{}", workload.meta.name));
     lines.add("Finished", finished(workload));
     lines.add("Intent", format!("{:?}", words::clean(&spec.intent)));
-    let repo = spec.repo.as_deref().or_else(|| spec.pipeline.first()?.payload.repo.as_deref());
+    let repo = repo(workload);
     let base = effects.base.as_deref().map(|base| format!("  base {}", short(base)));
     lines.add_some("Repo", repo.map(|repo| words::clean(repo) + &base.unwrap_or_default()));
     lines.add_all("Steps", status.steps.iter().map(|step| step_line(workload, step, fleet)));
+    let told: Vec<_> = tasks(workload, fleet).collect();
+    lines.add_some("Model", told.iter().find_map(|task| words::model(task)));
+    let judged = told.iter().rev().find(|task| !words::gate(task).is_empty());
+    lines.add_all("Gate", judged.into_iter().flat_map(|task| words::gate(task)));
     let rounds = spec.max_review_iterations.unwrap_or(1);
     let done = status.review_iterations.unwrap_or(0);
     lines.add("Fix rounds", format!("{done} of {rounds}"));
@@ -62,6 +66,12 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet, effects: &Effects
     lines.add_all("Conditions", conditions(&status.conditions, fleet.now));
     lines.add("Next", next(workload, fleet, effects, branches.last().copied()));
     lines.render()
+}
+
+/// The repository: of an issue batch, else of the first step.
+fn repo(workload: &Object<Workload>) -> Option<&str> {
+    let spec = &workload.spec;
+    spec.repo.as_deref().or_else(|| spec.pipeline.first()?.payload.repo.as_deref())
 }
 
 /// The one answer: `Succeeded (verified)`, `no, 1 of 3 steps settled`.
@@ -129,18 +139,18 @@ fn next(
     let name = &workload.meta.name;
     let mut commands = Vec::new();
     if is_true(&workload.status.conditions, "Finished") {
-        if let (Some(base), Some(branch)) = (&effects.base, branch) {
-            commands.push(format!("git diff {}...{}", short(base), words::clean(branch)));
-        }
+        commands.extend(words::diff(repo(workload), effects.base.as_deref(), branch));
         let last = tasks(workload, fleet).last();
-        commands.extend(last.map(|task| format!("foreman logs task/{}", task.meta.name)));
-        commands.push(format!("foreman delete workload/{name}"));
+        commands
+            .extend(last.map(|task| fleet.command(&format!("describe task/{}", task.meta.name))));
+        commands.push(fleet.command(&format!("logs workload/{name}")));
     } else {
-        commands.push(format!("foreman explain workload/{name}"));
+        commands.push(fleet.command(&format!("explain workload/{name}")));
         let running =
             tasks(workload, fleet).find(|task| words::run_of(&fleet.nodes, task).is_some());
-        commands.extend(running.map(|task| format!("foreman logs -f task/{}", task.meta.name)));
-        commands.push(format!("foreman cancel workload/{name}"));
+        commands
+            .extend(running.map(|task| fleet.command(&format!("logs -f task/{}", task.meta.name))));
+        commands.push(fleet.command(&format!("cancel workload/{name}")));
     }
     commands.join(" | ")
 }

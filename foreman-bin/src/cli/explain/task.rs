@@ -36,7 +36,7 @@ fn ended(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
     if let Some(usage) = &task.status.usage {
         line(&mut text, "spent", &words::spent(usage));
     }
-    line(&mut text, "next", &format!("foreman logs task/{}", task.meta.name));
+    line(&mut text, "next", &fleet.command(&format!("logs task/{}", task.meta.name)));
     text
 }
 
@@ -92,7 +92,7 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
             line(&mut text, "fits", &format!("{node} ({}){acts}", why.join(", ")));
         }
         Placement::Nowhere(refused) if refused.is_empty() => {
-            line(&mut text, "next", "foreman up");
+            line(&mut text, "next", &fleet.command("up"));
         }
         Placement::Nowhere(_) => {
             let remedies: Vec<_> =

@@ -58,7 +58,11 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet) -> String {
     text.push_str(&words::columns(&rows));
     let mut open = status.steps.iter().filter(|step| step.settled != Some(true));
     if let Some(task) = open.find_map(|step| step.task.as_ref()) {
-        let _infallible = writeln!(text, "next: foreman explain task/{}", words::clean(task));
+        let _infallible = writeln!(
+            text,
+            "next: {}",
+            fleet.command(&format!("explain task/{}", words::clean(task)))
+        );
     }
     text
 }

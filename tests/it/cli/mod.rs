@@ -1,0 +1,8 @@
+//! The command line, as a person meets it: the real program, its output and its exit codes.
+
+mod help;
+mod lab;
+mod machine;
+mod objects;
+mod reading;
+mod story;
