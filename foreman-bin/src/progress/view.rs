@@ -120,6 +120,7 @@ impl View {
             What::Waiting { reason, message } => {
                 if let Some(row) = self.row_of(fact) {
                     row.running_since = None;
+                    let message = message.strip_prefix("waits for ").unwrap_or(message);
                     row.waits = Some(format!("waits: {} ({})", text(reason), text(message)));
                 }
             }

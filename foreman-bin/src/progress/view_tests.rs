@@ -53,7 +53,7 @@ fn turn(turn: i64, sent: i64) -> What {
 #[test]
 fn it_says_who_where_what_now_and_at_what_cost() {
     let mut view = planned(&["code", "verify", "review"]);
-    let waits = What::Waiting { reason: "Dependency".into(), message: "verify".into() };
+    let waits = What::Waiting { reason: "Dependency".into(), message: "waits for verify".into() };
     view.apply(&task("review", waits), at(0));
     view.apply(&task("code", What::Started), at(1));
     view.apply(&task("code", turn(13, 184_000)), at(60));

@@ -14,9 +14,9 @@ async fn a_demo_ends_in_a_verified_branch_and_a_second_one_disturbs_nothing() {
     let remote = dir.join("remote.git");
     let branch = result["branch"].as_str().expect("a branch").to_owned();
     let range = format!("main...{branch}");
-    let diff = lab.git(&remote, &["diff", &range]);
+    let diff = Lab::git(&remote, &["diff", &range]);
     assert!(diff.contains("+    echo \"Hello, ${1:-world}!\""), "{diff}");
-    assert_eq!(lab.git(&remote, &["rev-list", "--count", &format!("main..{branch}")]), "1");
+    assert_eq!(Lab::git(&remote, &["rev-list", "--count", &format!("main..{branch}")]), "1");
     let started = &first.events()[0];
     assert_eq!(started["type"], "run.started");
     assert_eq!(started["scripted"], true);
@@ -24,17 +24,17 @@ async fn a_demo_ends_in_a_verified_branch_and_a_second_one_disturbs_nothing() {
         assert!(text.contains("scripted"), "{text}");
     }
 
-    let before = lab.git(&remote, &["for-each-ref"]);
+    let before = Lab::git(&remote, &["for-each-ref"]);
     let second = lab.run(&demo).await;
     assert_eq!(second.code, Some(0), "{second:?}");
     let other = second.result()["branch"].as_str().expect("a branch").to_owned();
     assert_ne!(other, branch);
-    let after = lab.git(&remote, &["for-each-ref"]);
+    let after = Lab::git(&remote, &["for-each-ref"]);
     for line in before.lines() {
         assert!(after.contains(line), "{line} of {after}");
     }
     assert_eq!(after.lines().count(), before.lines().count() + 1);
-    assert_eq!(lab.git(&dir.join("repo"), &["status", "--porcelain"]), "");
+    assert_eq!(Lab::git(&dir.join("repo"), &["status", "--porcelain"]), "");
 }
 
 #[tokio::test]

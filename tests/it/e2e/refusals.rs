@@ -29,7 +29,7 @@ async fn without_a_model_server_nothing_is_begun() {
         (Some(4), &serde_json::Value::Null)
     );
     assert_eq!(lab.get("workloads").await, Vec::<serde_json::Value>::new());
-    assert_eq!(lab.git(&repo, &["branch", "--format=%(refname:short)"]), "main");
+    assert_eq!(Lab::git(&repo, &["branch", "--format=%(refname:short)"]), "main");
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn sigterm_hands_a_run_over_and_the_next_up_goes_on_with_it() {
     assert_eq!(phase(code), "Pending", "{code}");
     assert_eq!(code["status"]["checkpoint"]["turn"], json!(HELD - 1), "{code}");
     assert_eq!(code["status"]["attempts"][0]["ended"], json!("Drained"), "{code}");
-    assert_eq!(lab.git(&repo, &["branch", "--format=%(refname:short)"]), "main", "nothing pushed");
+    assert_eq!(Lab::git(&repo, &["branch", "--format=%(refname:short)"]), "main", "nothing pushed");
 
     model.let_go();
     let second = lab.start(&up);
@@ -52,8 +52,8 @@ async fn sigterm_hands_a_run_over_and_the_next_up_goes_on_with_it() {
     let asked = model.asked();
     assert_eq!((asked[&1], asked[&2], asked[&3], asked[&HELD]), (1, 1, 1, 2), "{asked:?}");
     let branch = code["status"]["branch"].as_str().expect("a branch").to_owned();
-    assert_eq!(lab.git(&repo, &["rev-list", "--count", &format!("main..{branch}")]), "1");
-    assert_eq!(lab.git(&repo, &["branch", "--format=%(refname:short)"]).lines().count(), 2);
+    assert_eq!(Lab::git(&repo, &["rev-list", "--count", &format!("main..{branch}")]), "1");
+    assert_eq!(Lab::git(&repo, &["branch", "--format=%(refname:short)"]).lines().count(), 2);
     second.signal(Signal::SIGTERM);
     let ended = second.ended().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");

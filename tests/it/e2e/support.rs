@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 /// How long anything may take before a test gives it up.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_mins(1);
 /// Pause between two looks at something that nobody announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
@@ -27,13 +27,20 @@ fn foreman() -> PathBuf {
 /// A machine of its own: home, store and repository, all in one folder.
 pub(super) struct Lab {
     dir: TempDir,
+    /// Whether nothing is said of directories, as at most people's.
+    defaults: bool,
 }
 
 impl Lab {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(dir.path().join("home")).expect("made");
-        Self { dir }
+        Self { dir, defaults: false }
+    }
+
+    /// As [`Self::new`], with all directories where they are when nobody names any.
+    pub(super) fn with_default_directories() -> Self {
+        Self { defaults: true, ..Self::new() }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -55,16 +62,16 @@ impl Lab {
         for (name, text) in files {
             std::fs::write(work.join(name), text).expect("written");
         }
-        self.git(&work, &["init", "-q", "-b", "main"]);
-        self.git(&work, &["add", "."]);
-        self.git(&work, &["commit", "-q", "-m", "first"]);
+        Self::git(&work, &["init", "-q", "-b", "main"]);
+        Self::git(&work, &["add", "."]);
+        Self::git(&work, &["commit", "-q", "-m", "first"]);
         let clone = ["clone", "-q", "--bare", path(&work), path(&bare)];
-        self.git(&self.path(""), &clone);
+        Self::git(&self.path(""), &clone);
         bare
     }
 
     /// What git says.
-    pub(super) fn git(&self, dir: &Path, arguments: &[&str]) -> String {
+    pub(super) fn git(dir: &Path, arguments: &[&str]) -> String {
         let output = StdCommand::new("git")
             .current_dir(dir)
             .args(["-c", "user.name=t", "-c", "user.email=t@t"])
@@ -84,13 +91,15 @@ impl Lab {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").expect("a PATH"))
             .env("HOME", self.path("home"))
-            .env("FOREMAN_DATA_DIR", self.path("data"))
-            .env("FOREMAN_CACHE_DIR", self.path("cache"))
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if !self.defaults {
+            command.env("FOREMAN_DATA_DIR", self.path("data"));
+            command.env("FOREMAN_CACHE_DIR", self.path("cache"));
+        }
         command
     }
 

@@ -73,7 +73,7 @@ async fn a_branch_can_be_pushed_elsewhere_and_a_gate_be_given() {
     let lab = Lab::new();
     let repo = lab.repository();
     let other = lab.path("other.git");
-    lab.git(&lab.path(""), &["clone", "-q", "--bare", path(&repo), path(&other)]);
+    Lab::git(&lab.path(""), &["clone", "-q", "--bare", path(&repo), path(&other)]);
     let model = Model::start(None).await;
     let gate = ["--gate", "sh test.sh", "--gate", "grep -q world greet.sh"];
     let run = ["run", "--repo", path(&repo), "--push-to", path(&other), "--no-review"];
@@ -83,9 +83,21 @@ async fn a_branch_can_be_pushed_elsewhere_and_a_gate_be_given() {
     let result: serde_json::Value = serde_json::from_str(&ended.stdout).expect("one object");
     let branch = result["branch"].as_str().expect("a branch");
     assert_eq!(branch, format!("foreman/{}", result["workload"].as_str().expect("a name")));
-    assert_eq!(lab.git(&repo, &["branch", "--format=%(refname:short)"]), "main");
-    assert_eq!(lab.git(&other, &["rev-list", "--count", &format!("main..{branch}")]), "1");
+    assert_eq!(Lab::git(&repo, &["branch", "--format=%(refname:short)"]), "main");
+    assert_eq!(Lab::git(&other, &["rev-list", "--count", &format!("main..{branch}")]), "1");
     for command in ["gate: sh test.sh, exit 0", "gate: grep -q world greet.sh, exit 0"] {
         assert!(ended.stderr.contains(command), "{command} of {}", ended.stderr);
     }
+}
+
+#[tokio::test]
+#[ignore = "the sandbox hides ~/.local/share/foreman as a whole, and the worktrees are in it"]
+async fn a_run_works_in_the_directories_that_it_has_when_nobody_names_any() {
+    let lab = Lab::with_default_directories();
+    let repo = lab.repository();
+    let model = Model::start(None).await;
+    let run = ["run", "--repo", path(&repo), "--model-url", model.url(), "greet the world"];
+    let ended = lab.run(&run).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(lab.path("home/.local/share/foreman/foreman.db").is_file());
 }

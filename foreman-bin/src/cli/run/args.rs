@@ -46,7 +46,7 @@ pub struct RunArgs {
     /// Start from this branch [default: the repository's HEAD]
     #[arg(long, value_name = "BRANCH", conflicts_with_all = ["file", "continue_with"])]
     pub base: Option<String>,
-    /// The branch to make [default: foreman/<workload>]
+    /// The branch to make [default: foreman/WORKLOAD]
     #[arg(long, value_name = "BRANCH", conflicts_with_all = ["file", "continue_with"])]
     pub branch: Option<String>,
     /// How long each step may run, e.g. 90s, 30m, 2h
