@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fit::{Refusal, Refusals};
+use super::fit::{Refusal, Refusals, memory_gb};
 use super::need::Need;
 use super::scheduler::{Placement, decide};
 use super::snapshot::{NodeRow, Snapshot};
@@ -125,7 +125,7 @@ fn verdict(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> NodeVerdict {
     let details: Vec<_> = refusals.iter().map(|one| detail(snapshot, node, need, one)).collect();
     let mut reasons = refusals.iter();
     let remedy = match (reasons.next(), reasons.next()) {
-        (Some(only), None) => remedy(node, need, only),
+        (Some(only), None) => remedy(snapshot, node, need, only),
         _ => None,
     };
     let word = match refusals.first() {
@@ -174,8 +174,7 @@ fn detail(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) ->
             format!("context {} of {} tokens", node.context_tokens, need.context_tokens)
         }
         Refusal::MemoryTooSmall => {
-            let has = node.capacity_ram_gb.or(node.available_ram_gb).unwrap_or(0);
-            format!("{has} of {} GB", need.ram_gb)
+            format!("{} of {} GB", memory_gb(snapshot, node, need).0, need.ram_gb)
         }
         Refusal::NoSlots => "takes no runs (0 slots)".to_owned(),
         Refusal::Cordoned => match &node.note {
@@ -195,7 +194,7 @@ fn detail(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) ->
             format!("{}/{} slots: {}", held.len(), node.slots, held.join(", "))
         }
         Refusal::MemoryInUse => {
-            format!("{} GB free of {} GB needed", node.available_ram_gb.unwrap_or(0), need.ram_gb)
+            format!("{} of {} GB free", memory_gb(snapshot, node, need).1, need.ram_gb)
         }
     }
 }
@@ -204,11 +203,11 @@ fn list(words: &[String]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-fn remedy(node: &NodeRow, need: &Need, refusal: Refusal) -> Option<String> {
+fn remedy(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) -> Option<String> {
     match refusal {
         Refusal::MemoryTooSmall | Refusal::MemoryInUse => {
-            let has = node.available_ram_gb.unwrap_or(0);
-            Some(format!("+{} GB free on {}", (need.ram_gb - has).max(1), node.name))
+            let (_, free) = memory_gb(snapshot, node, need);
+            Some(format!("+{} GB free on {}", i64::from(need.ram_gb) - free, node.name))
         }
         Refusal::SlotsFull | Refusal::NoSlots => {
             Some(format!("{} slots {}", node.name, node.slots + 1))

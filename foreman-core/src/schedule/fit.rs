@@ -122,21 +122,24 @@ pub fn fit(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> Refusals {
 }
 
 /// Whether the machine is too small for the need, and whether it is only that others use it now.
-/// With a capacity: need ≤ capacity − Σ reserved, and need ≤ available − Σ reserved of tasks that
-/// the last heartbeat did not show yet (their memory is not in the probed figure). Without: the old
-/// rule, available ≥ need.
 fn memory(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> (bool, bool) {
     if need.ram_gb == 0 {
         return (false, false);
     }
+    let (all, free) = memory_gb(snapshot, node, need);
     let wanted = i64::from(need.ram_gb);
+    (all < wanted, all >= wanted && free < wanted)
+}
+
+/// Memory in GiB that the node has for work, and what of it is left for this task. With a capacity:
+/// capacity − Σ reserved, and no more than available − Σ reserved of tasks that the last heartbeat
+/// did not show yet (their memory is not in the probed figure). Without: the old rule, what is
+/// available is all there is.
+pub(super) fn memory_gb(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> (i64, i64) {
     let available = i64::from(node.available_ram_gb.unwrap_or(0));
     let Some(capacity) = node.capacity_ram_gb.map(i64::from) else {
-        return (available < wanted, false);
+        return (available, available);
     };
-    if capacity < wanted {
-        return (true, false);
-    }
     let (mut reserved, mut unseen) = (0_i64, 0_i64);
     for (uid, reservation) in snapshot.reservations(&node.name).filter(|(uid, _)| **uid != need.uid)
     {
@@ -146,5 +149,5 @@ fn memory(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> (bool, bool) {
             unseen += ram;
         }
     }
-    (false, capacity - reserved < wanted || available - unseen < wanted)
+    (capacity, (capacity - reserved).min(available - unseen).max(0))
 }

@@ -1,6 +1,10 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::Revision;
-use crate::model::agentic_task::{AgenticTaskPayload, AgenticTaskSpec, TaskKind};
+use crate::model::agentic_task::{
+    AgenticTaskPayload, AgenticTaskSpec, AgenticTaskStatus, TaskKind,
+};
 use crate::model::ids::{NodeName, Session, Uid};
 use crate::model::meta::Meta;
 use crate::model::time::WallTime;
@@ -31,13 +35,13 @@ fn task() -> Object<AgenticTask> {
         generation: 1,
         creation_timestamp: None,
         deletion_timestamp: None,
-        labels: Default::default(),
-        annotations: Default::default(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
         owner_references: Vec::new(),
-        extra: Default::default(),
+        extra: BTreeMap::new(),
     };
     let spec = AgenticTaskSpec::new(TaskKind::Freeform, AgenticTaskPayload::default());
-    Object { meta, spec, status: Default::default() }
+    Object { meta, spec, status: AgenticTaskStatus::default() }
 }
 
 type Edit = fn(&mut Object<AgenticTask>);

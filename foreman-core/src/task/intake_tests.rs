@@ -1,11 +1,12 @@
+#![expect(clippy::needless_pass_by_value, reason = "cases read better with values")]
+
 use super::*;
 use crate::model::agent::{AgentRole, AgentSpec};
 use crate::model::agentic_task::Waiting;
 use crate::model::meta::Extra;
 use serde_json::{Value, json};
 
-fn task(name: &str, spec: Value, status: Value) -> Object<AgenticTask> {
-    let mut spec = spec;
+fn task(name: &str, mut spec: Value, status: Value) -> Object<AgenticTask> {
     let map = spec.as_object_mut().expect("an object");
     map.entry("kind").or_insert(json!("freeform"));
     map.entry("payload").or_insert(json!({}));

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use foreman_core::control::{AgentEnd, AgentError, AgentSettings, NodeAgent, Shutdown};
-use foreman_core::model::{FleetNode, FleetNodeSpec, Key, NewObject, NodePhase, TaskPhase, Uid};
+use foreman_core::model::{
+    Capability, FleetNode, FleetNodeSpec, Key, NewObject, NodePhase, TaskPhase, Uid,
+};
 use foreman_core::ports::recorder::LogRecorder;
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, Executor, Job, Progress, RunEnd, Stop, Store};
@@ -17,7 +19,7 @@ use tokio::sync::watch;
 use crate::lab::{Fixed, Lab, away, freeform, identity, in_time, settle};
 
 fn agent(lab: &Lab, settings: AgentSettings, executor: Arc<dyn Executor>) -> NodeAgent {
-    let registrar = Arc::new(lab.registrar(identity("one"), Fixed::new(Default::default())));
+    let registrar = Arc::new(lab.registrar(identity("one"), Fixed::new(Capability::default())));
     NodeAgent::new(
         lab.stores.clone(),
         registrar,

@@ -77,7 +77,7 @@ async fn three_unlike_nodes_each_get_what_fits() {
             let mut stop = run.stop.clone();
             let end = on_target(&run.job);
             // Holds its slot until the test lets go, so that placement alone decides.
-            let _ = stop.wait_for(|stop| *stop != Stop::Continue).await;
+            drop(stop.wait_for(|stop| *stop != Stop::Continue).await);
             end
         })
     });
@@ -162,7 +162,7 @@ async fn a_dependency_that_fails_or_never_comes_ends_in_a_stated_outcome() {
     }
     let waiting = lab.task_now("c").await.status.waiting.expect("waits");
     assert!(waiting.reason.is_some_and(|reason| reason.is(WaitingReason::DependencyMissing)));
-    lab.clock.advance(Duration::from_secs(3600));
+    lab.clock.advance(Duration::from_hours(1));
     lab.reconciler().reconcile_once().await.expect("settled");
     let ended = lab.task_now("c").await;
     assert_eq!(ended.status.known_phase(), Some(TaskPhase::Failed));
@@ -269,7 +269,7 @@ async fn a_drain_hands_the_run_over_and_a_second_life_goes_on() {
                 return on_target(&run.job);
             }
             let mut stop = run.stop.clone();
-            let _ = stop.wait_for(|stop| matches!(stop, Stop::Drain { .. })).await;
+            drop(stop.wait_for(|stop| matches!(stop, Stop::Drain { .. })).await);
             RunEnd::Released {
                 checkpoint: None,
                 usage: foreman_core::model::agentic_task::Usage::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreman_core::fleet::{BeatError, Identity, NodeState, Registrar, RegistrarEnd};
-use foreman_core::model::fleet_node::{Accelerator, RunStage, RunSummary};
+use foreman_core::model::fleet_node::{Accelerator, DrainSpec, RunStage, RunSummary};
 use foreman_core::model::{Capability, FleetNode, FleetNodeSpec, Key, NewObject, NodePhase};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, ProbeError, Store, StoreError};
@@ -82,7 +82,7 @@ async fn what_the_agent_owns_is_corrected_and_what_people_own_stays() {
         tailscale_addr: Some("1.1.1.1".into()),
         slots: Some(7),
         unschedulable: Some(true),
-        drain: Some(Default::default()),
+        drain: Some(DrainSpec::default()),
     };
     let mut new = NewObject::<FleetNode>::new(Key::cluster("n"), spec).label("rack", "1");
     new.annotations.insert("note".into(), "mine".into());
@@ -386,7 +386,7 @@ async fn after_sleep_it_beats_at_once_though_its_own_clock_stood_still() {
         lab.clock.advance(Duration::from_secs(5));
         settle().await;
         assert_eq!(patches(&lab).len(), 1, "four seconds are no sleep");
-        lab.clock.asleep(Duration::from_secs(3600));
+        lab.clock.asleep(Duration::from_hours(1));
         lab.clock.advance(Duration::from_secs(5));
         settle().await;
         assert_eq!(patches(&lab).len(), 2);

@@ -222,9 +222,7 @@ async fn a_store_that_is_away_is_not_hammered() {
 #[tokio::test]
 async fn a_watch_that_breaks_is_opened_again() {
     let lab = Lab::new();
-    for operation in [&lab.tasks] {
-        operation.script(Operation::Watch, vec![Fault::unavailable(); 5]);
-    }
+    lab.tasks.script(Operation::Watch, vec![Fault::unavailable(); 5]);
     lab.nodes.script(Operation::Watch, vec![Fault::unavailable(); 3]);
     let executor = ScriptedExecutor::on_target();
     runs_to_its_end(&lab, &executor).await;

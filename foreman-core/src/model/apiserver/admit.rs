@@ -388,6 +388,7 @@ mod tests {
     use crate::model::object::API_VERSION;
     use crate::model::{Agent, AgenticTask};
 
+    #[expect(clippy::needless_pass_by_value, reason = "cases read better with values")]
     fn task(spec: Value) -> Value {
         json!({"apiVersion": API_VERSION, "kind": "AgenticTask",
                "metadata": {"name": "a", "namespace": "default"}, "spec": spec})
