@@ -186,6 +186,9 @@ impl Attempt<'_> {
         sandbox.read.push(workspace.git_dir().to_owned());
         sandbox.read.push(workspace.mirror().to_owned());
         sandbox.hide.clone_from(&settings.sandbox_hide);
+        // Beneath whatever the user grants: other runs, and what they said.
+        let private = ["journals", "patches"].map(|name| settings.data_dir.join(name));
+        sandbox.hide.extend(private);
         sandbox.protect.push(workspace.tree().join(".git"));
         let unavailable =
             |error| NoPlace::Fault(Fault::new(Infrastructure::SandboxUnavailable, &error));

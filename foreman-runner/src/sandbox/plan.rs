@@ -100,7 +100,6 @@ const HOME_CREDENTIALS: &[&str] = &[
     ".config/pypoetry/auth.toml",
     ".config/containers/auth.json",
     ".config/foreman",
-    ".local/share/foreman",
     ".local/share/keyrings",
     ".local/share/uv/credentials",
     ".password-store",
@@ -127,6 +126,10 @@ const HOME_CREDENTIALS: &[&str] = &[
     ".psql_history",
     ".node_repl_history",
 ];
+
+/// Where the agent's own store, journals and trees lie unless somebody says otherwise. A run works
+/// beneath it, so only what is not of this run is hidden.
+const OWN_DATA: &str = ".local/share/foreman";
 
 /// What a sandbox is made from.
 #[derive(Debug, Clone)]
@@ -187,12 +190,39 @@ pub(crate) fn read_plan(
     read.extend(settings.read.iter().filter_map(|path| path.canonicalize().ok()));
     let mut hide: BTreeSet<PathBuf> = settings.hide.iter().cloned().collect();
     hide.extend(HOME_CREDENTIALS.iter().map(|name| toolchains.home.join(name)));
+    let own = real_place(&toolchains.home.join(OWN_DATA));
+    hide.extend(own.into_iter().flat_map(|own| all_but(&own, &granted_beneath(&own, settings))));
     hide.extend(["credentials", "credentials.toml"].map(|name| toolchains.cargo_home.join(name)));
     hide.extend(unreadable_in_etc());
-    let hide: BTreeSet<PathBuf> = hide.iter().filter_map(|path| real_place(path)).collect();
+    let mut hide: BTreeSet<PathBuf> = hide.iter().filter_map(|path| real_place(path)).collect();
+    // The default data directory is hidden by name, and holds the very folders of the run: what lies
+    // beside those in it is granted to nobody.
+    let layout = &settings.layout;
+    let own = [&layout.tree, &layout.private, &layout.cache];
+    hide.retain(|hidden| !own.iter().any(|folder| folder.starts_with(hidden)));
     let resolver =
         RESOLVER_FOLDERS.iter().map(PathBuf::from).filter(|path| path.is_dir()).collect();
     ReadPlan { read: read.into_iter().collect(), resolver, hide: hide.into_iter().collect() }
+}
+
+/// What of `folder` this run works with, at real paths. A grant of a folder around it is none of it.
+fn granted_beneath(folder: &Path, settings: &SandboxSettings) -> Vec<PathBuf> {
+    let Layout { tree, private, cache } = &settings.layout;
+    let all = [tree, private, cache].into_iter().chain(&settings.read);
+    let all = all.filter_map(|path| path.canonicalize().ok());
+    all.filter(|path| path != folder && is_beneath(path, folder)).collect()
+}
+
+/// `folder`, or everything in it that neither is one of `kept` nor leads to one.
+fn all_but(folder: &Path, kept: &[PathBuf]) -> Vec<PathBuf> {
+    if kept.iter().any(|kept| is_beneath(folder, kept)) {
+        return Vec::new();
+    }
+    if !kept.iter().any(|kept| is_beneath(kept, folder)) {
+        return vec![folder.to_owned()];
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.flat_map(|entry| all_but(&entry.path(), kept)).collect()
 }
 
 /// The path with its folder's links resolved, if there is something.
@@ -277,8 +307,53 @@ fn readable_by_others(metadata: &fs::Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::granted_for_path_folder;
+    use super::{SandboxSettings, all_but, granted_for_path_folder, read_plan};
+    use crate::sandbox::Layout;
+    use crate::sandbox::environment::Toolchains;
+    use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
+
+    #[test]
+    fn a_run_in_the_default_data_folder_sees_its_own_folders_and_nothing_else_there() {
+        let home = tempfile::tempdir().expect("a folder");
+        let home = home.path().canonicalize().expect("there");
+        let data = home.join(".local/share/foreman");
+        let folder = |name: &str| {
+            let path = data.join(name);
+            std::fs::create_dir_all(&path).expect("made");
+            path
+        };
+        let layout = Layout {
+            tree: folder("work/mine/tree"),
+            private: folder("work/mine/private"),
+            cache: folder("cache"),
+        };
+        let git_dir = folder("work/mine/git");
+        let hidden = [folder("journals"), folder("work/another"), data.join("foreman.db")];
+        std::fs::write(data.join("foreman.db"), "").expect("written");
+        let mut settings = SandboxSettings::new(layout.clone());
+        settings.read.push(git_dir.clone());
+        let variable = |name: &str| (name == "HOME").then(|| home.display().to_string());
+        let plan = read_plan(&settings, &Toolchains::from(&variable), "");
+        let hides = |path: &Path| plan.hide.iter().any(|hidden| path.starts_with(hidden));
+        for path in [&layout.tree, &layout.private, &layout.cache, &git_dir] {
+            assert!(!hides(path), "{} is hidden", path.display());
+        }
+        for path in &hidden {
+            assert!(hides(path), "{} is not hidden", path.display());
+        }
+        // A run that works elsewhere sees nothing of it.
+        let mut elsewhere = SandboxSettings::new(Layout {
+            tree: home.join("t"),
+            private: home.join("p"),
+            cache: home.join("c"),
+        });
+        elsewhere.read.push(home.clone());
+        let plan = read_plan(&elsewhere, &Toolchains::from(&variable), "");
+        assert!(plan.hide.contains(&data), "{:?}", plan.hide);
+        let all: BTreeSet<_> = all_but(&data, &[]).into_iter().collect();
+        assert_eq!(all, BTreeSet::from([data]));
+    }
 
     fn granted(folder: &str) -> Vec<PathBuf> {
         granted_for_path_folder(Path::new(folder), Path::new("/home/u"))

@@ -91,7 +91,6 @@ async fn a_branch_can_be_pushed_elsewhere_and_a_gate_be_given() {
 }
 
 #[tokio::test]
-#[ignore = "the sandbox hides ~/.local/share/foreman as a whole, and the worktrees are in it"]
 async fn a_run_works_in_the_directories_that_it_has_when_nobody_names_any() {
     let lab = Lab::with_default_directories();
     let repo = lab.repository();
