@@ -69,6 +69,12 @@ fn environment() -> String {
     for setting in SETTINGS {
         own.row([setting.variable, &format!("--{}", setting.flag), setting.meaning]);
     }
+    own.row(["FOREMAN_TOKEN_FILE", "--token-file", "file with the token for git"]);
+    own.row([
+        "FOREMAN_TOKEN",
+        "",
+        "the token itself; asked last, a file or git's own helper is better",
+    ]);
     let mut others = Table::new(["VARIABLE", "MEANING"]);
     for (name, meaning) in [
         ("XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME", "base directories, on macOS too"),

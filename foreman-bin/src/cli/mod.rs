@@ -8,6 +8,7 @@ pub mod demo;
 pub mod describe;
 pub mod doctor;
 pub mod explain;
+mod fleet;
 pub mod get;
 pub mod help_topics;
 pub mod logs;
@@ -68,11 +69,7 @@ pub enum Command {
         about = "See it work: a small repository, a failing test, a scripted model, a verified branch"
     )]
     Demo(demo::DemoArgs),
-    #[command(
-        about = "Give a repository and an intent, get a verified and reviewed branch",
-        after_long_help = "Examples:\n  foreman run --repo . \"make the login test pass\"\n  \
-foreman run --repo ~/src/shop --file workload.yaml -o jsonl"
-    )]
+    #[command(about = "Give a repository and an intent, get a verified and reviewed branch")]
     Run(run::RunArgs),
     #[command(about = "Run the control loops and this machine's agent until stopped")]
     Up(up::UpArgs),

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::repository::{files, fixture};
+
 use super::lab::{Lab, is_empty, node, now, task, workload};
 
 #[test]
@@ -80,6 +82,23 @@ fn validate_names_every_problem_and_needs_no_store() {
     let later = lab.write("later.yaml", &workload("w").replace("kind: verify", "kind: reconcile"));
     lab.run(&["validate", "-f", &later]).exits(0).complains("warning: ").complains("kind");
     assert!(!lab.data_dir().exists());
+}
+
+#[test]
+fn each_malformed_manifest_is_one_clear_refusal() {
+    let lab = Lab::new();
+    let folder = fixture("rejected");
+    let files = files(&folder, ".yaml");
+    assert!(files.len() >= 40, "only {} malformed manifests", files.len());
+    for file in &files {
+        let file = file.to_str().expect("text");
+        for verb in ["validate", "apply"] {
+            let ended = lab.run(&[verb, "-f", file]).exits(2);
+            assert!(ended.err.starts_with("error: "), "{file}: {ended:?}");
+            assert!(!ended.err.contains("panicked") && ended.out.is_empty(), "{file}: {ended:?}");
+        }
+    }
+    assert!(!lab.data_dir().exists(), "nothing was made");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use foreman_core::model::shared::LocalObjectReference;
 use serde_json::Value;
 
 use super::Lines;
+use crate::cli::fleet::Fleet;
 use crate::cli::words;
-use crate::cli::world::{Fleet, Found};
+use crate::cli::world::Found;
 use crate::output;
 
 /// How deep fields are shown line by line; below, they are shown as JSON.

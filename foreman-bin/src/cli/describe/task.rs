@@ -6,8 +6,8 @@ use foreman_core::model::wellknown::LABEL_WORKLOAD;
 use foreman_core::model::{AgenticTask, Object, WallTime};
 
 use super::{Effects, Lines, budget, conditions};
+use crate::cli::fleet::Fleet;
 use crate::cli::words;
-use crate::cli::world::Fleet;
 use crate::output;
 
 pub(super) fn text(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects) -> String {

@@ -5,8 +5,8 @@ use foreman_core::model::{AgenticTask, Key, Object, Workload};
 
 use super::task::short;
 use super::{Effects, Lines, budget, conditions};
+use crate::cli::fleet::Fleet;
 use crate::cli::words;
-use crate::cli::world::Fleet;
 use crate::output;
 
 /// The tasks of a workload that are there, in the order of its steps.

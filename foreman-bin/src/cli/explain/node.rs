@@ -5,8 +5,8 @@ use foreman_core::model::shared::LocalObjectReference;
 use foreman_core::model::{AgenticTask, FleetNode, Key, Object, TaskPhase};
 use foreman_core::schedule::{Need, explain};
 
+use crate::cli::fleet::Fleet;
 use crate::cli::words;
-use crate::cli::world::Fleet;
 use crate::output;
 
 /// How many waiting tasks are listed.

@@ -9,8 +9,8 @@ use foreman_core::model::shared::LocalObjectReference;
 use foreman_core::model::{Agent, AgenticTask, Key, Object, TaskPhase};
 use foreman_core::schedule::{Explanation, Need, Placement, Refusal, explain, order, waiting};
 
+use crate::cli::fleet::Fleet;
 use crate::cli::words;
-use crate::cli::world::Fleet;
 use crate::output::{self, Paint, paint};
 
 /// The whole explanation.

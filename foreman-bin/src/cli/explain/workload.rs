@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use foreman_core::model::{AgenticTask, Key, Object, Workload};
 use foreman_core::workload::desired;
 
+use crate::cli::fleet::Fleet;
 use crate::cli::words;
-use crate::cli::world::Fleet;
 use crate::output;
 
 /// The whole explanation.

@@ -1,0 +1,53 @@
+//! Nodes, tasks and Agents at one moment: what the deciding functions read.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use foreman_core::control::snapshot_of;
+use foreman_core::fleet::liveness::Seen;
+use foreman_core::model::{
+    Agent, AgenticTask, AwakeTime, FleetNode, Key, Object, Revision, WallTime,
+};
+use foreman_core::schedule::Snapshot;
+
+/// Nodes, tasks and Agents at one moment.
+pub(super) struct Fleet {
+    pub(super) nodes: Vec<Object<FleetNode>>,
+    pub(super) tasks: BTreeMap<Key, Object<AgenticTask>>,
+    pub(super) agents: BTreeMap<Key, Object<Agent>>,
+    pub(super) revision: Revision,
+    pub(super) now: WallTime,
+    pub(super) read_at: Instant,
+    pub(super) awake: AwakeTime,
+    pub(super) suffix: String,
+}
+
+impl Fleet {
+    /// The snapshot on which a control loop that starts now would decide.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let unseen = BTreeMap::new();
+        snapshot_of(&self.nodes, &self.tasks, &self.agents, &unseen, self.now, self.awake)
+    }
+
+    /// A command of ours about this store.
+    pub(super) fn command(&self, words: &str) -> String {
+        format!("foreman {words}{}", self.suffix)
+    }
+
+    /// Whether the node of that name beat lately enough.
+    pub(super) fn is_fresh(&self, node: &str) -> bool {
+        self.nodes.iter().filter(|one| one.meta.name == node).any(|one| {
+            Seen::first(one.status.last_heartbeat_time, self.awake).is_fresh(self.now, self.awake)
+        })
+    }
+
+    /// What runs on the node of that name and how far it is, in brackets; empty if nothing does.
+    pub(super) fn running_on(&self, node: &str) -> String {
+        let here = self.nodes.iter().filter(|one| one.meta.name == node);
+        let runs: Vec<_> = here
+            .flat_map(|one| &one.status.runs)
+            .map(|run| super::words::progress(run, self.now))
+            .collect();
+        if runs.is_empty() { String::new() } else { format!(" ({})", runs.join("; ")) }
+    }
+}
