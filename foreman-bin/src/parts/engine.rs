@@ -11,6 +11,7 @@ use foreman_core::fleet::{Registrar, RegistrarEnd};
 use foreman_core::ports::Clock as _;
 use foreman_runner::attempt::{RunnerExecutor, RunnerSettings};
 use foreman_runner::git::DEFAULT_BASE_URL;
+use foreman_runner::journal::JournalStore;
 use foreman_runner::model_client::CallMode;
 use foreman_runner::observe::RunObserver;
 use foreman_runner::sandbox::Tier;
@@ -20,11 +21,12 @@ use tokio::task::JoinHandle;
 
 use super::Home;
 use super::credential::Credential;
+use super::housekeeping::keep_house;
 use super::machine::Machine;
 use super::models::Models;
 use crate::exit::{Exit, Failure};
 use crate::leader::Leadership;
-use crate::os_clock::SystemEntropy;
+use crate::os_clock::{SystemClock, SystemEntropy};
 use crate::settings::NodeSettings;
 
 /// How long control loops and heartbeat may take to stop once the agent has left.
@@ -79,9 +81,15 @@ impl Engine {
     /// A part cannot be made.
     pub fn start(plan: &EnginePlan, leadership: Leadership) -> Result<Self, Failure> {
         let foreman = build(plan)?;
+        let Home { stores, clock, paths } = &plan.home;
+        let journals =
+            JournalStore::new(&paths.state_dir, Arc::new(SystemClock::unix_milliseconds));
+        let house = keep_house(stores.clone(), journals, clock.clone());
         let (shutdown, told) = watch::channel(Shutdown::No);
         let supervisor = tokio::spawn(async move {
+            let house = Owned(tokio::spawn(house));
             let end = supervise(&foreman, told).await;
+            drop(house);
             drop(leadership);
             end
         });

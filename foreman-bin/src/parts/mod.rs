@@ -3,6 +3,7 @@
 
 mod credential;
 mod engine;
+mod housekeeping;
 mod machine;
 mod models;
 mod recipe;

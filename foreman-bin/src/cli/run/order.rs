@@ -64,6 +64,8 @@ impl Order {
             budget: self.budget.clone(),
             gate_profile: gate_profile(&self.gate),
             pipeline,
+            // Steps name their repository themselves; this one is for people who list workloads.
+            repo: Some(self.repo.clone()),
             ..WorkloadSpec::default()
         };
         let key = Key::namespaced(self.namespace.as_str(), self.name.as_str());
