@@ -9,7 +9,7 @@ use foreman_core::ports::{Clock, Query, Stores};
 use foreman_runner::journal::JournalStore;
 
 /// How often the journals are looked through.
-const EVERY: Duration = Duration::from_secs(3_600);
+const EVERY: Duration = Duration::from_hours(1);
 
 /// Removes journals of ended tasks that are old or too many, at once and then each hour, until
 /// dropped. A failure is told and tried again an hour later.
