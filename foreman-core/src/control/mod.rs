@@ -1,6 +1,7 @@
 //! The control loops: store events in, decisions of the rules out.
 
 mod agent;
+mod answer;
 mod backoff;
 mod builder;
 mod deliver;

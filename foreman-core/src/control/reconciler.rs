@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
+use super::answer::{Answer, not_read, settle};
 use super::backoff::Backoff;
 use super::feed::feed;
 use super::memory::Memory;
@@ -72,17 +72,6 @@ enum Done {
     Task(Key, Answer<AgenticTask>),
     Workload(Key, Answer<Workload>),
     Created(Key, Uid, Answer<AgenticTask>),
-}
-
-enum Answer<K: Kind> {
-    /// The object as it is now.
-    Written(Box<Object<K>>),
-    /// Somebody was faster, or nobody knows: what a fresh read shows.
-    Lost(Reread<K>),
-    /// The store will never take it.
-    Refused(StoreError),
-    /// Try again later, not before the store asked to be left alone for so long.
-    Later(Option<Duration>),
 }
 
 /// Why [`Reconciler::reconcile_once`] gave up.
@@ -357,42 +346,6 @@ impl Reconciler {
                 }
                 settle(&mut world.tasks, &key, away, now, answer);
             }
-        }
-    }
-}
-
-/// After a lost race the object could not be read either.
-fn not_read<K: Kind>(key: &Key, error: StoreError) -> Answer<K> {
-    tracing::warn!(kind = K::NAMES.kind, %key, %error, "an object could not be read after a write");
-    match error {
-        StoreError::Unreadable { .. } | StoreError::Denied { .. } => Answer::Refused(error),
-        StoreError::Unavailable { retry_after, .. } => Answer::Later(retry_after),
-        StoreError::Conflict
-        | StoreError::NotFound
-        | StoreError::AlreadyExists { .. }
-        | StoreError::Invalid { .. }
-        | StoreError::TooLarge { .. }
-        | StoreError::Uncertain { .. } => Answer::Later(None),
-    }
-}
-
-fn settle<K: Kind>(
-    mirror: &mut Mirror<K>,
-    key: &Key,
-    away: &mut Backoff,
-    now: AwakeTime,
-    answer: Answer<K>,
-) {
-    match answer {
-        Answer::Written(object) => {
-            away.reset();
-            mirror.write_done(*object);
-        }
-        Answer::Lost(found) => mirror.write_failed(key, found),
-        Answer::Refused(_) => mirror.write_refused(key),
-        Answer::Later(asked) => {
-            away.failed(now, asked);
-            mirror.write_failed(key, Reread::Unknown);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The fleet: what machines there are, what they can do, who is alive.
 
 mod beat;
+mod beating;
 pub mod composite_probe;
 pub mod liveness;
 pub mod naming;

@@ -4,20 +4,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::future::FutureExt;
 use tokio::sync::watch;
 
 use super::beat;
 use crate::model::fleet_node::{Capability, FleetNode, FleetNodeSpec, NodePhase, RunSummary};
 use crate::model::ids::{Key, NodeName, Session};
 use crate::model::object::{NewObject, Object};
-use crate::model::open::Open;
 use crate::model::time::BootTime;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
 use crate::ports::probe::{CapabilityProbe, ProbeError};
 use crate::ports::store::{Change, Expect, NodeStore, Part, StoreError};
-use crate::timing::{HEARTBEAT, HEARTBEAT_JITTER_PERCENT, HEARTBEAT_MIN, HEARTBEAT_RETRY, SLEPT};
+use crate::timing::{HEARTBEAT, HEARTBEAT_MIN};
 
 /// What the machine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,12 +130,12 @@ pub enum RegistrarEnd {
 pub struct Registrar {
     nodes: Arc<dyn NodeStore>,
     probe: Arc<dyn CapabilityProbe>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
     identity: Identity,
     session: Session,
-    interval: Duration,
-    state: watch::Sender<NodeState>,
+    pub(super) interval: Duration,
+    pub(super) state: watch::Sender<NodeState>,
     last_beat: watch::Sender<Option<BootTime>>,
     /// The object in the answer to the last write: what the next beat is compared with.
     answered: Mutex<Option<Object<FleetNode>>>,
@@ -400,69 +398,6 @@ impl Registrar {
             .await
             .map_err(|source| BeatError::Store { name: self.identity.name.clone(), source })?;
         Ok(answer)
-    }
-
-    /// Beats at once, then every interval ± 10 %, until `stop` turns true. A failed beat is tried
-    /// again after 1, 2, 4, 8 s and never ends the loop; after an outage the first beat has full
-    /// jitter over one interval; waking up from sleep beats at once.
-    pub async fn run(&self, mut stop: watch::Receiver<bool>) -> RegistrarEnd {
-        let mut state = self.state.subscribe();
-        let mut failures = 0_usize;
-        let mut hurried = false;
-        while !*stop.borrow_and_update() {
-            let phase = state.borrow_and_update().phase;
-            let pause = match self.heartbeat().await {
-                Ok(answer) => {
-                    failures = 0;
-                    let shown = answer.status.phase.as_ref().and_then(Open::known);
-                    // Once only: whoever says otherwise each time must not be answered for ever.
-                    hurried = shown != Some(phase) && !hurried;
-                    if hurried { Duration::ZERO } else { self.jittered() }
-                }
-                Err(BeatError::Superseded { name, session }) => {
-                    tracing::error!(node = %name, %session, "another session took this node over");
-                    return RegistrarEnd::Superseded;
-                }
-                Err(error) => {
-                    failures += 1;
-                    let chain = error_chain(&error);
-                    tracing::warn!(failures, "{chain}");
-                    self.pause_after(failures)
-                }
-            };
-            futures::select_biased! {
-                _ = stop.wait_for(|stop| *stop).fuse() => break,
-                _ = state.wait_for(|state| state.phase != phase).fuse() => {}
-                () = self.wait(pause).fuse() => {}
-            }
-        }
-        RegistrarEnd::Stopped
-    }
-
-    fn jittered(&self) -> Duration {
-        let spread = self.interval * HEARTBEAT_JITTER_PERCENT / 100;
-        self.interval.saturating_sub(spread) + self.entropy.up_to(spread * 2)
-    }
-
-    fn pause_after(&self, failures: usize) -> Duration {
-        match HEARTBEAT_RETRY.get(failures - 1) {
-            Some(pause) => *pause,
-            None => self.entropy.up_to(self.interval).max(HEARTBEAT_MIN),
-        }
-    }
-
-    /// Waits, but wakes early when the machine slept: then others may think that it is dead.
-    async fn wait(&self, pause: Duration) {
-        let asleep =
-            || self.clock.boot().since_origin().saturating_sub(self.clock.awake().since_origin());
-        let before = asleep();
-        let until = self.clock.awake() + pause;
-        while self.clock.awake() < until {
-            self.clock.sleep_until(until.min(self.clock.awake() + SLEPT)).await;
-            if asleep().saturating_sub(before) > SLEPT {
-                return;
-            }
-        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What the schema cannot say of an Agent: the rules of the existing admission webhook, and more.
+//! What the schema cannot say of an Agent: the rules of the existing admission webhook, but for those
+//! that a runner with prompts of its own has no need of.
 
 use super::validate::{Findings, stuck_loop};
 use crate::model::agent::{AgentRole, AgentSpec, ExecutionMode, Provider};
@@ -61,9 +62,6 @@ fn tools(spec: &AgentSpec, out: &mut Findings) {
             out.warning(field, format!("names {tool:?} a second time"));
         }
     }
-    if spec.role.is(AgentRole::Reviewer) && !spec.tools.iter().any(|tool| tool == "fetch_issue") {
-        out.warning("spec.tools", "a reviewer without fetch_issue cannot read what was asked for");
-    }
 }
 
 /// An Agent without a model: its first tool is called, and that is all.
@@ -76,9 +74,7 @@ fn is_deterministic(spec: &AgentSpec) -> bool {
 fn prompt(spec: &AgentSpec, out: &mut Findings) {
     let text = spec.system_prompt.as_deref().unwrap_or_default();
     if !is_deterministic(spec) {
-        if text.trim().is_empty() {
-            out.error("spec.systemPrompt", "is required for an Agent with a model");
-        }
+        // An absent one is no fault: the runner has a prompt for each role.
         return;
     }
     if !text.is_empty() {
