@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
+use crate::sandbox::tied_words;
+
 pub use call::{GitCall, GitOutput};
 pub use error::GitError;
 pub(crate) use error::redacted;
@@ -73,6 +75,8 @@ impl GitCredential {
 pub struct Git {
     program: PathBuf,
     credential: GitCredential,
+    /// What ties a child to this process, see [`Git::with_helper`].
+    helper: Option<PathBuf>,
 }
 
 impl Default for Git {
@@ -84,7 +88,29 @@ impl Default for Git {
 impl Git {
     /// The `git` of the agent's `PATH`.
     pub fn new(credential: GitCredential) -> Self {
-        Self { program: PathBuf::from("git"), credential }
+        Self { program: PathBuf::from("git"), credential, helper: None }
+    }
+
+    /// Lets no call that talks to a server outlive this process, however that ends: a push whose
+    /// agent was killed would go on without its permit. `helper` is the program that answers to
+    /// [`crate::sandbox::HELPER_ARGUMENT`]; without one, or where the system cannot tie a child to its
+    /// parent, such a call ends by itself.
+    #[must_use]
+    pub fn with_helper(mut self, helper: Option<PathBuf>) -> Self {
+        self.helper = helper.filter(|_| cfg!(target_os = "linux"));
+        self
+    }
+
+    /// The beginning of a call's command line.
+    fn start(&self, talks_to_server: bool) -> tokio::process::Command {
+        match self.helper.as_ref().filter(|_| talks_to_server) {
+            Some(helper) => {
+                let mut command = tokio::process::Command::new(helper);
+                command.args(tied_words(&self.program));
+                command
+            }
+            None => tokio::process::Command::new(&self.program),
+        }
     }
 
     /// Another git program.

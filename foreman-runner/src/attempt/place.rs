@@ -145,7 +145,7 @@ impl Attempt<'_> {
         };
         let roots =
             WorkspaceRoots { data: settings.data_dir.clone(), cache: settings.cache_dir.clone() };
-        let git = Git::new(settings.credential.clone());
+        let git = Git::new(settings.credential.clone()).with_helper(settings.helper.clone());
         let workspace = Workspace::open(git, &roots, &request, &self.cancel).await?;
         let workspace = Arc::new(workspace);
         for warning in workspace.warnings() {

@@ -210,7 +210,7 @@ impl<'a> GitCall<'a> {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.git.program);
+        let mut command = self.git.start(self.remote.is_some());
         command.env_clear().process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in PASSED_VARIABLES {

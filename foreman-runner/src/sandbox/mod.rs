@@ -36,8 +36,9 @@ mod process;
 mod unconfined;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -53,6 +54,17 @@ pub use unconfined::Unconfined;
 /// The first argument by which a program knows that it was started as the
 /// sandbox's helper and must call [`helper_main`].
 pub const HELPER_ARGUMENT: &str = "__sandbox";
+
+/// The first argument of the helper's life that ties a trusted program to its parent.
+const TIED: &str = "tied";
+
+/// The words by which the helper starts `program` and lets it die with this process, to be put before
+/// the program's arguments (Linux). The thread that starts it must outlive it: it is the thread that
+/// the kernel watches.
+pub(crate) fn tied_words(program: &Path) -> [OsString; 4] {
+    let parent = std::process::id().to_string();
+    [HELPER_ARGUMENT.into(), TIED.into(), parent.into(), program.into()]
+}
 
 /// The helper's whole life: confines itself as its parent asked, runs the
 /// command, reports how that went. A program that wants the sandbox calls this

@@ -11,7 +11,8 @@
 //! 3. **Exec** (`__sandbox exec`), without namespaces: gives up its rights and
 //!    becomes the command. The supervisor, a subreaper, ends what is left.
 //!
-//! (`__sandbox probe` only tries whether the second life is possible.)
+//! (`__sandbox probe` only tries whether the second life is possible; `__sandbox tied` confines
+//! nothing: it ties a trusted program's life to its parent's.)
 //!
 //! No `unsafe`: rights of a thread are inherited by what it starts, so nothing
 //! has to run between fork and exec.
@@ -24,6 +25,7 @@ mod namespaces;
 mod restrict;
 mod seccomp;
 mod supervise;
+mod tied;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -60,6 +62,9 @@ impl<T, E: std::fmt::Display> Step<T> for Result<T, E> {
 pub(crate) fn helper_main(arguments: &[String]) -> ExitCode {
     if arguments.first().is_some_and(|life| life == attempt::LIFE) {
         return attempt::main(arguments.get(1..).unwrap_or_default());
+    }
+    if arguments.first().is_some_and(|life| life == super::TIED) {
+        return tied::main();
     }
     let life = match arguments.first().map(String::as_str) {
         None => supervise::main,
