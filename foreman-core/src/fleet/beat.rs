@@ -7,7 +7,7 @@ use crate::model::fleet_node::{AgentKind, Capability, Capacity, FleetNode, Fleet
 use crate::model::object::{Object, plain};
 use crate::model::open::Open;
 use crate::model::time::WallTime;
-use crate::ports::store::{Change, Part, difference};
+use crate::ports::change::{Change, Part, difference};
 
 /// The change that one beat writes: against the answer to the beat `before`, or in full.
 pub(super) fn change(

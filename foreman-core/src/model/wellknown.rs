@@ -14,3 +14,5 @@ pub const ANNOTATION_CLAIM_EXPIRIES: &str = "foreman.llmkube.dev/claim-expiries"
 pub const ANNOTATION_STRUCK: &str = "foreman.llmkube.dev/struck";
 /// On a node: set on nodes whose agent is a pod.
 pub const LABEL_IN_CLUSTER: &str = "foreman.llmkube.dev/in-cluster";
+/// As an Agent's `inferenceServiceRef.name`: whatever model the node that runs it finds.
+pub const AUTO_MODEL: &str = "auto";

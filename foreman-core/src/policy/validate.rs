@@ -107,16 +107,19 @@ fn workload(spec: &WorkloadSpec, out: &mut Findings) {
         Err(error @ PlanError::DependencyCutOff { .. }) => {
             out.error("spec.maxTasks", error.to_string());
         }
+        // A store accepts it, as the existing system does, and the workload then says why it failed.
+        Err(error @ PlanError::NoPlannerOrPipeline) => {
+            out.warning("spec.pipeline", error.to_string());
+        }
         Err(
-            error @ (PlanError::NoPlannerOrPipeline
-            | PlanError::DuplicateStep { .. }
+            error @ (PlanError::DuplicateStep { .. }
             | PlanError::UnknownDependency { .. }
             | PlanError::Cycle { .. }),
         ) => out.error("spec.pipeline", error.to_string()),
     }
     let coder = spec.coder_agent_ref.as_ref().and_then(LocalObjectReference::named);
     if spec.pipeline.is_empty() && !spec.issues.is_empty() && coder.is_none() {
-        out.error("spec.coderAgentRef", "is required with spec.issues: who fixes them?");
+        out.warning("spec.coderAgentRef", "is required with spec.issues: who fixes them?");
     }
     if !spec.pipeline.is_empty() && !spec.issues.is_empty() {
         out.warning("spec.issues", "does not count beside spec.pipeline");

@@ -47,12 +47,12 @@ fn workloads() {
         &of(json!([step("a", &["b"]), step("b", &["a"])])),
         &[(E, "spec.pipeline", "wait for each other: a, b")],
     );
-    check_case(w, &json!({"intent": "x"}), &[(E, "spec.pipeline", "no planner")]);
+    check_case(w, &json!({"intent": "x"}), &[(W, "spec.pipeline", "no planner")]);
     check_case(w, &json!({"intent": "x", "planner": {}}), &[(W, "spec.planner", "not supported")]);
     check_case(
         w,
         &json!({"intent": "x", "issues": [1], "repo": "o/n"}),
-        &[(W, "spec.issues", "not supported"), (E, "spec.coderAgentRef", "who fixes")],
+        &[(W, "spec.issues", "not supported"), (W, "spec.coderAgentRef", "who fixes")],
     );
     check_case(
         w,

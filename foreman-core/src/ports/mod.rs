@@ -1,5 +1,6 @@
 //! Every trait that the core needs from outside, one file each.
 
+pub mod change;
 pub mod clock;
 pub mod entropy;
 pub mod executor;
@@ -8,12 +9,13 @@ pub mod recorder;
 pub mod store;
 pub mod watching;
 
+pub use change::{Change, Field, Part};
 pub use clock::Clock;
 pub use entropy::Entropy;
 pub use executor::{Executor, Finish, Job, Progress, RunEnd, Stop};
 pub use probe::{CapabilityProbe, ProbeError};
 pub use recorder::{Event, EventKind, Recorder};
 pub use store::{
-    AgentStore, Change, Expect, Field, Listing, NodeStore, Query, Store, StoreError, StoreEvent,
-    Stores, TaskStore, WorkloadStore,
+    AgentStore, Expect, Listing, NodeStore, Query, Store, StoreError, StoreEvent, Stores,
+    TaskStore, WorkloadStore,
 };

@@ -7,6 +7,7 @@ use crate::model::agentic_task::AgenticTask;
 use crate::model::object::Object;
 use crate::model::open::Open;
 use crate::model::shared::RequiredAccelerator;
+use crate::model::wellknown::AUTO_MODEL;
 use crate::model::{NodeName, Uid};
 
 /// What a task needs of a node.
@@ -23,7 +24,7 @@ pub struct Need {
     pub ram_gb: i32,
     /// Context, in tokens; 0 = any.
     pub context_tokens: i32,
-    /// The model that the Agent runs.
+    /// The model that the Agent names; absent when it takes whatever the node serves.
     pub model: Option<String>,
     /// Whether that model must be installed.
     pub model_installed: bool,
@@ -60,7 +61,10 @@ impl Need {
             accelerator,
             ram_gb: if model_installed { 0 } else { required.min_ram_gb.unwrap_or(0) },
             context_tokens: required.min_context_tokens.unwrap_or(0),
-            model: agent.and_then(AgentSpec::model_identity).map(ToOwned::to_owned),
+            model: agent
+                .and_then(AgentSpec::model_identity)
+                .filter(|model| *model != AUTO_MODEL)
+                .map(ToOwned::to_owned),
             model_installed,
             labels: required.node_selector,
             roles: required.roles,

@@ -2,8 +2,8 @@
 
 use super::fit::{Refusals, fit};
 use super::need::Need;
-use super::score::score;
-use super::snapshot::{Reservation, Snapshot};
+use super::score::{Score, score};
+use super::snapshot::{NodeRow, Reservation, Snapshot};
 use crate::model::NodeName;
 use crate::model::ids::Key;
 
@@ -15,7 +15,7 @@ pub enum Placement {
         /// The node.
         node: NodeName,
         /// Why it, in words of the score.
-        why: Vec<&'static str>,
+        why: Vec<String>,
     },
     /// No node fits; every refusal, by node name.
     Nowhere(Vec<(NodeName, Refusals)>),
@@ -62,21 +62,30 @@ pub fn decide(snapshot: &Snapshot, need: &Need) -> Placement {
         }
         let candidate = score(snapshot, node, need);
         if best.as_ref().is_none_or(|(_, held)| candidate > *held) {
-            best = Some((&node.name, candidate));
+            best = Some((node, candidate));
         }
     }
-    let Some((name, score)) = best else {
+    let Some((node, score)) = best else {
         return Placement::Nowhere(refused);
     };
+    Placement::On { node: node.name.clone(), why: reasons(snapshot, node, need, &score) }
+}
+
+/// The terms of the score that have something to say, each on its own.
+fn reasons(snapshot: &Snapshot, node: &NodeRow, need: &Need, score: &Score<'_>) -> Vec<String> {
     let mut why = Vec::new();
-    if score.model_loaded() {
-        why.push("model loaded");
+    if need.model.is_some() {
+        why.push(if score.model_loaded() { "model loaded" } else { "model not loaded" }.to_owned());
     }
-    if score.journal_here() {
-        why.push("journal here");
+    if need.journal.is_some() {
+        why.push(
+            if score.journal_here() { "journal here" } else { "journal elsewhere" }.to_owned(),
+        );
     }
-    if why.is_empty() {
-        why.push("fits, least loaded");
+    if node.tokens_per_second > 0 {
+        why.push(format!("{} tok/s", node.tokens_per_second));
     }
-    Placement::On { node: name.clone(), why }
+    let used = snapshot.slots_used(&node.name, &need.uid);
+    why.push(format!("{used}/{} slots used", node.slots));
+    why
 }
