@@ -19,4 +19,8 @@ mod rejected;
 #[cfg(test)]
 mod repository;
 #[cfg(test)]
+mod run;
+#[cfg(test)]
 mod schema_facts;
+#[cfg(test)]
+mod support;

@@ -128,7 +128,7 @@ pub(super) fn classified(
     } else if says(UNREACHABLE) {
         GitError::Unreachable { repository, said }
     } else {
-        GitError::Failed { action: action.to_owned(), code, said }
+        GitError::Failed { action: format!("{action} with {repository}"), code, said }
     }
 }
 

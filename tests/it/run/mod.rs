@@ -1,0 +1,11 @@
+//! Runs for real: the runner's executor with real git, a real sandbox and a model server on a socket.
+
+mod coder;
+mod llama;
+mod malformed;
+mod outcomes;
+mod repositories;
+mod resume;
+mod secrets;
+mod smart_http;
+mod stopping;
