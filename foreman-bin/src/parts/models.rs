@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use foreman_core::model::agent::{AgentSpec, Provider};
 use foreman_core::model::shared::LocalObjectReference;
+use foreman_core::model::wellknown::AUTO_MODEL;
 use foreman_probe::models::KeySource;
 use foreman_probe::models::choose;
 use foreman_probe::{Choice, Discoverer, Discovery, DiscoveryConfig, FoundModel, NotChosen};
@@ -13,9 +14,6 @@ use foreman_runner::model_client::BaseUrl;
 use secrecy::SecretString;
 
 use crate::exit::{Exit, Failure};
-
-/// The name by which an Agent leaves the choice to the node.
-const AUTO: &str = "auto";
 
 /// The models that runs on this node may use.
 pub struct Models {
@@ -104,9 +102,9 @@ impl Endpoints for Models {
             return Err(EndpointError { reason: reason.to_owned() });
         }
         let named = agent.inference_service_ref.as_ref().and_then(LocalObjectReference::named);
-        if let Some(name) = named.filter(|name| *name != AUTO) {
+        if let Some(name) = named.filter(|name| *name != AUTO_MODEL) {
             let reason = format!(
-                "the Agent names the inference service {name:?}, and nothing here knows it: use {AUTO:?}"
+                "the Agent names the inference service {name:?}, and nothing here knows it: use {AUTO_MODEL:?}"
             );
             return Err(EndpointError { reason });
         }

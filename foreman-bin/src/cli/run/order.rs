@@ -6,6 +6,7 @@ use foreman_core::model::shared::{
     Budget, GateCommands, GateLanguage, GateProfile, LocalObjectReference,
 };
 use foreman_core::model::wellknown::ANNOTATION_PUSH_TO;
+use foreman_core::model::wellknown::AUTO_MODEL;
 use foreman_core::model::workload::PipelineStep;
 use foreman_core::model::{
     Agent, AgentSpec, AgenticTaskPayload, Key, TaskKind, Workload, WorkloadSpec,
@@ -17,8 +18,6 @@ pub(in crate::cli) const CODER: &str = "foreman-coder";
 pub(in crate::cli) const VERIFIER: &str = "foreman-verifier";
 /// Who judges the change.
 pub(in crate::cli) const REVIEWER: &str = "foreman-reviewer";
-/// The inference service that leaves the choice to the node.
-const AUTO: &str = "auto";
 /// Commands that a gate can have from flags: one for each of the profile's.
 pub(in crate::cli) const GATE_COMMANDS_MAX: usize = 5;
 
@@ -125,7 +124,7 @@ pub(in crate::cli) fn agents(namespace: &str) -> Vec<NewObject<Agent>> {
     let tools = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let with_model = |role, names: &[&str]| {
         let mut spec = AgentSpec::new(role, tools(names));
-        spec.inference_service_ref = Some(LocalObjectReference::to(AUTO));
+        spec.inference_service_ref = Some(LocalObjectReference::to(AUTO_MODEL));
         spec
     };
     let coder = with_model(
