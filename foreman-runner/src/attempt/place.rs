@@ -175,10 +175,13 @@ impl Attempt<'_> {
         }
         let digest = Sha256::digest(repository.url().as_bytes());
         let name: String = hex(&digest).chars().take(CACHE_NAME_CHARS).collect();
+        // What a model could write is not what a verification builds with.
+        let verify = self.job.task.spec.kind.known() == Some(TaskKind::Verify);
+        let trust = if verify { "-verify" } else { "" };
         let layout = Layout {
             tree: workspace.tree().to_owned(),
             private: settings.data_dir.join("private").join(workspace.uid()),
-            cache: settings.cache_dir.join("builds").join(name),
+            cache: settings.cache_dir.join("builds").join(format!("{name}{trust}")),
         };
         let mut sandbox = SandboxSettings::new(layout.clone());
         sandbox.helper.clone_from(&settings.helper);
