@@ -4,6 +4,7 @@ mod agent;
 mod answer;
 mod backoff;
 mod builder;
+mod create_child;
 mod deliver;
 mod feed;
 mod memory;

@@ -156,8 +156,8 @@ impl Planner<'_> {
                 continue;
             };
             if self.world.tasks.is_free(&new.key) {
-                let owner = self.workload.meta.uid.clone();
-                creates.push(Write::Create { owner, new: Box::new(new) });
+                let (workload, owner) = (self.workload.key(), self.workload.meta.uid.clone());
+                creates.push(Write::Create { workload, owner, new: Box::new(new) });
             }
         }
         if creating {

@@ -52,6 +52,7 @@ pub(super) enum Write {
     },
     /// A child of the workload `owner`.
     Create {
+        workload: Key,
         owner: Uid,
         new: Box<NewObject<AgenticTask>>,
     },
@@ -92,7 +93,7 @@ pub enum ReconcileError {
 /// Places tasks, expands workloads and rolls them up.
 #[derive(Clone)]
 pub struct Reconciler {
-    stores: Stores,
+    pub(super) stores: Stores,
     clock: Arc<dyn Clock>,
     recorder: Arc<dyn Recorder>,
 }
@@ -265,10 +266,9 @@ impl Reconciler {
                 let answer = self.patch(store, &key, revision, change, event).await;
                 Done::Workload(key, answer)
             }
-            Write::Create { owner, new } => {
+            Write::Create { workload, owner, new } => {
                 let key = new.key.clone();
-                let answer = self.stores.tasks.create(*new).await;
-                let answer = self.answer(&*self.stores.tasks, &key, answer).await;
+                let answer = self.create_child(&workload, &owner, *new).await;
                 Done::Created(key, owner, answer)
             }
         }
@@ -291,7 +291,7 @@ impl Reconciler {
     }
 
     /// What an answer means for us. After a lost race or an unknown end, a fresh read decides.
-    async fn answer<K: Kind, S: Store<K> + ?Sized>(
+    pub(super) async fn answer<K: Kind, S: Store<K> + ?Sized>(
         &self,
         store: &S,
         key: &Key,
