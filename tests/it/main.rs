@@ -9,6 +9,8 @@ mod cli;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod crds;
 #[cfg(test)]
 mod e2e;
