@@ -24,7 +24,7 @@ pub enum Exit {
     Superseded,
     /// 130: interrupted (SIGINT).
     Interrupted,
-    /// 143: asked to end (SIGTERM) before the work was over.
+    /// 143: asked to end (SIGTERM, SIGHUP) before the work was over.
     Terminated,
 }
 
@@ -75,7 +75,9 @@ impl Exit {
             Self::StillGoing => "still going: detached, or the wait timed out",
             Self::Superseded => "another agent took over this node; nothing was lost",
             Self::Interrupted => "interrupted (Ctrl-C); the work is kept",
-            Self::Terminated => "ended by SIGTERM before the work was over; the work is kept",
+            Self::Terminated => {
+                "ended by SIGTERM, or with its terminal, before the work was over; the work is kept"
+            }
         }
     }
 

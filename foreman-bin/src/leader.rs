@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,7 +32,25 @@ pub struct LeaderError {
 #[derive(Debug)]
 pub struct Leadership {
     // Closing the file gives the lock back.
-    _file: File,
+    file: File,
+    path: PathBuf,
+}
+
+impl Leadership {
+    /// Whether the lock file that is held is still the one in the data directory. When it is not,
+    /// somebody removed or replaced the directory: others lead there now, and what is written here
+    /// nobody will find.
+    pub fn is_in_place(&self) -> bool {
+        match (self.file.metadata(), std::fs::metadata(&self.path)) {
+            (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+            _ => false,
+        }
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
 }
 
 /// Who has the lock.
@@ -58,7 +77,7 @@ pub fn claim(data_dir: &Path, role: &str) -> Result<Claimed, LeaderError> {
     match file.try_lock() {
         Ok(()) => {
             describe(&mut file, role).map_err(failed)?;
-            Ok(Claimed::Ours(Leadership { _file: file }))
+            Ok(Claimed::Ours(Leadership { file, path }))
         }
         Err(TryLockError::WouldBlock) => Ok(Claimed::Theirs(holder(&mut file))),
         Err(TryLockError::Error(source)) => Err(failed(source)),
@@ -108,6 +127,23 @@ mod tests {
         assert_eq!(holder, format!("pid {} (foreman up)", std::process::id()));
         drop(first);
         assert!(matches!(claim(dir.path(), "foreman run"), Ok(Claimed::Ours(_))));
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_or_replaced_is_noticed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).expect("made");
+        let Claimed::Ours(first) = claim(&data, "foreman up").expect("claimed") else {
+            panic!("nobody else is there");
+        };
+        assert!(first.is_in_place());
+        assert_eq!(first.data_dir(), data);
+        std::fs::remove_dir_all(&data).expect("removed");
+        assert!(!first.is_in_place());
+        std::fs::create_dir(&data).expect("made");
+        assert!(matches!(claim(&data, "foreman run"), Ok(Claimed::Ours(_))));
+        assert!(!first.is_in_place(), "another one leads there");
     }
 
     #[tokio::test]

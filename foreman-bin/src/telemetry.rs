@@ -9,6 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::exit::Failure;
 use crate::manifest_file::Problems;
+use crate::progress::LogWriter;
 use crate::untrusted::Untrusted;
 
 /// How a line of the log looks.
@@ -31,7 +32,7 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
-/// Starts the log on stderr. `RUST_LOG` wins over `level`; both take tracing's directives, such as
+/// Starts the log on stderr, above the live view if there is one. `RUST_LOG` wins over `level`; both take tracing's directives, such as
 /// `info` or `foreman_core=debug`. Does nothing when a log was started before.
 ///
 /// # Errors
@@ -48,7 +49,7 @@ pub fn start(level: &str, format: LogFormat, rust_log: Option<&str>) -> anyhow::
     })?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(LogWriter::default)
         .with_ansi(colours_on_stderr());
     let started = match format {
         LogFormat::Text => registry.with(layer).try_init(),

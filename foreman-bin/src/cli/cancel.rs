@@ -17,7 +17,8 @@ use crate::target::Target;
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "End tasks or workloads and keep their work: a running model call is aborted, children are killed, \
-and the result names the branch, checkpoint or patch that holds what was done. A workload's tasks end with it.",
+and the result names the branch, checkpoint or patch that holds what was done. A workload's tasks end with it. \
+The process that does the work carries it out; when none runs, the next one does.",
     after_long_help = "Examples:\n  foreman cancel workload/fix-login-7f3a\n  foreman cancel task/docs-91-code task/docs-92-code"
 )]
 pub struct CancelArgs {

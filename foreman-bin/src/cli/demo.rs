@@ -1,6 +1,6 @@
 //! `foreman demo`: see it work, with nothing installed but git.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use foreman_probe::DiscoveryConfig;
 use foreman_runner::git::Git;
@@ -16,7 +16,7 @@ use super::run::{Told, finish, work};
 use crate::demo::{Fixture, INTENT, LABEL, MODEL_NAME, ScriptedServer};
 use crate::exit::{Exit, Failure};
 use crate::follow::{Begun, Tally};
-use crate::leader::{self, Claimed};
+use crate::leader::{self, Claimed, Leadership};
 use crate::os_clock::SystemEntropy;
 use crate::output::{Paint, paint};
 use crate::parts::{Credential, Models, Recipe, SandboxNeed, found};
@@ -34,7 +34,8 @@ const LINES_SHOWN_MAX: usize = 60;
 #[command(
     long_about = "See it work with nothing installed but git: makes a small repository with a failing test, a bare \
 remote.git and a store in one folder, and runs code, verify and review on them as foreman run does. The model's \
-answers are scripted, unless --model-url names a real server. A second run in the same folder makes a new branch.",
+answers are scripted, unless --model-url names a real server. A second run in the same folder makes a new branch. \
+With the script the sandbox is the best there is, at most network; with a real model it must reach --sandbox.",
     after_long_help = "Examples:\n  foreman demo\n  foreman demo --dir /tmp/foreman-demo\n  \
 foreman demo --model-url http://127.0.0.1:11434/v1 --model qwen3-coder"
 )]
@@ -78,19 +79,39 @@ async fn attempt(
         Some(dir) => dir.clone(),
         None => new_folder()?,
     };
-    let fixture = Fixture::make(&dir).await?;
-    settings.paths.data_dir = fixture.dir.join("data");
+    let fixture = Fixture::open(&dir)?;
+    settings.paths.data_dir = fixture.data_dir();
+    let leadership = lead(&settings.paths.data_dir)?;
+    let fixture = fixture.make().await?;
     settings.paths.state_dir = settings.paths.data_dir.clone();
     settings.paths.cache_dir = fixture.dir.join("cache");
     // Only a server that was named for this: a person who has Ollama running did not ask for a
     // model to be tried on a script's repository.
     let real = matches!(settings.origins.get("model-url"), Some(Origin::Flag));
     let server = if real { None } else { Some(scripted_server().await?) };
-    let ended = Box::pin(on_fixture(&fixture, settings, server.as_ref(), show, signals)).await;
+    let work = on_fixture(&fixture, settings, leadership, server.as_ref(), show, signals);
+    let ended = Box::pin(work).await;
     if let Some(server) = server {
         server.stop().await;
     }
     ended
+}
+
+/// The lock of the folder, before anything is made in it.
+fn lead(data_dir: &Path) -> anyhow::Result<Leadership> {
+    std::fs::create_dir_all(data_dir).map_err(|error| {
+        Failure::new(Exit::Error, format!("cannot make {}", data_dir.display()))
+            .next("choose another folder: foreman demo --dir DIR")
+            .because(error)
+    })?;
+    match leader::claim(data_dir, ROLE)? {
+        Claimed::Ours(leadership) => Ok(leadership),
+        Claimed::Theirs(holder) => {
+            Err(Failure::new(Exit::Error, format!("{holder} works in this folder"))
+                .next("choose another: foreman demo --dir DIR")
+                .into())
+        }
+    }
 }
 
 async fn scripted_server() -> Result<ScriptedServer, Failure> {
@@ -111,6 +132,7 @@ fn new_folder() -> Result<PathBuf, Failure> {
 async fn on_fixture(
     fixture: &Fixture,
     settings: Settings,
+    leadership: Leadership,
     server: Option<&ScriptedServer>,
     show: &mut Show,
     signals: &mut Signals,
@@ -134,14 +156,6 @@ async fn on_fixture(
     } else {
         recipe.sandbox = SandboxNeed::AtLeast(sandbox);
     }
-    let leadership = match leader::claim(&recipe.home.paths.data_dir, ROLE)? {
-        Claimed::Ours(leadership) => leadership,
-        Claimed::Theirs(holder) => {
-            return Err(Failure::new(Exit::Error, format!("{holder} works in this folder"))
-                .next("choose another: foreman demo --dir DIR")
-                .into());
-        }
-    };
     let ready = recipe.require().await?;
     let model = recipe.models.describe(found(&ready.discovery)?);
     let remote = fixture.remote.to_string_lossy().into_owned();

@@ -25,15 +25,15 @@ pub struct DoctorArgs {
     /// The repository to check, as a path, a URL or OWNER/NAME [default: the one here]
     #[arg(long, value_name = "REPO")]
     pub repo: Option<String>,
+    /// The form of the answer.
+    #[command(flatten)]
+    pub format: FormatArgs,
     /// The model server.
     #[command(flatten)]
     pub model: ModelFlags,
     /// This machine as a node.
     #[command(flatten)]
     pub node: NodeFlags,
-    /// The form of the answer.
-    #[command(flatten)]
-    pub format: FormatArgs,
 }
 
 /// How a check came out.

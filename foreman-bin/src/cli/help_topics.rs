@@ -13,6 +13,18 @@ use crate::target;
 /// The topics beside the verbs.
 const TOPICS: [&str; 3] = ["exit-codes", "environment", "files"];
 
+/// Variables of others that are honoured, and for what.
+pub(super) const HONOURED: [(&str, &str); 8] = [
+    ("XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME", "base directories, on macOS too"),
+    ("RUST_LOG", "what is logged; wins over --log-level"),
+    ("NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR, TERM=dumb", "whether there are colours"),
+    ("CI", "no questions, no live view"),
+    ("GITHUB_ACTIONS", "gate output is folded, failures become annotations"),
+    ("OLLAMA_HOST, OPENAI_BASE_URL, OPENAI_API_KEY", "model servers that are asked, too"),
+    ("HTTPS_PROXY, NO_PROXY", "how model servers are reached"),
+    ("FOREMAN_COMPLETE", "set by completion scripts"),
+];
+
 /// Flags of `foreman help`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -69,22 +81,13 @@ fn environment() -> String {
     for setting in SETTINGS {
         own.row([setting.variable, &format!("--{}", setting.flag), setting.meaning]);
     }
-    own.row(["FOREMAN_TOKEN_FILE", "--token-file", "file with the token for git"]);
     own.row([
         "FOREMAN_TOKEN",
         "",
         "the token itself; asked last, a file or git's own helper is better",
     ]);
     let mut others = Table::new(["VARIABLE", "MEANING"]);
-    for (name, meaning) in [
-        ("XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME", "base directories, on macOS too"),
-        ("RUST_LOG", "what is logged; wins over --log-level"),
-        ("NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR, TERM=dumb", "whether there are colours"),
-        ("CI", "no questions, no live view"),
-        ("OLLAMA_HOST, OPENAI_BASE_URL, OPENAI_API_KEY", "model servers that are asked, too"),
-        ("HTTPS_PROXY, NO_PROXY", "how model servers are reached"),
-        ("FOREMAN_COMPLETE", "set by completion scripts"),
-    ] {
+    for (name, meaning) in HONOURED {
         others.row([name, meaning]);
     }
     let heading = |text| paint(Paint::Strong, text);

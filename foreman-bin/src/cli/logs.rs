@@ -32,8 +32,8 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Show what a task's agent said and did, turn by turn: seconds, tokens, what the cache saved, tool calls and \
-their ends. The journal is on the machine that ran the task. Text of models and tools is shown without anything that a \
-terminal would obey.",
+their ends. The journal is on the machine that ran the task; a verify task has none, only the report of its gate. Text of \
+models and tools is shown without anything that a terminal would obey.",
     after_long_help = "Examples:\n  foreman logs task/fix-login-7f3a-code -f\n  \
 foreman logs fix-login-7f3a-code --turn 12..14 --tools full\n  foreman logs workload/@latest --raw"
 )]

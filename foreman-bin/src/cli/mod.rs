@@ -9,11 +9,13 @@ pub mod describe;
 pub mod doctor;
 pub mod explain;
 mod fleet;
+mod gate_files;
 pub mod get;
 pub mod help_topics;
 pub mod logs;
 pub mod models;
 pub mod probe;
+pub mod reference;
 pub mod run;
 pub mod up;
 pub mod validate;
@@ -250,6 +252,19 @@ mod tests {
             let examples =
                 help.matches("\n  foreman ").count() + help.matches("\n  $ foreman ").count();
             assert!(examples >= 2, "{name} shows {examples} examples:\n{help}");
+            let long = verb.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(long.len() > 40, "{name} teaches only {long:?}");
+        }
+    }
+
+    #[test]
+    fn own_options_stand_before_those_that_verbs_share() {
+        let mut root = Cli::command();
+        root.build();
+        for verb in root.get_subcommands() {
+            let output = verb.get_arguments().find(|arg| arg.get_long() == Some("output"));
+            let heading = output.and_then(clap::Arg::get_help_heading);
+            assert_eq!(heading, None, "-o of {}", verb.get_name());
         }
     }
 }

@@ -18,12 +18,12 @@ OLLAMA_HOST, OPENAI_BASE_URL, then the well-known ports of 127.0.0.1 (Ollama 114
     after_long_help = "Examples:\n  foreman models\n  foreman models --model-url http://studio:11434/v1 -o json"
 )]
 pub struct ModelsArgs {
-    /// The model server.
-    #[command(flatten)]
-    pub model: ModelFlags,
     /// The form of the answer.
     #[command(flatten)]
     pub format: FormatArgs,
+    /// The model server.
+    #[command(flatten)]
+    pub model: ModelFlags,
 }
 
 /// Lists models.

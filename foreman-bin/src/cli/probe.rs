@@ -25,15 +25,15 @@ is written.",
     after_long_help = "Examples:\n  foreman probe\n  foreman probe --total-ram-gb 48 --accelerator cuda -o json"
 )]
 pub struct ProbeArgs {
+    /// The form of the answer.
+    #[command(flatten)]
+    pub format: FormatArgs,
     /// The model server.
     #[command(flatten)]
     pub model: ModelFlags,
     /// This machine as a node.
     #[command(flatten)]
     pub node: NodeFlags,
-    /// The form of the answer.
-    #[command(flatten)]
-    pub format: FormatArgs,
 }
 
 /// What was found.

@@ -68,9 +68,15 @@ pub(super) fn finish(
 ) -> anyhow::Result<Exit> {
     match ended {
         Ok(words) => match show.end(&words) {
-            // Whoever read the stream has gone; the work is what it is.
-            Err(error) if !error.is::<PipeClosed>() => Err(error),
-            Ok(()) | Err(_) => Ok(words.exit),
+            Ok(()) => Ok(words.exit),
+            Err(error) => {
+                // A stream that broke off took the last words with it.
+                if output == RunOutput::Jsonl {
+                    words.on_stderr();
+                }
+                // Whoever read the stream has gone; the work is what it is.
+                if error.is::<PipeClosed>() { Ok(words.exit) } else { Err(error) }
+            }
         },
         Err(error) if output == RunOutput::Text => {
             drop(show);
@@ -192,7 +198,7 @@ async fn prepare(args: &RunArgs, settings: Settings) -> anyhow::Result<Prepared>
         }
         (None, Some(file), _) => {
             let manifests = read_file(file, &settings.namespace)?;
-            look_at_all(&manifests, &git).await?;
+            look_at_all(&manifests, &git, &mut told).await?;
             Wanted::File(Box::new(manifests))
         }
         (None, None, Some(name)) => Wanted::Continue(name.clone()),
@@ -266,10 +272,13 @@ enum Wanted {
 }
 
 /// Looks at the repositories of a manifest.
-async fn look_at_all(manifests: &Manifests, git: &Git) -> Result<(), Failure> {
+async fn look_at_all(manifests: &Manifests, git: &Git, told: &mut Told) -> Result<(), Failure> {
     for (repo, base) in manifests.repositories() {
         let asked = Asked { repo, base, branch: None, push_to: manifests.push_to() };
-        look_at(asked, git, &SystemEntropy).await?;
+        let found = look_at(asked, git, &SystemEntropy).await?;
+        if !manifests.has_gate() {
+            told.notices.extend(found.no_gate());
+        }
     }
     Ok(())
 }
@@ -300,6 +309,9 @@ async fn order_of(
             "{files} in {} are not seen: runs start from the last commit",
             found.name
         ));
+    }
+    if args.gate.is_empty() {
+        told.notices.extend(found.no_gate());
     }
     told.begun = Begun {
         intent: intent.to_owned(),

@@ -32,7 +32,7 @@ pub struct UpArgs {
     /// How often the node shows that it lives, in seconds, 1 to 30
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub heartbeat_interval: u32,
-    /// File with the token that git shows to a repository's host
+    /// File with the token that git shows to a repository's host [env: FOREMAN_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// What is shown on stderr: one fact a line, or nothing

@@ -53,32 +53,60 @@ pub struct Fixture {
     pub again: bool,
 }
 
+/// What a demonstration has in its folder.
+const OURS: [&str; 4] = ["remote.git", "repo", "data", "cache"];
+
+fn failed(what: &str, path: &Path, error: std::io::Error) -> Failure {
+    Failure::new(Exit::Error, format!("cannot {what} {}", path.display())).because(error)
+}
+
+fn not_ours(dir: &Path) -> Failure {
+    let dir = dir.display();
+    Failure::new(Exit::Usage, format!("{dir} is not empty and has no demonstration in it"))
+        .next("choose a new folder: foreman demo --dir DIR")
+}
+
 impl Fixture {
-    /// Makes the repositories in `dir`, which must be empty, absent, or from an earlier time.
+    /// Makes the folder, which must be empty, absent, or that of an earlier time, and nothing in it.
     ///
     /// # Errors
-    /// There is something else in it; git is missing; the disk refuses.
-    pub async fn make(dir: &Path) -> Result<Self, Failure> {
-        let failed = |what: &str, path: &Path, error: std::io::Error| {
-            Failure::new(Exit::Error, format!("cannot {what} {}", path.display())).because(error)
-        };
+    /// There is something else in it; its name is not UTF-8; the disk refuses.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        if dir.to_str().is_none() {
+            let dir = dir.display();
+            return Err(Failure::new(Exit::Usage, format!("--dir: the path {dir} is not UTF-8"))
+                .next("choose another folder: foreman demo --dir DIR"));
+        }
         std::fs::create_dir_all(dir).map_err(|error| failed("make", dir, error))?;
         let dir = std::fs::canonicalize(dir).map_err(|error| failed("find", dir, error))?;
-        let fixture =
-            Self { remote: dir.join("remote.git"), repo: dir.join("repo"), again: false, dir };
+        for entry in std::fs::read_dir(&dir).map_err(|error| failed("read", &dir, error))? {
+            let name = entry.map_err(|error| failed("read", &dir, error))?.file_name();
+            if !OURS.iter().any(|ours| name == **ours) {
+                return Err(not_ours(&dir));
+            }
+        }
+        Ok(Self { remote: dir.join("remote.git"), repo: dir.join("repo"), again: false, dir })
+    }
+
+    /// Where the store of the demonstration is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// Makes the repositories in the folder that was opened, if they are not there. Whoever calls it
+    /// holds the lock of [`Self::data_dir`]: two at once would make half of each.
+    ///
+    /// # Errors
+    /// There is only a part of them; git is missing; the disk refuses.
+    pub async fn make(self) -> Result<Self, Failure> {
+        let fixture = self;
         let git = Git::default();
         if fixture.remote.join("HEAD").is_file() && fixture.repo.join("greet.sh").is_file() {
             fixture.check_unfixed(&git).await?;
             return Ok(Self { again: true, ..fixture });
         }
-        let mut entries =
-            std::fs::read_dir(&fixture.dir).map_err(|error| failed("read", &fixture.dir, error))?;
-        if entries.next().is_some() {
-            return Err(Failure::new(
-                Exit::Usage,
-                format!("{} is not empty and has no demonstration in it", fixture.dir.display()),
-            )
-            .next("choose a new folder: foreman demo --dir DIR"));
+        if fixture.repo.exists() || fixture.remote.exists() {
+            return Err(not_ours(&fixture.dir));
         }
         std::fs::create_dir(&fixture.repo).map_err(|error| failed("make", &fixture.repo, error))?;
         for (name, text) in FILES {
@@ -159,6 +187,10 @@ mod tests {
 
     use super::*;
 
+    async fn made(dir: &Path) -> Result<Fixture, Failure> {
+        Fixture::open(dir)?.make().await
+    }
+
     fn test_of(folder: &Path) -> (Option<i32>, String) {
         let output = Command::new("sh").arg("test.sh").current_dir(folder).output().expect("ran");
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -167,7 +199,7 @@ mod tests {
     #[tokio::test]
     async fn its_test_fails_as_made_and_passes_with_the_fix() {
         let dir = tempfile::tempdir().expect("a folder");
-        let fixture = Fixture::make(&dir.path().join("new")).await.expect("made");
+        let fixture = made(&dir.path().join("new")).await.expect("made");
         assert_eq!(
             test_of(&fixture.repo),
             (
@@ -185,9 +217,9 @@ mod tests {
     #[tokio::test]
     async fn a_second_time_nothing_is_made_again() {
         let dir = tempfile::tempdir().expect("a folder");
-        let first = Fixture::make(dir.path()).await.expect("made");
+        let first = made(dir.path()).await.expect("made");
         let head = std::fs::read(first.repo.join(".git/refs/heads/main")).expect("read");
-        let second = Fixture::make(dir.path()).await.expect("there");
+        let second = made(dir.path()).await.expect("there");
         assert!(second.again);
         assert_eq!(Fixture { again: false, ..second }, first);
         assert_eq!(std::fs::read(first.repo.join(".git/refs/heads/main")).expect("read"), head);
@@ -197,8 +229,12 @@ mod tests {
     async fn a_folder_with_something_else_in_it_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join("mine"), "x").expect("written");
-        let failure = Fixture::make(dir.path()).await.expect_err("refused");
+        let failure = made(dir.path()).await.expect_err("refused");
         assert_eq!(failure.exit(), Exit::Usage);
         assert_eq!(std::fs::read_dir(dir.path()).expect("read").count(), 1);
+        std::fs::remove_file(dir.path().join("mine")).expect("removed");
+        std::fs::create_dir(dir.path().join("repo")).expect("made");
+        let failure = made(dir.path()).await.expect_err("half of one");
+        assert_eq!(failure.exit(), Exit::Usage);
     }
 }

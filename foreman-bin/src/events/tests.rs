@@ -57,7 +57,7 @@ fn everything() -> Vec<What> {
         What::Begun(Begun { intent: "i".into(), repo: Some("/r".into()), ..Begun::default() }),
         What::Planned { steps: vec![PlannedStep { name: "code".into(), task: "w-code".into() }] },
         What::Waiting { reason: "NodesBusy".into(), message: "1 busy".into() },
-        What::Placed { why: "model loaded, idle".into() },
+        What::Placed { why: vec!["model loaded".into(), "idle".into()] },
         What::Started,
         What::Moved { stage: "Model".into(), turn: 3, tokens: 40 },
         What::Released { ended: "Drained".into(), message: "m".into(), turn: Some(2) },

@@ -76,7 +76,7 @@ pub(super) enum Body {
     /// A task was given to a node.
     #[serde(rename = "task.placed")]
     TaskPlaced {
-        /// Why that one.
+        /// Why that one, a reason each.
         why: Vec<String>,
     },
     /// A node began to run a task.
@@ -320,13 +320,7 @@ impl Body {
             What::Waiting { reason, message } => {
                 Self::TaskWaiting { reason: reason.clone(), message: message.clone() }
             }
-            What::Placed { why } => Self::TaskPlaced {
-                why: why
-                    .split(", ")
-                    .filter(|part| !part.is_empty())
-                    .map(ToOwned::to_owned)
-                    .collect(),
-            },
+            What::Placed { why } => Self::TaskPlaced { why: why.clone() },
             What::Started => Self::TaskStarted {},
             What::Run(event) => return Self::run(event),
             What::Moved { stage, turn, tokens } => {

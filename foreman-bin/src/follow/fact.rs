@@ -39,8 +39,8 @@ pub enum What {
     },
     /// A task was given to a node.
     Placed {
-        /// Why that one.
-        why: String,
+        /// Why that one, a reason each.
+        why: Vec<String>,
     },
     /// A node began to run a task.
     Started,

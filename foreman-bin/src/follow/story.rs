@@ -12,6 +12,9 @@ use foreman_runner::observe::RunEvent;
 
 use super::fact::{Ended, Fact, PlannedStep, What};
 
+/// What stands between two reasons of a placement.
+const REASONS_SEPARATOR: &str = ", ";
+
 /// What was told of a task.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Told {
@@ -147,10 +150,8 @@ fn changes(task: &Object<AgenticTask>, before: &Told, now: &Told) -> Vec<What> {
     let placed = in_flight(now) && (!in_flight(before) || now.node != before.node);
     if placed {
         let condition = find_condition(&status.conditions, "Scheduled");
-        let why = condition.map(|condition| condition.message.as_str()).unwrap_or_default();
-        let prefix = format!("placed on {}: ", now.node.as_deref().unwrap_or_default());
-        let why = why.strip_prefix(&prefix).unwrap_or(why).to_owned();
-        changes.push(What::Placed { why });
+        let message = condition.map(|condition| condition.message.as_str()).unwrap_or_default();
+        changes.push(What::Placed { why: reasons(message, now.node.as_deref()) });
     }
     match now.phase {
         Some(TaskPhase::Running | TaskPhase::Verifying) if new_claim => changes.push(What::Started),
@@ -164,6 +165,14 @@ fn changes(task: &Object<AgenticTask>, before: &Told, now: &Told) -> Vec<What> {
         changes.push(What::Waiting { reason: reason.clone(), message: message.clone() });
     }
     changes
+}
+
+/// The reasons of a placement, as the condition `Scheduled` lists them: it is where the control loops
+/// of another process leave them. No reason has the separator in it; a test holds core to that.
+fn reasons(message: &str, node: Option<&str>) -> Vec<String> {
+    let prefix = format!("placed on {}: ", node.unwrap_or_default());
+    let list = message.strip_prefix(&prefix).unwrap_or(message);
+    list.split(REASONS_SEPARATOR).filter(|one| !one.is_empty()).map(ToOwned::to_owned).collect()
 }
 
 fn released(task: &Object<AgenticTask>) -> What {

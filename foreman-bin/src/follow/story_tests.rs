@@ -26,7 +26,7 @@ fn words(facts: &[Fact]) -> Vec<String> {
         .iter()
         .map(|fact| match &fact.what {
             What::Waiting { reason, message } => format!("waiting {reason}: {message}"),
-            What::Placed { why } => format!("placed on {:?}: {why}", fact.node),
+            What::Placed { why } => format!("placed on {:?}: {}", fact.node, why.join(" + ")),
             What::Started => format!("started {:?}", fact.attempt),
             What::Released { ended, turn, .. } => format!("released {ended} {turn:?}"),
             What::Ended(ended) => format!("ended {} {}", ended.verdict, ended.message),
@@ -134,4 +134,15 @@ fn runs_of_other_processes_are_told_by_their_nodes() {
     assert!(story.node(&node(3)).is_empty(), "nothing moved");
     story.run(&running.key(), 1, RunEvent::TurnStarted { turn: 4 });
     assert!(story.node(&node(4)).is_empty(), "it tells of itself");
+}
+
+#[test]
+fn a_placement_has_a_reason_each() {
+    let told = |message: &str| reasons(message, Some("n"));
+    assert_eq!(
+        told("placed on n: model loaded, 0/1 slots used"),
+        ["model loaded", "0/1 slots used"]
+    );
+    assert_eq!(told("placed on n: idle"), ["idle"]);
+    assert_eq!(told(""), Vec::<String>::new());
 }

@@ -77,12 +77,19 @@ pub fn usage(error: &clap::Error) -> Exit {
         return Exit::Usage;
     }
     match print(&text) {
-        Err(error) if !error.is::<PipeClosed>() => Exit::Error,
+        Err(failed) if !failed.is::<PipeClosed>() => {
+            self::error(&failed);
+            Exit::Error
+        }
         Ok(()) | Err(_) => Exit::OnTarget,
     }
 }
 
-fn written(result: io::Result<()>) -> anyhow::Result<()> {
+/// What came of writing to stdout.
+///
+/// # Errors
+/// As [`print()`].
+pub fn written(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(PipeClosed.into()),

@@ -33,15 +33,15 @@ impl Credential {
         Self { git: GitCredential::None, origin: "none".to_owned(), file: None }
     }
 
-    /// The first of: `token_file` (or `FOREMAN_TOKEN_FILE`), the user's own git credential helper,
+    /// The first of: `token_file` (or `FOREMAN_TOKEN_FILE`, or the config file), the user's own git credential helper,
     /// GitHub's `gh`, the variable `FOREMAN_TOKEN`. None is no error: ssh keys and local
     /// repositories need none.
     ///
     /// # Errors
     /// The token file cannot be read or is empty.
     pub async fn find(settings: &Settings, token_file: Option<&Path>) -> Result<Self, Failure> {
-        let by_variable = settings.variable("FOREMAN_TOKEN_FILE").map(PathBuf::from);
-        if let Some(file) = token_file.map(Path::to_owned).or(by_variable) {
+        let file = token_file.map(Path::to_owned).or_else(|| settings.token_file.clone());
+        if let Some(file) = file {
             let git = GitCredential::from_file(&file).map_err(|error| {
                 Failure::new(Exit::Usage, format!("no token in {}", file.display()))
                     .next("put the token alone on the first line of the file")

@@ -31,6 +31,8 @@ use crate::settings::NodeSettings;
 
 /// How long control loops and heartbeat may take to stop once the agent has left.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// How often it is looked whether the data directory is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Everything an engine is made of.
 pub struct EnginePlan {
@@ -88,7 +90,7 @@ impl Engine {
         let (shutdown, told) = watch::channel(Shutdown::No);
         let supervisor = tokio::spawn(async move {
             let house = Owned(tokio::spawn(house));
-            let end = supervise(&foreman, told).await;
+            let end = supervise(&foreman, &leadership, told).await;
             drop(house);
             drop(leadership);
             end
@@ -177,8 +179,28 @@ fn build(plan: &EnginePlan) -> Result<Foreman, Failure> {
         .map_err(|error| Failure::new(Exit::Error, "the parts do not fit").because(error))
 }
 
+/// Ends when the data directory is not the one any more that was led on.
+async fn displaced(leadership: &Leadership) -> Failure {
+    let mut looks = tokio::time::interval(LOOK_AGAIN);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        if !leadership.is_in_place() {
+            let dir = leadership.data_dir().display();
+            return Failure::new(
+                Exit::Error,
+                format!(
+                    "the data directory {dir} was removed or replaced while work went on in it"
+                ),
+            )
+            .next("bring it back before you start again; without it the unfinished work is lost");
+        }
+    }
+}
+
 async fn supervise(
     foreman: &Foreman,
+    leadership: &Leadership,
     mut shutdown: watch::Receiver<Shutdown>,
 ) -> Result<EngineEnd, Failure> {
     let Some((registrar, agent)) = foreman.agents().first().cloned() else {
@@ -211,6 +233,7 @@ async fn supervise(
             Some(RegistrarEnd::Superseded) => Ok(EngineEnd::Superseded),
             Some(RegistrarEnd::Stopped) | None => Err(broken("the heartbeat")),
         },
+        failure = displaced(leadership) => Err(failure),
         end = &mut loops.0 => {
             let failure = broken("the control loop");
             Err(match end {

@@ -100,7 +100,9 @@ impl Plain {
                 format!("waits: {}: {}", text(reason), text(message))
             }
             What::Placed { why } if why.is_empty() => format!("placed on {node}"),
-            What::Placed { why } => format!("placed on {node}: {}", text(why)),
+            What::Placed { why } => {
+                format!("placed on {node}: {}", text(&why.join(", ")))
+            }
             What::Started => {
                 let task = fact.task.clone().unwrap_or_default();
                 self.doing.insert(task, Doing { mentioned: elapsed, ..Doing::default() });

@@ -59,7 +59,7 @@ fn a_run_reads_as_one_fact_a_line() {
     let story = [
         (0, of_workload(What::Begun(Begun { intent: "fix\nit".into(), ..Begun::default() }))),
         (0, of_workload(What::Planned { steps })),
-        (1, task(What::Placed { why: "model loaded, 0/1 busy".into() })),
+        (1, task(What::Placed { why: vec!["model loaded".into(), "0/1 busy".into()] })),
         (1, task(What::Started)),
         (2, task(What::Run(RunEvent::TurnStarted { turn: 1 }))),
         (300, task(What::Run(gate))),

@@ -56,6 +56,7 @@ pub(super) struct ConfigFile {
     pub(super) max_context_tokens: Option<i64>,
     pub(super) tokens_per_second: Option<i64>,
     pub(super) installed_models: Option<OneOrMany>,
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// Reads the file. One that nobody named may be absent.

@@ -19,12 +19,11 @@ pub struct GlobalFlags {
     /// Config file [env: FOREMAN_CONFIG] [default: $XDG_CONFIG_HOME/foreman/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the store, journals and worktrees are [env: FOREMAN_DATA_DIR] [default:
+    /// Where the store, its lock, journals and worktrees are [env: FOREMAN_DATA_DIR] [default:
     /// $XDG_DATA_HOME/foreman]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where the lock, journals and worktrees are, if not in the data directory [env:
-    /// FOREMAN_STATE_DIR]
+    /// Where journals and worktrees are, if not in the data directory [env: FOREMAN_STATE_DIR]
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
     pub state_dir: Option<PathBuf>,
     /// Where mirrors of repositories are kept [env: FOREMAN_CACHE_DIR] [default:
@@ -122,8 +121,8 @@ macro_rules! settings {
 }
 settings! {
     "config" "FOREMAN_CONFIG" "config file (not a key of itself)";
-    "data-dir" "FOREMAN_DATA_DIR" "store, journals and worktrees";
-    "state-dir" "FOREMAN_STATE_DIR" "lock, journals and worktrees, if elsewhere";
+    "data-dir" "FOREMAN_DATA_DIR" "store, lock, journals and worktrees";
+    "state-dir" "FOREMAN_STATE_DIR" "journals and worktrees, if elsewhere";
     "cache-dir" "FOREMAN_CACHE_DIR" "mirrors of repositories";
     "namespace" "FOREMAN_NAMESPACE" "namespace of the objects";
     "log-level" "FOREMAN_LOG_LEVEL" "what is logged on stderr";
@@ -143,6 +142,7 @@ settings! {
     "max-context-tokens" "FOREMAN_MAX_CONTEXT_TOKENS" "in place of the probed context";
     "tokens-per-second" "FOREMAN_TOKENS_PER_SECOND" "in place of the measured speed";
     "installed-models" "FOREMAN_INSTALLED_MODELS" "in place of the probed models";
+    "token-file" "FOREMAN_TOKEN_FILE" "file with the token for git";
 }
 
 /// The environment variable of a setting.

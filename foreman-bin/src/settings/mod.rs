@@ -8,6 +8,7 @@ mod flags;
 mod pick;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,9 +65,9 @@ impl fmt::Display for Origin {
 pub struct Paths {
     /// The config file, whether it is there or not.
     pub config_file: PathBuf,
-    /// Store, journals and worktrees.
+    /// Store, lock, journals and worktrees.
     pub data_dir: PathBuf,
-    /// Lock, journals and worktrees: the data directory unless somebody says otherwise.
+    /// Journals and worktrees: the data directory unless somebody says otherwise.
     pub state_dir: PathBuf,
     /// Mirrors of repositories.
     pub cache_dir: PathBuf,
@@ -128,6 +129,8 @@ pub struct Settings {
     pub model: ModelSettings,
     /// This machine as a node.
     pub node: NodeSettings,
+    /// Where the token for git is kept, unless `--token-file` names another file.
+    pub token_file: Option<PathBuf>,
     /// The process' environment, as far as it is text. Never printed.
     pub environment: BTreeMap<String, String>,
     /// Where each setting came from, by flag.
@@ -165,6 +168,14 @@ impl BaseDirs {
                 .next("set HOME")
                 .because(error)
         })?;
+        if !found.home_dir().is_absolute() {
+            let home = found.home_dir().display();
+            return Err(Failure::new(
+                Exit::Error,
+                format!("HOME is {home}, which is no full path"),
+            )
+            .next("set HOME to a path that begins with /"));
+        }
         Ok(Self {
             home: found.home_dir().to_owned(),
             config: found.config_dir(),
@@ -181,9 +192,7 @@ impl Settings {
         model: Option<&ModelFlags>,
         node: Option<&NodeFlags>,
     ) -> Result<Self, Failure> {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+        let environment = text_of(std::env::vars_os())?;
         Self::resolve(global, model, node, environment, &BaseDirs::of_user()?)
     }
 
@@ -221,6 +230,7 @@ impl Settings {
         let log_level = pick.one("log-level", global.log_level.clone(), file.log_level.clone())?;
         let log_format = pick.one("log-format", global.log_format, file.log_format)?;
         let no_input = pick.switch("no-input", global.no_input, file.no_input)?;
+        let token_file = pick.path("token-file", None, file.token_file)?;
         let origins = pick.origins;
         Ok(Self {
             paths,
@@ -230,6 +240,7 @@ impl Settings {
             no_input,
             model,
             node,
+            token_file,
             environment,
             origins,
         })
@@ -256,6 +267,31 @@ impl Settings {
             ..DiscoveryConfig::default()
         })
     }
+}
+
+/// The variables that are text. Others are not for us, unless they have one of our names: to work
+/// with a default in place of what somebody said would be work in the wrong place.
+fn text_of(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut text = BTreeMap::new();
+    for (name, value) in variables {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => {
+                text.insert(name, value);
+            }
+            Err(value) if name.starts_with("FOREMAN_") => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    format!("{name} has a value that is not UTF-8: {}", value.to_string_lossy()),
+                )
+                .next(format!("unset {name}, or choose another value")));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(text)
 }
 
 /// Checks a namespace that a person named.

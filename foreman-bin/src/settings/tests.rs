@@ -115,3 +115,70 @@ fn every_setting_is_a_flag_and_every_file_key_a_setting() {
         }
     }
 }
+
+/// Every flag of every verb, with its help.
+fn flags() -> BTreeMap<String, String> {
+    use clap::CommandFactory as _;
+    let mut root = crate::cli::Cli::command();
+    root.build();
+    let mut flags = BTreeMap::new();
+    for verb in root.get_subcommands() {
+        for arg in verb.get_arguments() {
+            if let Some(long) = arg.get_long() {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                flags.insert(long.to_owned(), help.replace('\n', " "));
+            }
+        }
+    }
+    flags
+}
+
+#[test]
+fn every_flag_with_a_variable_is_listed_and_every_listed_one_says_so() {
+    let flags = flags();
+    for (flag, help) in &flags {
+        let said = help.split("[env: ").nth(1).and_then(|rest| rest.split(']').next());
+        let listed = SETTINGS.iter().find(|setting| setting.flag == flag);
+        assert_eq!(said, listed.map(|setting| setting.variable), "--{flag}: {help}");
+    }
+    assert!(SETTINGS.iter().all(|setting| flags.contains_key(setting.flag)));
+}
+
+#[test]
+fn every_listed_variable_works() {
+    for setting in SETTINGS {
+        let home = tempfile::tempdir().expect("a directory");
+        let config = home.path().join("c.toml");
+        std::fs::write(&config, "").expect("written");
+        let config = config.to_str().expect("text").to_owned();
+        let values = [config.as_str(), "network", "json", "true", "1"];
+        let works = values.iter().any(|value| {
+            resolve(home.path(), &GlobalFlags::default(), &[(setting.variable, value)]).is_ok_and(
+                |settings| settings.origins.get(setting.flag) == Some(&Origin::Environment),
+            )
+        });
+        assert!(works, "{} does nothing", setting.variable);
+    }
+}
+
+#[test]
+fn a_variable_of_ours_that_is_no_text_is_never_passed_over() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let bad = || OsString::from_vec(b"/tmp/\xff".to_vec());
+    let failure = text_of([("FOREMAN_DATA_DIR".into(), bad())]).expect_err("not text");
+    assert_eq!(failure.exit(), Exit::Usage);
+    assert!(failure.to_string().contains("FOREMAN_DATA_DIR"), "{failure}");
+    let others = text_of([("LESSOPEN".into(), bad()), (bad(), "x".into())]).expect("not ours");
+    assert!(others.is_empty());
+}
+
+#[test]
+fn the_token_file_is_a_setting_like_any_other() {
+    let home = tempfile::tempdir().expect("a directory");
+    write_config(home.path(), "token-file = \"~/token\"\n");
+    let settings = resolve(home.path(), &GlobalFlags::default(), &[]).expect("resolves");
+    assert_eq!(settings.token_file, Some(home.path().join("token")));
+    let pairs = [("FOREMAN_TOKEN_FILE", "/t")];
+    let settings = resolve(home.path(), &GlobalFlags::default(), &pairs).expect("resolves");
+    assert_eq!(settings.token_file, Some("/t".into()));
+}

@@ -3,30 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use foreman_runner::git::{DEFAULT_BASE_URL, Git, Repository};
-use foreman_runner::project::ProjectFile;
+use foreman_runner::project::{PROJECT_FILE, ProjectFile};
 use tokio_util::sync::CancellationToken;
 
 use super::{Check, chain};
+use crate::cli::gate_files::telling_file;
 use crate::parts::Credential;
 use crate::settings::Settings;
 
-/// The project file, in the root of the repository.
-const PROJECT_FILE: &str = ".foreman.toml";
-/// Files that tell of a gate, most telling first.
-const MARKERS: [&str; 12] = [
-    "Cargo.toml",
-    "go.mod",
-    "package.json",
-    "pyproject.toml",
-    "pytest.ini",
-    "tox.ini",
-    "setup.cfg",
-    "setup.py",
-    "Makefile",
-    "makefile",
-    "GNUmakefile",
-    "test.sh",
-];
 /// What to do when there is no gate.
 const GATE_FIX: &str =
     "say how the change is judged, in .foreman.toml: [gate] then test = \"make test\"";
@@ -87,33 +71,20 @@ fn git_dir_of(dir: &Path) -> Option<PathBuf> {
 /// What would judge a change that starts from the committed HEAD.
 async fn gate(git_dir: &Path) -> Check {
     let git = Git::default();
-    let cancel = CancellationToken::new();
-    let listing = git
-        .call("list the files of HEAD")
-        .at(git_dir, None)
-        .args(["ls-tree", "--name-only", "-z", "HEAD"])
-        .run(&cancel)
-        .await;
-    let names: Vec<String> = match listing {
+    match telling_file(&git, git_dir, "HEAD").await {
         Err(error) => return Check::warn("gate", chain(&error), "commit something first"),
-        Ok(output) => {
-            output.fields().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+        Ok(None) => {
+            let what = "no gate is known: work would end as not verified";
+            return Check::warn("gate", what, GATE_FIX);
         }
-    };
-    let has = |wanted: &str| names.iter().any(|name| name == wanted);
-    if !has(PROJECT_FILE) {
-        return match MARKERS.iter().find(|marker| has(marker)) {
-            Some(marker) => Check::ok("gate", format!("found by {marker}")),
-            None => {
-                Check::warn("gate", "no gate is known: work would end as not verified", GATE_FIX)
-            }
-        };
+        Ok(Some(PROJECT_FILE)) => {}
+        Ok(Some(file)) => return Check::ok("gate", format!("found by {file}")),
     }
     let shown = git
         .call("read the project file of HEAD")
         .at(git_dir, None)
         .args(["cat-file", "blob", "HEAD:.foreman.toml"])
-        .run(&cancel)
+        .run(&CancellationToken::new())
         .await;
     match shown {
         Err(error) => Check::fail("gate", chain(&error), "check the file in HEAD"),

@@ -15,7 +15,9 @@ use crate::settings::{ModelFlags, NodeFlags};
 #[command(
     long_about = "Give a repository and an intent, get a branch whose change has passed the repository's own gate and a \
 review. Nothing but that branch is written; your working copy is not touched. Work survives Ctrl-C, crashes and \
-reboots: foreman run --continue NAME, or foreman up, goes on with it.",
+reboots: foreman run --continue NAME, or foreman up, goes on with it. Where another process works on the data directory, \
+the work is given to that one and followed. Agents named foreman-coder, foreman-verifier and foreman-reviewer are made where \
+they are absent; those that are there are left as they are.",
     after_long_help = "Examples:\n  foreman run --repo . \"greet the world when no name is given\"\n  \
 foreman run --repo . --gate \"make test\" --no-review \"fix the flaky login test\"\n  \
 foreman run --repo owner/name --token-file token \"drop the dead flag --old\"\n  \
@@ -55,7 +57,7 @@ pub struct RunArgs {
     /// What it may spend, e.g. tokens=2M,turns=40,wall=3h; a spent budget pauses
     #[arg(long, value_name = "BUDGET", value_parser = quantities::budget, conflicts_with_all = ["file", "continue_with"])]
     pub budget: Option<Budget>,
-    /// File with the token that git shows to the repository's host
+    /// File with the token that git shows to the repository's host [env: FOREMAN_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Write the workload, print its name and leave it to foreman up

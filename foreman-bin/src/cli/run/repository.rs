@@ -10,6 +10,7 @@ use foreman_runner::git::{
 use foreman_runner::workspace::{RemoteState, remote_state};
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::gate_files::telling_file;
 use crate::exit::{Exit, Failure};
 
 /// Branches that are listed when the one that was named is not there.
@@ -40,6 +41,20 @@ pub(in crate::cli) struct Found {
     pub(in crate::cli) push_to: Option<String>,
     /// Files with changes that are not committed and hence not seen by a run.
     pub(in crate::cli) uncommitted: usize,
+    /// Whether it is certain that the repository tells of no gate.
+    pub(in crate::cli) without_gate: bool,
+}
+
+impl Found {
+    /// What a person is told who named no gate either.
+    pub(in crate::cli) fn no_gate(&self) -> Option<String> {
+        self.without_gate.then(|| {
+            format!(
+                "no gate found in {}: the work will not be verified; name one with --gate",
+                self.name
+            )
+        })
+    }
 }
 
 /// Looks at the repository and tries a push without pushing.
@@ -79,8 +94,13 @@ pub(in crate::cli) async fn look_at(
         Some(folder) => uncommitted(git, folder, &cancel).await,
         None => 0,
     };
+    let without_gate = match folder.as_deref().and_then(git_dir) {
+        // One that cannot be read tells of itself when the run begins.
+        Some(git_dir) => matches!(telling_file(git, &git_dir, &base).await, Ok(None)),
+        None => false,
+    };
     let push_to = target.map(|(name, _, _)| name);
-    Ok(Found { name, base, base_branch, folder, push_to, uncommitted })
+    Ok(Found { name, base, base_branch, folder, push_to, uncommitted, without_gate })
 }
 
 /// A path becomes absolute and is taken up to the root of its repository; all else is a URL or a

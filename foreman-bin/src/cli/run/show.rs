@@ -10,7 +10,7 @@ use crate::events::{HEARTBEAT, RunResult, Stream};
 use crate::exit::Exit;
 use crate::follow::{Fact, Tally};
 use crate::os_clock::SystemClock;
-use crate::output::{self, PipeClosed};
+use crate::output;
 use crate::progress::{Progress, ProgressMode, REDRAW_EVERY, Surroundings};
 use crate::settings::Settings;
 
@@ -36,8 +36,8 @@ pub(in crate::cli) struct Show {
     stream: Option<Stream<io::Stdout>>,
     clock: SystemClock,
     last_line: Instant,
-    /// What was written so far cannot be written any more: the reader is gone.
-    closed: bool,
+    /// Why nothing can be written any more, e.g. because the reader is gone.
+    closed: Option<io::Error>,
     pub(in crate::cli) tally: Tally,
 }
 
@@ -51,6 +51,18 @@ pub(in crate::cli) struct LastWords {
     pub(in crate::cli) next: Vec<String>,
     /// What went wrong, if Foreman failed or was stopped.
     pub(in crate::cli) error: Option<String>,
+}
+
+impl LastWords {
+    /// Says them where people look when stdout cannot be written.
+    pub(in crate::cli) fn on_stderr(&self) {
+        for line in &self.lines {
+            output::note(line);
+        }
+        for next in &self.next {
+            output::note(format!("next: {next}"));
+        }
+    }
 }
 
 impl Show {
@@ -69,7 +81,7 @@ impl Show {
             stream: streams.then(|| Stream::new(io::stdout())),
             clock: SystemClock::new(),
             last_line: Instant::now(),
-            closed: false,
+            closed: None,
             tally: Tally::default(),
         }
     }
@@ -83,7 +95,7 @@ impl Show {
         self.progress.fact(fact);
         if let Some(stream) = &mut self.stream {
             let written = stream.fact(fact, self.clock.wall());
-            self.wrote(&written);
+            self.wrote(written);
         }
     }
 
@@ -99,7 +111,7 @@ impl Show {
             && let Some(stream) = &mut self.stream
         {
             let written = stream.heartbeat(self.clock.wall());
-            self.wrote(&written);
+            self.wrote(written);
         }
     }
 
@@ -108,16 +120,17 @@ impl Show {
         self.progress.set_hint(hint);
     }
 
-    fn wrote(&mut self, written: &io::Result<()>) {
+    fn wrote(&mut self, written: io::Result<()>) {
         self.last_line = Instant::now();
-        if written.is_err() {
-            self.closed = true;
+        if let Err(error) = written {
+            self.closed.get_or_insert(error);
         }
     }
 
-    /// Whether the reader of the event stream is gone: then nobody waits for the work here.
+    /// Whether the event stream broke off, e.g. because its reader is gone: then nobody waits for
+    /// the work here.
     pub(in crate::cli) fn is_closed(&self) -> bool {
-        self.closed
+        self.closed.is_some()
     }
 
     /// Says the last words; there are none after them.
@@ -140,16 +153,13 @@ impl Show {
         // The live view leaves the terminal before the last words stand there.
         drop(self.progress);
         match (self.output, self.stream) {
-            (_, Some(_)) if self.closed => Err(PipeClosed.into()),
             (_, Some(stream)) => {
                 let time = self.clock.wall();
-                stream.finish(words.workload.clone(), result, time).map_err(|error| {
-                    if error.kind() == io::ErrorKind::BrokenPipe {
-                        PipeClosed.into()
-                    } else {
-                        anyhow::Error::new(error).context("stdout cannot be written")
-                    }
-                })
+                let ended = match self.closed {
+                    Some(error) => Err(error),
+                    None => stream.finish(words.workload.clone(), result, time),
+                };
+                output::written(ended)
             }
             (RunOutput::Json, None) => {
                 let mut whole = serde_json::to_value(&result)?;

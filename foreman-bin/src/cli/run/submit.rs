@@ -54,6 +54,12 @@ impl Manifests {
         of_steps.filter(|(repo, _)| !repo.is_empty()).collect()
     }
 
+    /// Whether it says itself how the work is judged.
+    pub(in crate::cli) fn has_gate(&self) -> bool {
+        let spec = &self.workload.spec;
+        spec.gate_profile.is_some() || spec.pipeline.iter().any(|step| step.gate_profile.is_some())
+    }
+
     /// Where its branches are pushed, if not into the repository.
     pub(in crate::cli) fn push_to(&self) -> Option<&str> {
         self.workload.annotations.get(ANNOTATION_PUSH_TO).map(String::as_str)

@@ -105,7 +105,7 @@ fn stopped(about: &About<'_>, exit: Exit, kept: &Kept, tally: &Tally) -> LastWor
     let what = if exit == Exit::Terminated {
         "terminated"
     } else if exit == Exit::StillGoing {
-        "nobody reads the events any more"
+        "the events cannot be told any more"
     } else {
         "interrupted"
     };
