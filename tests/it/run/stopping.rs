@@ -17,10 +17,10 @@ use crate::support::within;
 /// How long children and the run itself may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(8);
 
-/// A gate that never ends by itself, and says that it began.
-fn endless_gate(folder: &std::path::Path) -> Remote {
-    let gate = "[gate]\ntest = \"touch gate-began; sleep 54321\"\n";
-    Remote::with(folder, "remote", &[("greet.sh", BROKEN), (".foreman.toml", gate)])
+/// A gate that never ends by itself. `seconds` is another number in each test, for [`lives`].
+fn endless_gate(folder: &std::path::Path, seconds: &str) -> Remote {
+    let gate = format!("[gate]\ntest = \"sleep {seconds}\"\n");
+    Remote::with(folder, "remote", &[("greet.sh", BROKEN), (".foreman.toml", &gate)])
 }
 
 /// Whether a process of ours with this word among its arguments lives.
@@ -84,7 +84,7 @@ async fn cancelled_in_a_tool() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelled_in_the_gate_pushes_nothing() {
-    let bench = Bench::on(vec![mend(), submit("GO")], endless_gate).await;
+    let bench = Bench::on(vec![mend(), submit("GO")], |folder| endless_gate(folder, "54321")).await;
     let task = bench.task("fix", bench.code()).await;
     let run = bench.start(&task.key(), "s1").await;
     until_lives("54321", true).await;
@@ -305,7 +305,7 @@ async fn a_cancel_that_only_the_store_knows_stops_the_push() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_verification_told_to_stop_judges_nothing() {
-    let bench = Bench::on(vec![], endless_gate).await;
+    let bench = Bench::on(vec![], |folder| endless_gate(folder, "54324")).await;
     let mut spec = bench.spec(foreman_core::model::TaskKind::Verify);
     spec.payload.branch = Some("main".into());
     let by = bench.clock.boot() + Duration::from_secs(20);
@@ -317,7 +317,7 @@ async fn a_verification_told_to_stop_judges_nothing() {
     ] {
         let task = bench.task(name, spec.clone()).await;
         let run = bench.start(&task.key(), "s1").await;
-        until_lives("54321", true).await;
+        until_lives("54324", true).await;
         let end = run.told(stop).await;
         match (name, &end) {
             ("cancel" | "late", RunEnd::Finished(finish)) => {
@@ -334,7 +334,7 @@ async fn a_verification_told_to_stop_judges_nothing() {
             | ("lost", RunEnd::Lost) => {}
             _ => panic!("{name}: {end:?}"),
         }
-        until_lives("54321", false).await;
+        until_lives("54324", false).await;
     }
     assert_eq!(bench.trees(), Vec::<std::path::PathBuf>::new());
 }
