@@ -22,8 +22,6 @@ pub const RECOVERY_MAX: Duration = Duration::from_mins(2);
 pub const TWIN_CHECK: Duration = Duration::from_secs(35);
 /// How often an agent looks at it meanwhile.
 pub const TWIN_POLL: Duration = Duration::from_secs(1);
-/// How long a slow probe may delay the first Ready.
-pub const PROBE_FIRST: Duration = Duration::from_secs(5);
 /// Own deadline of the goodbye heartbeat.
 pub const GOODBYE: Duration = Duration::from_millis(1500);
 /// Pauses before a failed heartbeat is tried again; then the interval goes on.
@@ -70,14 +68,14 @@ pub const RECONCILE_PASSES_MAX: usize = 64;
 pub const WRITES_AT_ONCE: usize = 64;
 /// Hex characters of the hash in a task name that had to be made unique.
 pub const WORKLOAD_HASH_CHARS: usize = 10;
+/// Tries that may end by the infrastructure where `spec.retry.maxAttempts` is absent.
+pub const RETRY_ATTEMPTS_DEFAULT: i32 = 3;
 /// Records kept in `status.attempts`.
 pub const ATTEMPTS_KEPT: usize = 10;
 /// The largest `status.result`, in bytes of JSON.
 pub const RESULT_BYTES_MAX: usize = 65_536;
 /// The least free disk for a claim, in GiB.
 pub const CLAIM_DISK_GB_MIN: i32 = 2;
-/// How long an object that is to be finished may be retried before its result is cut down.
-pub const TERMINAL_RETRY_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

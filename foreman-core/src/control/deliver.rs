@@ -61,7 +61,8 @@ async fn deliver_once(
     }
     let now = context.clock.wall();
     let change = match end {
-        RunEnd::Lost => return Ok(()),
+        // The fence holds: nobody else will run it, so it must not stay with this session.
+        RunEnd::Lost => writes::release(&task, &released(&given_up()), now),
         RunEnd::Finished(finish) => writes::finish(&task, finish, cut, now),
         RunEnd::Released { checkpoint, usage, why } => {
             let mut release = released(why);
@@ -113,10 +114,17 @@ fn released(why: &ReleaseWhy) -> Release {
             Some(WaitingReason::BudgetExhausted),
         ),
         ReleaseWhy::Infrastructure { kind, message } => {
-            (AttemptEnd::Infrastructure, "InfrastructureError", format!("{kind}: {message}"), None)
+            let message = writes::infrastructure_message(*kind, message);
+            (AttemptEnd::Infrastructure, "InfrastructureError", message, None)
         }
     };
     Release { ended, reason, message, waiting, usage: None, checkpoint: None }
+}
+
+/// Why a claim is given back that its executor took for lost.
+fn given_up() -> ReleaseWhy {
+    let message = "the executor left a claim that still holds".to_owned();
+    ReleaseWhy::Infrastructure { kind: Infrastructure::Error, message }
 }
 
 /// An end that is nobody's work.

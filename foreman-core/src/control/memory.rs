@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backoff::Backoff;
 use super::reconciler::World;
 use crate::fleet::liveness::Seen;
+use crate::model::agentic_task::WaitingReason;
 use crate::model::ids::Key;
 use crate::model::time::AwakeTime;
 use crate::model::{NodeName, Uid};
@@ -23,8 +24,8 @@ pub(super) struct Memory {
     pub(super) placing: BTreeMap<Uid, (NodeName, Reservation)>,
     /// Nodes that a task is kept away from, and until when.
     pub(super) avoided: BTreeMap<(Uid, NodeName), AwakeTime>,
-    /// When each waiting task was last told why.
-    pub(super) told: BTreeMap<Uid, AwakeTime>,
+    /// When each waiting task was last told why it waits, and why.
+    pub(super) told: BTreeMap<Uid, (AwakeTime, WaitingReason)>,
     /// When each workload's facts were last folded.
     pub(super) folded: BTreeMap<Uid, AwakeTime>,
     /// Workloads of which the store refused a child.

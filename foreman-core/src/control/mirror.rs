@@ -25,7 +25,7 @@ pub(crate) struct Mirror<K: Kind> {
     /// Versions of objects on which a write of ours was refused for good.
     refused: BTreeMap<Key, Revision>,
     /// Objects that are there and cannot be read: nothing is known of them, nothing is written.
-    unreadable: BTreeSet<Key>,
+    pub(crate) unreadable: BTreeSet<Key>,
 }
 
 impl<K: Kind> Default for Mirror<K> {
@@ -150,6 +150,11 @@ impl<K: Kind> Mirror<K> {
         !self.in_flight.contains_key(key)
             && !self.unreadable.contains(key)
             && (refused.is_none() || refused != here)
+    }
+
+    /// Whether a write of that name is under way.
+    pub(crate) fn is_writing(&self, key: &Key) -> bool {
+        self.in_flight.contains_key(key)
     }
 
     /// A write goes out.

@@ -138,6 +138,7 @@ impl Planner<'_> {
         let facts = Facts {
             tasks: &self.world.tasks.objects,
             agents: &self.world.agents.objects,
+            unreadable: [&self.world.tasks.unreadable, &self.world.agents.unreadable],
             now: self.wall,
         };
         match intake::next(task, facts) {
@@ -168,7 +169,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Says why a task waits. Counts in the message are refreshed at most every 30 s.
+    /// Says why a task waits. Counts in the message are refreshed at most every 30 s, and so is a
+    /// reason that somebody else put over ours: a control loop that sees the fleet otherwise.
     fn wait(
         &mut self,
         memory: &mut Memory,
@@ -184,15 +186,19 @@ impl Planner<'_> {
         if pending && same_reason && same_words {
             return;
         }
+        let known = shown.and_then(|waiting| waiting.reason.as_ref());
         let told = memory.told.get(&task.meta.uid).copied();
-        if let Some(told) = told.filter(|_| pending && same_reason) {
+        let told = told.filter(|(_, ours)| {
+            pending && known.is_some_and(|known| same_reason || !known.is(*ours))
+        });
+        if let Some((told, _)) = told {
             let age = self.awake.since(told);
             if age < WAITING_REFRESH {
                 self.wake_in(WAITING_REFRESH.saturating_sub(age));
                 return;
             }
         }
-        memory.told.insert(task.meta.uid.clone(), self.awake);
+        memory.told.insert(task.meta.uid.clone(), (self.awake, reason));
         let event = (!same_reason).then(|| Event {
             kind: AgenticTask::NAMES.kind,
             key: task.key(),
@@ -243,6 +249,7 @@ impl Planner<'_> {
                     let message = format!("placed on {node}: {}", why.join(", "));
                     let reservation = Reservation { task: task.key(), ram_gb: need.ram_gb };
                     memory.placing.insert(task.meta.uid.clone(), (node.clone(), reservation));
+                    memory.told.remove(&task.meta.uid);
                     if let Some(agent) = agent {
                         *per_agent.entry(agent.key()).or_default() += 1;
                     }

@@ -156,7 +156,7 @@ impl Run {
     async fn claim(&self, known: Attempt) -> Result<(Object<AgenticTask>, Fence), StoreError> {
         let registrar = &self.context.registrar;
         let status = &self.task.status;
-        let attempt = status.attempt.unwrap_or(0).max(known) + 1;
+        let attempt = status.attempt.unwrap_or(0).max(known).saturating_add(1);
         let now = self.context.clock.wall().max(earliest_claim(&self.task));
         let (session, node) = (registrar.session(), &registrar.identity().name);
         let change = writes::claim(&self.task, attempt, session, node, now)

@@ -149,7 +149,8 @@ impl Watched {
         true
     }
 
-    /// Passes on what the spec asks of the run. A suspension that is withdrawn in time is forgotten.
+    /// Passes on what the spec asks of the run. A suspension that is withdrawn stands: the run may be
+    /// stopping already, and is placed again when it has.
     fn obey(&self) {
         if self.task.spec.cancel == Some(true) {
             self.stop_for(Stop::Cancel);

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::agent::{Agent, ExecutionMode};
-use crate::model::agentic_task::{AgenticTask, TaskKind, TaskPhase, WaitingReason};
+use crate::model::agentic_task::{
+    AgenticTask, AttemptEnd, AttemptRecord, TaskKind, TaskPhase, WaitingReason,
+};
+use crate::model::condition::find_condition;
 use crate::model::ids::Key;
 use crate::model::object::Object;
 use crate::model::open::Open;
@@ -14,9 +17,11 @@ use crate::model::outcome::{
 };
 use crate::model::shared::LocalObjectReference;
 use crate::model::time::WallTime;
-use crate::timing::{AGENT_MISSING_MAX, DEPENDENCY_MISSING_MAX};
+use crate::timing::{
+    AGENT_MISSING_MAX, ATTEMPTS_KEPT, DEPENDENCY_MISSING_MAX, RETRY_ATTEMPTS_DEFAULT,
+};
 
-use super::writes::OperatorEnd;
+use super::writes::{self, OperatorEnd};
 
 /// What the rest of the world says about a task.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +30,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) tasks: &'a BTreeMap<Key, Object<AgenticTask>>,
     /// All Agents.
     pub(crate) agents: &'a BTreeMap<Key, Object<Agent>>,
+    /// Tasks and Agents that are there and cannot be read: not missing, but unknown.
+    pub(crate) unreadable: [&'a BTreeSet<Key>; 2],
     /// Now, for records.
     pub(crate) now: WallTime,
 }
@@ -54,6 +61,9 @@ pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
     if task.spec.cancel == Some(true) {
         return Step::End(cancelled("cancelled before it ran"));
     }
+    if let Some(end) = tries_used_up(task) {
+        return Step::End(end);
+    }
     if let Some(field) = unsupported(task, agent_of(task, facts.agents)) {
         return Step::End(not_supported(field));
     }
@@ -66,7 +76,7 @@ pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
     if task.spec.suspend == Some(true) {
         return wait(WaitingReason::Suspended, "suspended: set spec.suspend to false to go on");
     }
-    if let Some(message) = budget_spent(task) {
+    if let Some(message) = budget_spent(task).or_else(|| budget_paused(task)) {
         return wait(WaitingReason::BudgetExhausted, message);
     }
     Step::Place
@@ -162,8 +172,10 @@ fn dependencies(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
     let (mut missing, mut waiting) = (Vec::new(), Vec::new());
     let mut skip = None;
     for name in &task.spec.depends_on {
-        let Some(upstream) = facts.tasks.get(&sibling(task, name)) else {
-            missing.push(name.as_str());
+        let key = sibling(task, name);
+        let Some(upstream) = facts.tasks.get(&key) else {
+            let [unreadable, _] = facts.unreadable;
+            if unreadable.contains(&key) { &mut waiting } else { &mut missing }.push(name.as_str());
             continue;
         };
         let status = &upstream.status;
@@ -232,29 +244,33 @@ fn waited_for(task: &Object<AgenticTask>, reason: WaitingReason, now: WallTime) 
     same.and_then(|waiting| waiting.since).map_or(Duration::ZERO, |since| now.since(since))
 }
 
-/// A cycle through this task, as the names along it.
+/// A cycle through this task, as the names along it. Tasks that have ended wait for nothing.
 fn cycle(
     task: &Object<AgenticTask>,
     tasks: &BTreeMap<Key, Object<AgenticTask>>,
 ) -> Option<Vec<String>> {
     let start = task.meta.name.as_str();
-    let mut visited: BTreeSet<&str> = BTreeSet::new();
-    let mut paths: Vec<Vec<&str>> =
-        task.spec.depends_on.iter().map(|name| vec![start, name.as_str()]).collect();
-    while let Some(path) = paths.pop() {
-        let last = *path.last()?;
-        if last == start {
-            return Some(path.into_iter().map(ToOwned::to_owned).collect());
-        }
-        if !visited.insert(last) {
-            continue;
-        }
-        if let Some(upstream) = tasks.get(&sibling(task, last)) {
-            for name in &upstream.spec.depends_on {
-                let mut longer = path.clone();
-                longer.push(name);
-                paths.push(longer);
+    // Each name with the one that waits for it.
+    let mut found: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut open = vec![(start, &task.spec.depends_on)];
+    while let Some((waits, names)) = open.pop() {
+        for name in names {
+            if name == start {
+                let above = std::iter::successors(Some(waits), |name| found.get(name).copied());
+                let mut path: Vec<_> = above.map(ToOwned::to_owned).collect();
+                path.reverse();
+                path.push(start.to_owned());
+                return Some(path);
             }
+            if found.contains_key(name.as_str()) {
+                continue;
+            }
+            found.insert(name, waits);
+            let upstream = tasks.get(&sibling(task, name));
+            let live = |task: &&Object<AgenticTask>| {
+                !task.status.known_phase().is_some_and(TaskPhase::is_terminal)
+            };
+            open.extend(upstream.filter(live).map(|task| (name.as_str(), &task.spec.depends_on)));
         }
     }
     None
@@ -264,6 +280,10 @@ fn agent_missing(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
     let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named)?;
     if agent_of(task, facts.agents).is_some() {
         return None;
+    }
+    let [_, unreadable] = facts.unreadable;
+    if unreadable.contains(&sibling(task, name)) {
+        return Some(wait(WaitingReason::AgentMissing, format!("Agent {name} cannot be read")));
     }
     let waited = waited_for(task, WaitingReason::AgentMissing, facts.now);
     if waited < AGENT_MISSING_MAX {
@@ -305,6 +325,47 @@ fn budget_spent(task: &Object<AgenticTask>) -> Option<String> {
         (used >= limit).then(|| {
             format!("{used} of {limit} {name} are spent: raise spec.budget.{name} to go on")
         })
+    })
+}
+
+/// What the last holder said when it paused the run: the budget was not spent yet, but the next model
+/// call might not have fitted. Only a new spec can change that; without this the task would be
+/// placed and given back for ever.
+fn budget_paused(task: &Object<AgenticTask>) -> Option<String> {
+    let waiting = task.status.waiting.as_ref()?;
+    let paused = waiting.reason.as_ref().is_some_and(|r| r.is(WaitingReason::BudgetExhausted));
+    let same_spec = task.status.observed_generation == Some(task.meta.generation);
+    (paused && same_spec).then(|| waiting.message.clone().unwrap_or_default())
+}
+
+/// The end of a task whose tries were all ended by the infrastructure. Its work is kept.
+fn tries_used_up(task: &Object<AgenticTask>) -> Option<OperatorEnd> {
+    let status = &task.status;
+    let asked = task.spec.retry.as_ref().and_then(|retry| retry.max_attempts);
+    let asked = usize::try_from(asked.unwrap_or(RETRY_ATTEMPTS_DEFAULT)).unwrap_or(0);
+    // No more ends than that are on record.
+    let most = asked.clamp(1, ATTEMPTS_KEPT);
+    let broken = |attempt: &&AttemptRecord| {
+        attempt.ended.as_ref().is_some_and(|ended| ended.is(AttemptEnd::Infrastructure))
+    };
+    let tries = status.attempts.iter().filter(broken).count();
+    if tries < most {
+        return None;
+    }
+    let last = find_condition(&status.conditions, "Running").map_or("", |c| c.message.as_str());
+    Some(OperatorEnd {
+        phase: TaskPhase::Failed,
+        verdict: Verdict::Incomplete,
+        failure_reason: Some(FailureReason::InfrastructureError),
+        outcome: Outcome {
+            decision: Decision::None,
+            verification: Verification::NotVerified,
+            infrastructure: writes::infrastructure_in(last),
+            reason: None,
+        },
+        condition: "Failed",
+        reason: "InfrastructureError",
+        message: format!("{tries} tries were ended by the infrastructure, the last: {last}"),
     })
 }
 

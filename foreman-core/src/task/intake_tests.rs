@@ -31,7 +31,13 @@ fn step(tasks: Vec<Object<AgenticTask>>, agents: Vec<Object<Agent>>, now: i64) -
     let first = tasks.first().expect("one").clone();
     let tasks = tasks.into_iter().map(|task| (task.key(), task)).collect();
     let agents = agents.into_iter().map(|agent| (agent.key(), agent)).collect();
-    let facts = Facts { tasks: &tasks, agents: &agents, now: WallTime::from_unix_seconds(now) };
+    let unreadable = [Key::namespaced("default", "garbled")].into();
+    let facts = Facts {
+        tasks: &tasks,
+        agents: &agents,
+        unreadable: [&unreadable, &unreadable],
+        now: WallTime::from_unix_seconds(now),
+    };
     match next(&first, facts) {
         Step::Place => "place".to_owned(),
         Step::Wait { reason, message, until } => format!("{reason}: {message} {until:?}"),
@@ -180,4 +186,70 @@ fn an_agents_limit_counts_tasks_in_flight_and_those_on_their_way() {
     assert_eq!(agent_at_limit(&bounded, 2), None);
     assert_eq!(agent_at_limit(&bounded, 3).as_deref(), Some("Agent x runs 3 of 3 tasks"));
     assert_eq!(agent_at_limit(&agent("x", |_| {}), 999), None);
+}
+
+#[test]
+fn what_cannot_be_read_is_not_missing() {
+    let waiting = json!({"phase": "Pending", "waiting": {"reason": "AgentMissing",
+        "since": "1970-01-01T00:00:00Z"}});
+    let agentless = task("t", json!({"agentRef": {"name": "garbled"}}), waiting);
+    assert_eq!(
+        step(vec![agentless], vec![], 9_999),
+        "AgentMissing: Agent garbled cannot be read None"
+    );
+    let waiting = json!({"phase": "Pending", "waiting": {"reason": "DependencyMissing",
+        "since": "1970-01-01T00:00:00Z"}});
+    let after = task("t", json!({"dependsOn": ["garbled"]}), waiting);
+    assert_eq!(step(vec![after], vec![], 9_999), "Dependency: waits for garbled None");
+}
+
+#[test]
+fn a_run_that_its_holder_paused_waits_for_a_new_spec() {
+    let paused = |observed: i64| {
+        let status = json!({"phase": "Pending", "observedGeneration": observed,
+            "usage": {"promptTokens": 8},
+            "waiting": {"reason": "BudgetExhausted", "message": "8 of 10 tokens, 5 more needed"}});
+        let mut task = task("t", json!({"budget": {"tokens": 10}}), status);
+        task.meta.generation = 3;
+        step(vec![task], vec![], 0)
+    };
+    assert_eq!(paused(3), "BudgetExhausted: 8 of 10 tokens, 5 more needed None");
+    assert_eq!(paused(2), "place");
+}
+
+#[test]
+fn tries_that_the_infrastructure_ended_are_counted_up_to_the_limit() {
+    let tried = |ends: &[&str], retry: Value| {
+        let attempts: Vec<_> = ends.iter().map(|end| json!({"ended": end})).collect();
+        let status = json!({"phase": "Pending", "attempts": attempts, "conditions": [
+            {"type": "Running", "status": "False", "reason": "InfrastructureError",
+             "message": "GitUnavailable: no route", "lastTransitionTime": "2026-11-24T10:00:00Z"}]});
+        step(vec![task("t", json!({"retry": retry}), status)], vec![], 0)
+    };
+    let broken = "Infrastructure";
+    assert_eq!(tried(&[broken, "Drained", "Adopted", broken, "Suspended"], json!({})), "place");
+    assert_eq!(
+        tried(&[broken, "Drained", broken, broken], json!({})),
+        "Failed INCOMPLETE InfrastructureError: 3 tries were ended by the infrastructure, \
+         the last: GitUnavailable: no route"
+    );
+    assert!(tried(&[broken], json!({"maxAttempts": 1})).starts_with("Failed"));
+    assert_eq!(tried(&[broken; 9], json!({"maxAttempts": 99})), "place");
+    assert!(tried(&[broken; 10], json!({"maxAttempts": 99})).starts_with("Failed"));
+}
+
+#[test]
+fn a_long_chain_is_no_cycle_and_a_cycle_elsewhere_is_not_this_tasks() {
+    let name = |n: usize| format!("t{n}");
+    let chain: Vec<_> = (0..2_000)
+        .map(|n| task(&name(n), json!({"dependsOn": [name(n + 1)]}), json!({})))
+        .chain([ended(&name(2_000), "GO")])
+        .collect();
+    assert_eq!(step(chain, vec![], 0), "Dependency: waits for t1 None");
+    let others = vec![
+        task("t", json!({"dependsOn": ["a"]}), json!({})),
+        task("a", json!({"dependsOn": ["b"]}), json!({})),
+        task("b", json!({"dependsOn": ["a"]}), json!({})),
+    ];
+    assert_eq!(step(others, vec![], 0), "Dependency: waits for a None");
 }

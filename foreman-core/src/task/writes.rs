@@ -10,7 +10,7 @@ use crate::model::condition::{Condition, ConditionStatus, set_condition};
 use crate::model::ids::{Attempt, NodeName, Session};
 use crate::model::meta::Extra;
 use crate::model::object::Object;
-use crate::model::outcome::{FailureReason, Outcome, Verdict};
+use crate::model::outcome::{FailureReason, Infrastructure, Outcome, Verdict};
 use crate::model::time::WallTime;
 use crate::ports::executor::Finish;
 use crate::ports::store::{Change, Part};
@@ -138,6 +138,17 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
     Ok(change.set("attempts", &next.attempts))
 }
 
+/// What a holder says of a try that the infrastructure ended.
+pub(crate) fn infrastructure_message(kind: Infrastructure, message: &str) -> String {
+    format!("{kind}: {message}")
+}
+
+/// The kind in such a message; `Error` where there is none.
+pub(crate) fn infrastructure_in(message: &str) -> Infrastructure {
+    let kind = message.split_once(": ").and_then(|(kind, _)| kind.parse().ok());
+    kind.filter(|kind| *kind != Infrastructure::Ok).unwrap_or(Infrastructure::Error)
+}
+
 fn finish_condition(next: &mut AgenticTaskStatus, message: &str, now: WallTime) {
     let reason = finished_reason(next);
     set_condition(&mut next.conditions, "Finished", ConditionStatus::True, reason, message, now);
@@ -254,7 +265,7 @@ pub(crate) fn finish(
     };
     let message = bounded(&finish.message);
     set_condition(&mut next.conditions, "Completed", value, reason, &message, now);
-    if finish.outcome.infrastructure == crate::model::outcome::Infrastructure::Cancelled {
+    if finish.outcome.infrastructure == Infrastructure::Cancelled {
         let yes = ConditionStatus::True;
         set_condition(&mut next.conditions, "Cancelled", yes, "UserRequest", &message, now);
     }
@@ -289,7 +300,7 @@ pub(crate) fn finish(
 }
 
 fn ended_as(finish: &Finish) -> AttemptEnd {
-    use crate::model::outcome::Infrastructure as I;
+    use Infrastructure as I;
     match finish.outcome.infrastructure {
         I::Ok => AttemptEnd::Finished,
         I::Cancelled => AttemptEnd::Cancelled,

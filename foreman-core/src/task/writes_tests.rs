@@ -6,7 +6,7 @@ use super::*;
 use crate::memory::MemoryStore;
 use crate::model::agentic_task::{AgenticTaskPayload, AgenticTaskSpec, TaskKind};
 use crate::model::condition::find_condition;
-use crate::model::outcome::{Decision, Infrastructure, Verification};
+use crate::model::outcome::{Decision, Verification};
 use crate::model::shared::FreeObject;
 use crate::model::{Key, NewObject};
 use crate::ports::Clock;

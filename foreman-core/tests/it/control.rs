@@ -7,12 +7,17 @@ use foreman_core::model::agentic_task::WaitingReason;
 use foreman_core::model::condition::is_true;
 use foreman_core::model::fleet_node::{Accelerator, Capability};
 use foreman_core::model::shared::{RequiredAccelerator, RequiredCapability};
-use foreman_core::model::{AgenticTask, Key, TaskPhase, Verdict, WorkloadPhase, WorkloadSpec};
+use foreman_core::model::{
+    AgenticTask, FleetNode, FleetNodeSpec, Key, NewObject, TaskPhase, Verdict, WallTime,
+    WorkloadPhase, WorkloadSpec,
+};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Expect, RunEnd, Stop, Store};
 use foreman_core::testkit::scripted::{ScriptedExecutor, on_target};
 
-use crate::lab::{Lab, add_workload, freeform, pipeline};
+use tokio::sync::watch;
+
+use crate::lab::{Lab, add_workload, freeform, in_time, pipeline, settle};
 
 #[tokio::test]
 async fn a_pipeline_runs_in_order_and_the_workload_completes() {
@@ -306,4 +311,50 @@ async fn a_drain_hands_the_run_over_and_a_second_life_goes_on() {
     })
     .await;
     assert_eq!(lab.task_now("t").await.status.attempt, Some(2));
+}
+
+#[tokio::test]
+async fn two_control_loops_that_see_a_fleet_unlike_do_not_write_against_each_other() {
+    let lab = Lab::new();
+    let mut node = NewObject::<FleetNode>::new(Key::cluster("n"), FleetNodeSpec::default());
+    node.spec.node_name = "n".into();
+    Store::create(&*lab.store, node).await.expect("created");
+    let beat = |seconds| {
+        Change::<FleetNode>::of(Part::Status)
+            .set("phase", "Ready")
+            .set("session", "s")
+            .set("lastHeartbeatTime", WallTime::from_unix_seconds(seconds))
+    };
+    lab.patch_node("n", beat(1)).await;
+    lab.task("busy", freeform(None)).await;
+    lab.set_status("busy", |status| {
+        status.phase = Some(TaskPhase::Running.into());
+        status.assigned_node = Some("n".into());
+    })
+    .await;
+    let (stop, stopped) = watch::channel(false);
+    let (early, late) = (lab.reconciler(), lab.reconciler());
+    let story = async {
+        lab.task("t", freeform(None)).await;
+        let told = || async { lab.task_now("t").await.status.waiting.is_some() };
+        lab.until(told).await;
+        // For the early one the node has moved; for the late one it shows one old value.
+        lab.patch_node("n", beat(2)).await;
+        settle().await;
+    };
+    let late = async {
+        story.await;
+        let run = late.run(stopped.clone());
+        let watching = async {
+            settle().await;
+            let before = lab.store.revision();
+            for _ in 0..20 {
+                settle().await;
+            }
+            assert!(lab.store.revision() - before <= 2, "{} writes", lab.store.revision() - before);
+            stop.send_replace(true);
+        };
+        tokio::join!(run, watching);
+    };
+    in_time(async { tokio::join!(early.run(stopped.clone()), late) }).await;
 }
