@@ -38,7 +38,7 @@ pub(super) fn plan(
         let planner = Planner { world, workload, wall };
         match memory.refused.get(&workload.meta.uid) {
             Some(RefusedChild::ForGood(why)) => {
-                writes.push(planner.child_refused(why));
+                writes.extend(planner.give_up(planner.child_refused(why)));
                 continue;
             }
             Some(RefusedChild::ForNow(backoff)) => {
@@ -50,7 +50,7 @@ pub(super) fn plan(
             None => {}
         }
         match expand::desired(&workload.spec) {
-            Err(error) => writes.push(planner.no_plan(&error)),
+            Err(error) => writes.extend(planner.give_up(planner.no_plan(&error))),
             Ok(desired) => {
                 let due = memory.folded.get(&workload.meta.uid).copied();
                 let due = due.map_or(awake, |last| last + STEPS_FOLD);
@@ -116,6 +116,27 @@ impl Planner<'_> {
         self.failed_plan("AgentResolveFailed", format!("a task of the plan was refused: {why}"))
     }
 
+    /// Ends the workload, once no child is left that nobody would look after: each is cancelled
+    /// before, and what is being created is waited for.
+    fn give_up(&self, failed: Write) -> Vec<Write> {
+        let records = &self.workload.status.steps;
+        let tasks = &self.world.tasks;
+        let creating = |record| self.task_key(record).is_some_and(|key| tasks.is_writing(&key));
+        if records.iter().any(creating) {
+            return Vec::new();
+        }
+        let left: Vec<_> = records
+            .iter()
+            .filter_map(|record| self.child(record))
+            .filter(|child| !has_ended(child) && child.spec.cancel != Some(true))
+            .collect();
+        if left.is_empty() {
+            return vec![failed];
+        }
+        let free = left.into_iter().filter(|child| tasks.is_free(&child.key()));
+        free.map(|child| copy(child, Change::of(Part::Spec).set("cancel", true))).collect()
+    }
+
     fn failed_plan(&self, reason: &'static str, message: String) -> Write {
         let mut next = self.workload.status.clone();
         let set = |next: &mut WorkloadStatus, kind: &str, status, reason: &str| {
@@ -155,6 +176,13 @@ impl Planner<'_> {
             let Some(new) = children::render(self.workload, step, &records) else {
                 continue;
             };
+            // The record names the last name there is, and it is somebody else's.
+            if self.world.tasks.objects.contains_key(&new.key) {
+                let name = &new.key.name;
+                let message = format!("task {name} of step {} belongs to somebody else", step.name);
+                let failed = self.failed_plan("NameTaken", message);
+                return Next { writes: self.give_up(failed), ..Next::default() };
+            }
             if self.world.tasks.is_free(&new.key) {
                 let (workload, owner) = (self.workload.key(), self.workload.meta.uid.clone());
                 creates.push(Write::Create { workload, owner, new: Box::new(new) });
@@ -302,10 +330,7 @@ impl Planner<'_> {
             Some((self.child(record)?, wanted))
         });
         children
-            .filter(|(child, _)| {
-                let ended = child.status.known_phase().is_some_and(TaskPhase::is_terminal);
-                !ended && self.world.tasks.is_free(&child.key())
-            })
+            .filter(|(child, _)| !has_ended(child) && self.world.tasks.is_free(&child.key()))
             .filter_map(|(child, wanted)| {
                 let mut change = Change::of(Part::Spec);
                 let cancel = spec.cancel == Some(true) || !wanted;
@@ -317,13 +342,16 @@ impl Planner<'_> {
                 {
                     change = change.set("suspend", suspend);
                 }
-                (!change.is_empty()).then(|| Write::Task {
-                    key: child.key(),
-                    revision: child.revision().clone(),
-                    change,
-                    event: None,
-                })
+                (!change.is_empty()).then(|| copy(child, change))
             })
             .collect()
     }
+}
+
+fn has_ended(child: &Object<AgenticTask>) -> bool {
+    child.status.known_phase().is_some_and(TaskPhase::is_terminal)
+}
+
+fn copy(child: &Object<AgenticTask>, change: Change<AgenticTask>) -> Write {
+    Write::Task { key: child.key(), revision: child.revision().clone(), change, event: None }
 }

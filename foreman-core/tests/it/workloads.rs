@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use foreman_core::model::condition::{find_condition, is_true};
-use foreman_core::model::{AgenticTaskPayload, TaskKind, TaskPhase, Workload, WorkloadSpec};
-use foreman_core::ports::{Stop, StoreError};
+use foreman_core::model::{
+    AgenticTask, AgenticTaskPayload, Key, TaskKind, TaskPhase, Workload, WorkloadSpec,
+};
+use foreman_core::ports::store::Part;
+use foreman_core::ports::{Change, Expect, Stop, Store, StoreError};
 use foreman_core::testkit::fault::{Fault, Operation};
 use foreman_core::testkit::scripted::{ScriptedExecutor, on_target};
 
@@ -197,4 +200,40 @@ async fn two_workloads_that_want_one_name_both_get_their_tasks() {
     })
     .await;
     assert_eq!(executor.ran().len(), 2);
+}
+
+#[tokio::test]
+async fn a_workload_whose_plan_is_spoiled_leaves_no_task_behind() {
+    let lab = Lab::new();
+    add_workload(&lab, "w", pipeline()).await;
+    lab.reconciler().reconcile_once().await.expect("settled");
+    lab.set_workload("w", "pipeline", [step("code", TaskKind::IssueFix, &["code"])]).await;
+    lab.reconciler().reconcile_once().await.expect("settled");
+    for name in ["w-code", "w-verify", "w-review"] {
+        assert_eq!(lab.phase(name).await, Some(TaskPhase::Failed), "{name}");
+    }
+    assert_eq!(reason(&lab.workload_now("w").await, "Planned").as_deref(), Some("InvalidPipeline"));
+    assert_eq!(lab.reconciler().reconcile_once().await.expect("settled"), 0);
+}
+
+#[tokio::test]
+async fn a_child_that_was_made_a_strangers_is_not_created_for_ever() {
+    let lab = Lab::new();
+    add_workload(&lab, "w", pipeline()).await;
+    lab.reconciler().reconcile_once().await.expect("settled");
+    let before = lab.workload_now("w").await;
+    for _ in 0..2 {
+        // Somebody takes the label off that says which step the task stands for.
+        let steps = lab.workload_now("w").await.status.steps;
+        let name = steps.first().and_then(|step| step.task.clone()).expect("named");
+        let change =
+            Change::<AgenticTask>::of(Part::Meta).labels([("foreman.llmkube.dev/step", None)]);
+        let key = Key::namespaced("default", &name);
+        Store::patch(&*lab.store, &key, change, Expect::Any).await.expect("patched");
+        lab.reconciler().reconcile_once().await.expect("settled");
+    }
+    let after = lab.workload_now("w").await;
+    assert_ne!(before.status.steps[0].task, after.status.steps[0].task, "a name of its own");
+    assert_eq!(reason(&after, "Planned").as_deref(), Some("NameTaken"));
+    assert_eq!(phase(&lab, "w").await, "Failed");
 }
