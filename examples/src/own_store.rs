@@ -35,7 +35,7 @@ pub struct OwnStore {
 
 impl OwnStore {
     /// An empty store.
-    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<OwnHandle> {
+    pub fn empty(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<OwnHandle> {
         let store = Self { state: Mutex::default(), changes: watch::channel(0).0, clock, entropy };
         Arc::new(OwnHandle(Arc::new(store)))
     }

@@ -1,5 +1,7 @@
 //! An embedder's unit test with mocked ports: no store, no machine, no time.
 
+#![expect(clippy::expect_used, reason = "a test says what is wrong by panicking")]
+
 use std::sync::Arc;
 
 use foreman_core::fleet::{Identity, Registrar};

@@ -17,4 +17,7 @@ impl Subject for Own {
     }
 }
 
-foreman_core::store_conformance!(async || Own(OwnStore::new(SimClock::new(), SimEntropy::new(1))));
+foreman_core::store_conformance!(async || Own(OwnStore::empty(
+    SimClock::new(),
+    SimEntropy::new(1)
+)));
