@@ -29,6 +29,9 @@ pub use names::{BranchName, InvalidBranchName, InvalidRepository, Repository};
 /// Where slugs such as `owner/name` live unless the user says otherwise.
 pub const DEFAULT_BASE_URL: &str = "https://github.com";
 
+/// A longer line is no token, in bytes.
+const TOKEN_BYTES_MAX: usize = 8 << 10;
+
 /// Who git says we are to a server over HTTP.
 #[derive(Debug, Clone, Default)]
 pub enum GitCredential {
@@ -51,13 +54,22 @@ impl GitCredential {
     /// Reads a token from a file: its first line, without surrounding space.
     ///
     /// # Errors
-    /// `Io` when it cannot be read, `Invalid` when it is empty.
+    /// `Io` when it cannot be read, `Invalid` when it is empty, too long or no text.
     pub fn from_file(path: &Path) -> Result<Self, GitError> {
         let text = std::fs::read_to_string(path).map_err(|source| GitError::Io {
             action: format!("read the token file {}", path.display()),
             source,
         })?;
         let token = text.lines().next().unwrap_or_default().trim();
+        if token.len() > TOKEN_BYTES_MAX || token.chars().any(char::is_control) {
+            return Err(GitError::Invalid {
+                reason: format!(
+                    "the first line of {} is no token: it is longer than {TOKEN_BYTES_MAX} bytes or \
+                     has control characters",
+                    path.display()
+                ),
+            });
+        }
         if token.is_empty() {
             return Err(GitError::Invalid {
                 reason: format!("the token file {} is empty", path.display()),

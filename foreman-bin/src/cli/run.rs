@@ -24,6 +24,7 @@ use crate::os_clock::SystemEntropy;
 use crate::output::{self, PipeClosed};
 use crate::parts::{Credential, Recipe, found};
 use crate::settings::{Origin, Settings};
+use crate::untrusted::Untrusted;
 pub use args::RunArgs;
 
 use flow::{Worker, follow};
@@ -189,6 +190,9 @@ async fn prepare(args: &RunArgs, settings: Settings) -> anyhow::Result<Prepared>
         .next("join some with &&, or put them into a script")
         .into());
     }
+    if args.gate.iter().any(|command| command.trim().is_empty()) {
+        return Err(Failure::new(Exit::Usage, "a command of --gate is empty").into());
+    }
     let credential = Credential::find(&settings, args.token_file.as_deref()).await?;
     let git = Git::new(credential.git.clone());
     let mut told = Told::nothing(store_flags(&settings));
@@ -291,7 +295,7 @@ async fn order_of(
     git: &Git,
     told: &mut Told,
 ) -> Result<Order, Failure> {
-    if intent.trim().is_empty() {
+    if Untrusted::line(intent).to_string().trim().is_empty() {
         return Err(Failure::new(Exit::Usage, "the intent is empty: say what you want"));
     }
     let name = name::workload_name(intent, &SystemEntropy);

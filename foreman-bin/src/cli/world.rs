@@ -115,10 +115,14 @@ impl Found {
 impl World {
     /// Opens the store if there is one.
     pub(super) fn open(settings: &Settings) -> Result<Option<Self>, Failure> {
-        if settings.paths.store_file().exists() {
-            Self::create(settings).map(Some)
-        } else {
-            Ok(None)
+        let path = settings.paths.store_file();
+        match std::fs::metadata(&path) {
+            Ok(_) => Self::create(settings).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let what = format!("the store {} cannot be read", path.display());
+                Err(Failure::new(Exit::Error, what).next("check --data-dir").because(error))
+            }
         }
     }
 
@@ -150,6 +154,11 @@ impl World {
             namespace: settings.namespace.clone(),
             suffix: suffix(settings),
         })
+    }
+
+    /// A command that finds the same store again.
+    pub(super) fn command(&self, words: &str) -> String {
+        format!("foreman {words}{}", self.suffix)
     }
 
     /// Now, for ages.
@@ -250,7 +259,7 @@ impl World {
             let near: Vec<_> = near.iter().map(|name| format!("{word}/{name}")).collect();
             failure = failure.next(format!("did you mean {}?", near.join(" or ")));
         }
-        Ok(failure.next(format!("foreman get {word}s")))
+        Ok(failure.next(self.command(&format!("get {word}s"))))
     }
 
     /// All tasks, by key.

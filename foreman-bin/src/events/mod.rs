@@ -80,7 +80,7 @@ impl<W: Write> Stream<W> {
     }
 
     fn write(&mut self, line: &Line) -> io::Result<()> {
-        let mut text = serde_json::to_string(line)?;
+        let mut text = crate::untrusted::escape_json(&serde_json::to_string(line)?);
         text.push('\n');
         self.out.write_all(text.as_bytes())?;
         self.out.flush()

@@ -15,6 +15,9 @@ use std::io::{self, Write};
 use crate::exit::Exit;
 use crate::telemetry;
 
+/// Characters of a line of an error that are shown.
+const ERROR_LINE_CHARS_MAX: usize = 1000;
+
 pub use age::{age, span};
 pub use format::{Format, FormatArgs, InvalidFormat, document};
 pub use paint::{Paint, paint, word};
@@ -62,11 +65,19 @@ pub fn note(text: impl fmt::Display) {
 pub fn error(error: &anyhow::Error) {
     let text = telemetry::describe(error);
     let paint = |line: &str| match line.strip_prefix("error:") {
-        Some(rest) => format!("{}{rest}", paint(Paint::Bad, "error:")),
-        None => line.to_owned(),
+        Some(rest) => format!("{}{}", paint(Paint::Bad, "error:"), shortened(rest)),
+        None => shortened(line),
     };
     let text = text.lines().map(paint).collect::<Vec<_>>().join("\n");
     note(text.trim_end());
+}
+
+/// A line that is read, however long the input was that it names.
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(ERROR_LINE_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),
+        None => line.to_owned(),
+    }
 }
 
 /// Prints what clap has to say: help on stdout, wrong usage on stderr.

@@ -8,7 +8,9 @@ use foreman_core::model::shared::LocalObjectReference;
 use foreman_core::model::wellknown::AUTO_MODEL;
 use foreman_probe::models::KeySource;
 use foreman_probe::models::choose;
-use foreman_probe::{Choice, Discoverer, Discovery, DiscoveryConfig, FoundModel, NotChosen};
+use foreman_probe::{
+    Choice, Discoverer, Discovery, DiscoveryConfig, FoundModel, NotChosen, Tried, TriedAnswer,
+};
 use foreman_runner::attempt::{EndpointError, Endpoints, ModelTarget};
 use foreman_runner::model_client::BaseUrl;
 use secrecy::SecretString;
@@ -151,7 +153,13 @@ pub fn describe_model(choice: &Choice) -> String {
 /// # Errors
 /// No model can be taken.
 pub fn found(discovery: &Discovery) -> Result<&Choice, Failure> {
-    discovery.chosen.as_ref().map_err(|error| no_model(error, &discovery.tried_line()))
+    discovery.chosen.as_ref().map_err(|error| match discovery.tried.as_slice() {
+        // The one address that somebody named is none.
+        [Tried { source, answer: TriedAnswer::InvalidUrl { reason }, .. }] => {
+            Failure::new(Exit::Usage, format!("{source} names no model server: {reason}"))
+        }
+        _ => no_model(error, &discovery.tried_line()),
+    })
 }
 
 /// What to say and to do when there is no model.

@@ -76,7 +76,13 @@ pub(super) fn read(path: &Path, named: bool) -> Result<ConfigFile, Failure> {
             .map_err(|error| failed("cannot be read").because(error))?,
     };
     toml::from_str(&text).map_err(|error| {
-        failed("is not valid").because(anyhow::anyhow!("{error}")).next(
+        // Not the line itself: a token may have been written into the wrong file.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count();
+        let key = text.lines().nth(line).and_then(|line| line.split_once('='));
+        let key = key.map(|(key, _)| format!(" ({})", key.trim())).unwrap_or_default();
+        let message = error.message().trim_end();
+        failed("is not valid").because(anyhow::anyhow!("line {}{key}: {message}", line + 1)).next(
             "the keys are the flags of foreman help environment, e.g. namespace = \"default\"",
         )
     })

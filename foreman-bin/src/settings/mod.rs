@@ -312,6 +312,9 @@ fn read_key(path: &Path) -> Result<SecretString, Failure> {
         std::fs::read_to_string(path).map_err(|error| failed("cannot be read").because(error))?;
     match text.trim() {
         "" => Err(failed("is empty")),
+        key if key.chars().any(char::is_control) => {
+            Err(failed("has a line break or a control character in the key"))
+        }
         key => Ok(SecretString::from(key.to_owned())),
     }
 }

@@ -209,6 +209,9 @@ fn wrong_url(scheme: &str, rest: &str) -> Option<&'static str> {
             Some("has a user or host that starts with '-'")
         }
         () if host.is_empty() && scheme != "file" => Some("has no host"),
+        () if scheme != "file" && reqwest::Url::parse(&format!("{scheme}://{host}/")).is_err() => {
+            Some("has no valid host or port")
+        }
         () => None,
     }
 }

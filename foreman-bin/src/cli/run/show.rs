@@ -167,7 +167,7 @@ impl Show {
                     // In the stream the envelope names it.
                     map.insert("workload".to_owned(), workload.clone().into());
                 }
-                output::line(serde_json::to_string_pretty(&whole)?)
+                output::line(crate::untrusted::escape_json(&serde_json::to_string_pretty(&whole)?))
             }
             (RunOutput::Text | RunOutput::Jsonl, None) => {
                 for line in &words.lines {
