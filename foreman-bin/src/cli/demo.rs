@@ -139,6 +139,7 @@ async fn on_fixture(
 ) -> anyhow::Result<LastWords> {
     let namespace = settings.namespace.clone();
     let sandbox = settings.node.sandbox;
+    let worker_flags = super::run::worker_flags(&settings, None);
     let chosen = settings.origins.get("sandbox") != Some(&Origin::Default);
     // Everything is on this machine: no credential is needed, and none is looked for.
     let mut recipe = Recipe::new(settings, Credential::none())?;
@@ -183,6 +184,12 @@ async fn on_fixture(
         scripted: server.is_some(),
     };
     told.folder = Some(fixture.remote.clone());
+    told.worker_flags = worker_flags;
+    if server.is_some() {
+        // Only a demonstration brings the script along.
+        let dir = shell_word(&fixture.dir.to_string_lossy());
+        told.go_on = Some(vec![format!("foreman demo --dir {dir}")]);
+    }
     told.base = looked.base_branch;
     let tier = ready.machine.sandbox.tier.min(Tier::Network);
     if tier < Tier::Network {

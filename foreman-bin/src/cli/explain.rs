@@ -61,7 +61,7 @@ async fn object(target: &Target, settings: &Settings) -> anyhow::Result<String> 
         AnyKind::Agent | AnyKind::AgentRelease | AnyKind::ModelProfile => {
             let name = found.name();
             Err(Failure::new(Exit::Usage, format!("nothing decides about {name}"))
-                .next(format!("foreman describe {name}"))
+                .next(world.command(&format!("describe {name}")))
                 .next("explain tasks, workloads and nodes")
                 .into())
         }

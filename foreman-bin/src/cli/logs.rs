@@ -35,7 +35,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 their ends. The journal is on the machine that ran the task; a verify task has none, only the report of its gate. Text of \
 models and tools is shown without anything that a terminal would obey.",
     after_long_help = "Examples:\n  foreman logs task/fix-login-7f3a-code -f\n  \
-foreman logs fix-login-7f3a-code --turn 12..14 --tools full\n  foreman logs workload/@latest --raw"
+foreman logs fix-login-7f3a-code --turn 12..14 --tools full\n  foreman logs fix-login-7f3a-code -p\n  foreman logs workload/@latest --raw"
 )]
 pub struct LogsArgs {
     /// A task by its name or as task/NAME, or workload/NAME for all its tasks
@@ -48,6 +48,9 @@ pub struct LogsArgs {
     /// Only what this attempt did [default: the whole conversation]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
+    /// Only what the attempt before the last one did
+    #[arg(short, long, conflicts_with = "attempt")]
+    pub previous: bool,
     /// Only these turns: N, A.., ..B or A..B
     #[arg(long, value_name = "A..B")]
     pub turn: Option<Turns>,
@@ -77,8 +80,17 @@ pub async fn logs(args: &LogsArgs, settings: &Settings) -> anyhow::Result<Exit> 
             .into());
     }
     for task in &tasks {
-        let mut reader =
-            Reader { args, world: &world, journals: &journals, task: task.clone(), shown: 0 };
+        let mut reader = Reader {
+            args,
+            attempt: args.attempt,
+            world: &world,
+            journals: &journals,
+            task: task.clone(),
+            shown: 0,
+        };
+        if args.previous {
+            reader.attempt = Some(reader.before_the_last().await?);
+        }
         match reader.read().await? {
             Some(records) => reader.show(&records, true)?,
             None if args.follow => {}
@@ -113,7 +125,7 @@ async fn tasks(world: &World, found: &Found) -> anyhow::Result<Vec<Object<Agenti
             if tasks.is_empty() {
                 let name = found.name();
                 return Err(Failure::new(Exit::Error, format!("{name} has no task yet"))
-                    .next(format!("foreman explain {name}"))
+                    .next(world.command(&format!("explain {name}")))
                     .into());
             }
             Ok(tasks)
@@ -121,7 +133,7 @@ async fn tasks(world: &World, found: &Found) -> anyhow::Result<Vec<Object<Agenti
         AnyKind::FleetNode | AnyKind::Agent | AnyKind::AgentRelease | AnyKind::ModelProfile => {
             let name = found.name();
             Err(Failure::new(Exit::Usage, format!("{name} has no logs"))
-                .next("logs are of tasks: foreman get tasks")
+                .next(format!("logs are of tasks: {}", world.command("get tasks")))
                 .into())
         }
     }
@@ -129,6 +141,8 @@ async fn tasks(world: &World, found: &Found) -> anyhow::Result<Vec<Object<Agenti
 
 struct Reader<'a> {
     args: &'a LogsArgs,
+    /// The attempt that is asked for; none = the whole conversation.
+    attempt: Option<u32>,
     world: &'a World,
     journals: &'a JournalStore,
     task: Object<AgenticTask>,
@@ -137,13 +151,27 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The attempt before the last one that has a journal here.
+    async fn before_the_last(&self) -> anyhow::Result<u32> {
+        let uid = self.task.meta.uid.as_str();
+        let last = self.journals.highest_attempt(uid).await;
+        let last = last.context("the journals cannot be read")?.unwrap_or(0);
+        if last > 1 {
+            return Ok(last - 1);
+        }
+        let name = &self.task.meta.name;
+        Err(Failure::new(Exit::Error, format!("task/{name} has no earlier attempt here"))
+            .next(self.world.command(&format!("logs task/{name}")))
+            .into())
+    }
+
     /// The records of the attempt that is asked for, those of its parents first; absent when there
     /// is no journal of it here.
     async fn read(&self) -> anyhow::Result<Option<Vec<Record>>> {
         let uid = self.task.meta.uid.as_str();
         let last =
             self.journals.highest_attempt(uid).await.context("the journals cannot be read")?;
-        let Some(attempt) = self.args.attempt.or(last) else { return Ok(None) };
+        let Some(attempt) = self.attempt.or(last) else { return Ok(None) };
         if last.is_none_or(|last| attempt > last) {
             return Ok(None);
         }
@@ -183,7 +211,7 @@ impl Reader<'_> {
         let view = render::View {
             task: &self.task.meta.name,
             uid: self.task.meta.uid.as_str(),
-            attempt: self.args.attempt,
+            attempt: self.attempt,
             turns: self.args.turn.unwrap_or_default(),
             tools: self.args.tools,
         };
@@ -220,14 +248,14 @@ impl Reader<'_> {
     async fn nothing(&self) -> Failure {
         let name = &self.task.meta.name;
         let last = self.journals.highest_attempt(self.task.meta.uid.as_str()).await.ok().flatten();
-        if let (Some(asked), Some(last)) = (self.args.attempt, last) {
+        if let (Some(asked), Some(last)) = (self.attempt, last) {
             return Failure::new(Exit::Error, format!("task/{name} has no attempt {asked} here"))
                 .next(format!("the last one here is {last}: --attempt {last}"));
         }
         match (&self.task.status.assigned_node, self.task.status.attempt.unwrap_or(0)) {
             (_, 0) => Failure::new(Exit::Error, format!("task/{name} has not run yet"))
-                .next(format!("foreman explain task/{name}"))
-                .next(format!("foreman logs -f task/{name}")),
+                .next(self.world.command(&format!("explain task/{name}")))
+                .next(self.world.command(&format!("logs -f task/{name}"))),
             (Some(node), _) => {
                 let node = words::clean(node);
                 Failure::new(

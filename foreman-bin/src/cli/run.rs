@@ -11,7 +11,7 @@ pub(super) mod signals;
 pub(super) mod submit;
 pub(super) mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foreman_core::model::{Key, Uid};
@@ -45,6 +45,10 @@ pub(super) struct Told {
     pub(super) url: Option<String>,
     pub(super) base: Option<String>,
     pub(super) flags: String,
+    /// The flags by which a process that does the work does it in the same way.
+    pub(super) worker_flags: String,
+    /// The commands that go on with the work, where they are not the usual ones.
+    pub(super) go_on: Option<Vec<String>>,
     pub(super) notices: Vec<String>,
 }
 
@@ -154,6 +158,7 @@ pub(super) async fn work(
         url: told.url.as_deref(),
         base: base.as_deref(),
         flags: &told.flags,
+        go_on: &told.go_on(&name),
     };
     Ok(last_words(&about, &followed, &show.tally))
 }
@@ -166,7 +171,7 @@ fn detached(name: &str, told: &Told) -> LastWords {
         workload: Some(name.to_owned()),
         lines,
         next: vec![
-            format!("foreman run --continue {name}{}", told.flags),
+            format!("foreman run --continue {name}{}{}", told.flags, told.worker_flags),
             format!("foreman describe workload/{name}{}", told.flags),
         ],
         error: None,
@@ -196,6 +201,7 @@ async fn prepare(args: &RunArgs, settings: Settings) -> anyhow::Result<Prepared>
     let credential = Credential::find(&settings, args.token_file.as_deref()).await?;
     let git = Git::new(credential.git.clone());
     let mut told = Told::nothing(store_flags(&settings));
+    told.worker_flags = worker_flags(&settings, args.token_file.as_deref());
     let wanted = match (&args.intent, &args.file, &args.continue_with) {
         (Some(intent), _, _) => {
             Wanted::Order(Box::new(order_of(args, intent, &settings, &git, &mut told).await?))
@@ -251,7 +257,8 @@ async fn worker(
             Some(Worker::Elsewhere(holder))
         }
         Claimed::Ours(_) if args.detach => {
-            told.notices.push(format!("nobody works on it yet: foreman up{}", told.flags));
+            let flags = format!("{}{}", told.flags, told.worker_flags);
+            told.notices.push(format!("nobody works on it yet: foreman up{flags}"));
             None
         }
         Claimed::Ours(leadership) => {
@@ -347,7 +354,24 @@ async fn order_of(
 impl Told {
     pub(super) fn nothing(flags: String) -> Self {
         let begun = Begun::default();
-        Self { begun, folder: None, url: None, base: None, flags, notices: Vec::new() }
+        Self {
+            begun,
+            folder: None,
+            url: None,
+            base: None,
+            flags,
+            worker_flags: String::new(),
+            go_on: None,
+            notices: Vec::new(),
+        }
+    }
+
+    /// The commands that go on with the work: one that follows it, one that does not.
+    fn go_on(&self, name: &str) -> Vec<String> {
+        let flags = format!("{}{}", self.flags, self.worker_flags);
+        let usual =
+            || vec![format!("foreman run --continue {name}{flags}"), format!("foreman up{flags}")];
+        self.go_on.clone().unwrap_or_else(usual)
     }
 
     fn begun_pushes_to(&mut self, push_to: &str) {
@@ -379,11 +403,45 @@ fn seconds(duration: Duration) -> i32 {
 
 /// The flags by which the next command finds the same objects.
 pub(super) fn store_flags(settings: &Settings) -> String {
+    let paths = &settings.paths;
+    let flags = [
+        ("config", paths.config_file.display().to_string()),
+        ("data-dir", paths.data_dir.display().to_string()),
+        ("state-dir", paths.state_dir.display().to_string()),
+        ("namespace", settings.namespace.clone()),
+    ];
+    given(settings, flags)
+}
+
+/// The flags by which the next command does the work in the same way.
+pub(super) fn worker_flags(settings: &Settings, token_file: Option<&Path>) -> String {
+    let model = &settings.model;
+    let key_file = model.key_file.as_deref().map(|path| path.display().to_string());
+    let read = settings.node.sandbox_read.iter().map(|path| path.display().to_string());
+    let flags = [
+        // One with a password in it is not for a screen; its owner knows it.
+        ("model-url", model.url.clone().filter(|url| !url.contains('@')).unwrap_or_default()),
+        ("model", model.name.clone().unwrap_or_default()),
+        ("model-key-file", key_file.unwrap_or_default()),
+        ("cache-dir", settings.paths.cache_dir.display().to_string()),
+        ("fleet-node-name", settings.node.name.clone().unwrap_or_default()),
+        ("sandbox", settings.node.sandbox.as_str().to_owned()),
+        ("sandbox-read", read.collect::<Vec<_>>().join(",")),
+    ];
+    let token =
+        token_file.map(|file| format!(" --token-file {}", shell_word(&file.display().to_string())));
+    given(settings, flags) + &token.unwrap_or_default()
+}
+
+/// Those of the flags that were given as flags: what the environment or the config file says, they
+/// say again.
+fn given<const N: usize>(settings: &Settings, flags: [(&str, String); N]) -> String {
     let by_flag = |name: &str| settings.origins.get(name) == Some(&Origin::Flag);
-    let dir = settings.paths.data_dir.display().to_string();
-    let dir = by_flag("data-dir").then(|| format!(" --data-dir {}", shell_word(&dir)));
-    let namespace = by_flag("namespace").then(|| format!(" -n {}", settings.namespace));
-    dir.unwrap_or_default() + &namespace.unwrap_or_default()
+    let words = flags
+        .into_iter()
+        .filter(|(name, value)| by_flag(name) && !value.is_empty())
+        .map(|(name, value)| format!(" --{name} {}", shell_word(&value)));
+    words.collect()
 }
 
 /// A name for a demonstration's workload.

@@ -28,6 +28,10 @@ SIGTERM or Ctrl-C hands over and leaves with exit code 0; a second one leaves at
     after_long_help = "Examples:\n  foreman up\n  foreman up --slots 2 --model-url http://127.0.0.1:8080/v1\n  \
 foreman up --sandbox files --sandbox-read ~/.cargo,~/.rustup"
 )]
+#[expect(
+    clippy::doc_markdown,
+    reason = "the comments are help texts, where backticks would be shown"
+)]
 pub struct UpArgs {
     /// How often the node shows that it lives, in seconds, 1 to 30
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]

@@ -4,6 +4,8 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::view::{Painted, Size, Tone};
 use crate::output::{Paint, paint};
 use crate::settings::Settings;
@@ -23,11 +25,21 @@ const CLEAR_BELOW: &str = "\x1b[J";
 struct State {
     /// Whether the cursor is hidden.
     hidden: bool,
-    /// Lines of the block that stand there.
-    drawn: usize,
+    /// Widths in cells of the block's lines that stand there.
+    drawn: Vec<usize>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { hidden: false, drawn: 0 });
+impl State {
+    /// The rows that the block takes now. A line that was drawn before the terminal became narrower
+    /// was broken by it.
+    fn rows(&self, size: Size) -> usize {
+        let rows = self.drawn.iter().map(|cells| cells.div_ceil(size.width).max(1)).sum::<usize>();
+        // What left the screen at its top cannot be reached.
+        rows.min(size.height.saturating_sub(1))
+    }
+}
+
+static STATE: Mutex<State> = Mutex::new(State { hidden: false, drawn: Vec::new() });
 static PANIC_HOOK: Once = Once::new();
 
 fn state() -> MutexGuard<'static, State> {
@@ -58,9 +70,10 @@ impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = state();
         let mut stderr = io::stderr().lock();
-        if state.drawn > 0 {
-            stderr.write_all(frame(state.drawn, &[], &[], false).as_bytes())?;
-            state.drawn = 0;
+        if !state.drawn.is_empty() {
+            let rows = state.rows(Screen::size());
+            stderr.write_all(frame(rows, &[], &[], false).as_bytes())?;
+            state.drawn.clear();
         }
         stderr.write(bytes)
     }
@@ -101,8 +114,8 @@ impl Screen {
     /// Lets `left` scroll away above the block, and draws `block` in place of the one before.
     pub(super) fn draw(&mut self, left: &[Painted], block: &[Painted]) {
         let mut state = state();
-        let text = frame(state.drawn, left, block, self.color);
-        state.drawn = block.len();
+        let text = frame(state.rows(Self::size()), left, block, self.color);
+        state.drawn = block.iter().map(|line| line.text.width()).collect();
         put(&text);
     }
 
@@ -129,7 +142,7 @@ impl Drop for Screen {
     }
 }
 
-/// What is written to get from a block of `drawn` lines to the next one.
+/// What is written to get from a block of `drawn` rows to the next one.
 fn frame(drawn: usize, left: &[Painted], block: &[Painted], color: bool) -> String {
     let mut text = if drawn > 0 { format!("\x1b[{drawn}A") } else { String::new() };
     text.push('\r');
@@ -191,6 +204,20 @@ mod tests {
         let left = [line("done", Tone::Good)];
         assert_eq!(frame(2, &left, &block[1..], false), "\x1b[2A\r\x1b[Jdone\nb\n");
         assert_eq!(frame(1, &[], &[], false), "\x1b[1A\r\x1b[J");
+    }
+
+    #[test]
+    fn a_terminal_that_became_narrower_has_broken_the_lines() {
+        let state = State { hidden: true, drawn: vec![79, 40, 0, 20] };
+        let rows = |width, height| state.rows(Size { width, height });
+        assert_eq!(rows(80, 24), 4);
+        assert_eq!(rows(40, 24), 2 + 1 + 1 + 1);
+        assert_eq!(rows(20, 24), 4 + 2 + 1 + 1);
+        assert_eq!(rows(20, 6), 5, "the rest is out of reach");
+        assert_eq!(
+            State { hidden: true, drawn: Vec::new() }.rows(Size { width: 20, height: 6 }),
+            0
+        );
     }
 
     #[test]

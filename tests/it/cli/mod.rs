@@ -6,3 +6,4 @@ mod machine;
 mod objects;
 mod reading;
 mod story;
+mod verbs;

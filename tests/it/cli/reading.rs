@@ -148,6 +148,58 @@ fn a_waiting_task_is_explained_node_by_node() {
     ended.says("48 of 64 GB memory free").says("0 of 1 in use").says("2 tasks wait").says("docs");
 }
 
+/// Three unlike nodes, and the whole answer word for word but for ages.
+#[test]
+fn three_unlike_nodes_refuse_with_counts_numbers_and_ways_out() {
+    let lab = Lab::new();
+    let needs =
+        "  requiredCapability: {accelerator: cuda, minRAMGB: 24, minContextTokens: 32768}\n";
+    let air = node("air", "  unschedulable: true\n")
+        .replace("{name: air}", "{name: air, annotations: {foreman.llmkube.dev/note: on battery}}");
+    let nodes = node("studio", "") + &node("tower", "") + &air;
+    lab.apply(&(task("docs-91-code", needs) + &task("fix-review", "") + &nodes));
+    lab.node_status("studio", &ready(&json!([])));
+    lab.node_status("tower", &ready(&json!([])));
+    let roomy = json!({"totalRAMGB": 64, "availableRAMGB": 48, "accelerator": "cuda",
+        "maxContextTokens": 65536});
+    for name in ["studio", "air"] {
+        lab.node_status(name, &ready(&json!([])));
+        lab.node_status(name, &json!({"capability": roomy}));
+    }
+    let uid = lab.uid("fix-review");
+    lab.task_status(
+        "fix-review",
+        &json!({"phase": "Running", "assignedNode": "studio", "attempt": 1, "session": "s",
+            "claimedAt": now(), "startedAt": now()}),
+    );
+    lab.node_status(
+        "studio",
+        &json!({"runs": [{"task": "default/fix-review", "uid": uid, "attempt": 1,
+            "stage": "Model", "turn": 2, "tokens": 900, "lastProgressTime": now()}]}),
+    );
+    let ended = lab.run(&["explain", "task/docs-91-code"]).exits(0);
+    let ended = ended.says("NodesBusy. 0/3 nodes fit: ").says("1 cordoned").says("1 busy");
+    let ended = ended.says("1st in line of 1 (priority 0)");
+    let line = |name: &str| {
+        let begins = format!("  {name} ");
+        let found = ended.out.lines().find(|line| line.starts_with(&begins));
+        found.unwrap_or_else(|| panic!("{name} of {}", ended.out)).to_owned()
+    };
+    for (name, words) in [
+        ("needs", &["accelerator cuda", "24 GB free", "context"][..]),
+        ("studio", &["busy", "1/1 slots: fix-review", "turn 2"]),
+        ("tower", &["16 of 24 GB free"]),
+        ("air", &["refused", "cordoned: \"on battery\""]),
+    ] {
+        let line = line(name);
+        assert!(words.iter().all(|word| line.contains(word)), "{words:?} of {line}");
+    }
+    let out = ended.out.lines().last().expect("a line").to_owned();
+    for remedy in ["would run now if: ", "air", "+8 GB free on tower", "studio"] {
+        assert!(out.contains(remedy), "{remedy} of {out}");
+    }
+}
+
 #[test]
 fn what_comes_before_is_named() {
     let lab = Lab::new();

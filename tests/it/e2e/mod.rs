@@ -1,7 +1,9 @@
 //! The real binary on real repositories: only the model is scripted.
 
 mod demo;
+mod ends;
 mod model;
+mod next;
 mod refusals;
 mod resume;
 mod support;

@@ -86,7 +86,7 @@ async fn ctrl_c_ends_the_stream_with_its_one_result_and_the_run_can_be_continued
     let released = ended.events().into_iter().find(|event| event["type"] == "task.released");
     assert_eq!(released.expect("told")["turn"], json!(HELD - 1));
     let name = result["workload"].as_str().expect("a name").to_owned();
-    let next = format!("foreman run --continue {name}");
+    let next = format!("foreman run --continue {name} --model-url {}", model.url());
     assert_eq!(result["next"][0], json!(next));
 
     model.let_go();

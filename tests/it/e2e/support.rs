@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// How long anything may take before a test gives it up.
@@ -49,16 +50,20 @@ impl Lab {
 
     /// A bare repository with one commit: `greet.sh`, and a `test.sh` that fails.
     pub(super) fn repository(&self) -> PathBuf {
-        let (work, bare) = (self.path("work"), self.path("remote.git"));
-        std::fs::create_dir(&work).expect("made");
-        let files = [
+        self.repository_of(&[
             ("greet.sh", "greet() {\n    echo \"Hello, $1!\"\n}\n"),
             (
                 "test.sh",
                 ". ./greet.sh\n[ \"$(greet)\" = 'Hello, world!' ] || { echo FAIL; exit 1; }\necho ok\n",
             ),
             (".foreman.toml", "[gate]\ntest = \"sh test.sh\"\n"),
-        ];
+        ])
+    }
+
+    /// A bare repository with one commit of these files.
+    pub(super) fn repository_of(&self, files: &[(&str, &str)]) -> PathBuf {
+        let (work, bare) = (self.path("work"), self.path("remote.git"));
+        std::fs::create_dir(&work).expect("made");
         for (name, text) in files {
             std::fs::write(work.join(name), text).expect("written");
         }
@@ -82,6 +87,11 @@ impl Lab {
             .expect("git runs");
         assert!(output.status.success(), "git {arguments:?}: {}", text(&output.stderr));
         text(&output.stdout).trim_end().to_owned()
+    }
+
+    /// The folder of the program under test.
+    pub(super) fn foreman_dir(&self) -> PathBuf {
+        foreman().parent().expect("a folder").to_owned()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -188,6 +198,29 @@ impl Running {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
+    }
+
+    /// Waits until stderr says this.
+    pub(super) async fn says(&mut self, text: &str) {
+        let mut lines = BufReader::new(self.child.stderr.take().expect("piped")).lines();
+        within(async {
+            while let Some(line) = lines.next_line().await.expect("read") {
+                if line.contains(text) {
+                    break;
+                }
+            }
+        })
+        .await;
+        // The rest is read on, so that the program is never held up by a full pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    }
+
+    /// Reads the first line of its stdout and goes away, as `head -1` does.
+    pub(super) async fn read_a_line_and_leave(&mut self) -> String {
+        let mut stdout = BufReader::new(self.child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        within(stdout.read_line(&mut line)).await.expect("read");
+        line
     }
 
     pub(super) async fn ended(self) -> Ended {

@@ -23,6 +23,10 @@ foreman run --repo . --gate \"make test\" --no-review \"fix the flaky login test
 foreman run --repo owner/name --token-file token \"drop the dead flag --old\"\n  \
 foreman run --file workload.yaml -o jsonl\n  foreman run --continue fix-login-7f3a"
 )]
+#[expect(
+    clippy::doc_markdown,
+    reason = "the comments are help texts, where backticks would be shown"
+)]
 pub struct RunArgs {
     /// What is wanted, in your words
     #[arg(value_name = "INTENT", required_unless_present_any = ["file", "continue_with"], conflicts_with_all = ["file", "continue_with"])]

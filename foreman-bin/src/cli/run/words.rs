@@ -27,6 +27,8 @@ pub(in crate::cli) struct About<'a> {
     pub(in crate::cli) base: Option<&'a str>,
     /// The flags by which other commands find the same store, e.g. ` --data-dir DIR`.
     pub(in crate::cli) flags: &'a str,
+    /// Commands that go on with the work, the one that follows it first.
+    pub(in crate::cli) go_on: &'a [String],
 }
 
 /// The last words of a workload that was followed.
@@ -109,11 +111,12 @@ fn stopped(about: &About<'_>, exit: Exit, kept: &Kept, tally: &Tally) -> LastWor
     } else {
         "interrupted"
     };
-    let mut next = vec![format!("foreman run --continue {}{}", about.workload, about.flags)];
+    let mut next = about.go_on.to_vec();
     let mut lines = Vec::new();
     match kept {
         Kept::Elsewhere(holder) => {
             lines.push(format!("{what}; {} goes on with the work", untrusted::line(holder, 100)));
+            next.truncate(1);
         }
         Kept::HandedOver | Kept::Adopted => {
             lines.push(format!("{what}; the work is kept"));
@@ -121,7 +124,6 @@ fn stopped(about: &About<'_>, exit: Exit, kept: &Kept, tally: &Tally) -> LastWor
                 let task = untrusted::line(task, NAME_CHARS_MAX);
                 lines.push(format!("  task/{task} goes on after turn {turn}"));
             }
-            next.push(format!("foreman up{}", about.flags));
         }
     }
     if *kept == Kept::Adopted {

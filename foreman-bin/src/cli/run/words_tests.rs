@@ -12,6 +12,7 @@ fn about() -> About<'static> {
         url: None,
         base: Some("main"),
         flags: " --data-dir /d",
+        go_on: &[],
     }
 }
 
@@ -111,7 +112,12 @@ fn a_stop_says_what_is_kept_and_how_to_go_on() {
     fact.task = Some("fix-7f3a-code".into());
     tally.apply(&fact);
     let stopped = Followed::Stopped { exit: Exit::Interrupted, kept: Kept::HandedOver };
-    let words = last_words(&about(), &stopped, &tally);
+    let go_on = [
+        "foreman run --continue fix-7f3a --data-dir /d".to_owned(),
+        "foreman up --data-dir /d".to_owned(),
+    ];
+    let about = About { go_on: &go_on, ..about() };
+    let words = last_words(&about, &stopped, &tally);
     assert_eq!(
         words.lines,
         ["interrupted; the work is kept", "  task/fix-7f3a-code goes on after turn 4"]
@@ -123,7 +129,7 @@ fn a_stop_says_what_is_kept_and_how_to_go_on() {
     assert_eq!(words.exit, Exit::Interrupted);
     let elsewhere = Kept::Elsewhere("pid 7 (foreman up)".into());
     let stopped = Followed::Stopped { exit: Exit::Interrupted, kept: elsewhere };
-    let words = last_words(&about(), &stopped, &tally);
+    let words = last_words(&about, &stopped, &tally);
     assert_eq!(words.lines, ["interrupted; pid 7 (foreman up) goes on with the work"]);
     assert_eq!(words.next, ["foreman run --continue fix-7f3a --data-dir /d"]);
 }
