@@ -124,8 +124,8 @@ impl Machine {
     /// A `git` first on the path that stops at a push when it is told to, and counts pushes.
     fn wrap_git(&self) {
         let path = std::env::var_os("PATH").expect("a PATH");
-        let real = std::env::split_paths(&path).map(|folder| folder.join("git"));
-        let real = real.filter(|git| git.is_file()).next().expect("git is installed");
+        let mut real = std::env::split_paths(&path).map(|folder| folder.join("git"));
+        let real = real.find(|git| git.is_file()).expect("git is installed");
         let script = r#"#!/bin/sh
 push= dry=
 for word in "$@"; do case "$word" in push) push=1 ;; --dry-run) dry=1 ;; esac; done
@@ -203,13 +203,13 @@ exit $code
     /// Waits until all of these are gone.
     pub(super) async fn assert_gone(&self, family: &[Process]) {
         let gone = self.wait("the end of what it started", || living(family).is_empty());
-        if tokio::time::timeout(ORPHANS_GONE, gone).await.is_err() {
-            panic!(
-                "still there {} s after their parent: {:#?}",
-                ORPHANS_GONE.as_secs(),
-                living(family)
-            );
-        }
+        let in_time = tokio::time::timeout(ORPHANS_GONE, gone).await.is_ok();
+        assert!(
+            in_time,
+            "outlived their parent by {} s: {:#?}",
+            ORPHANS_GONE.as_secs(),
+            living(family)
+        );
     }
 
     /// Where the store, the journals and the trees are.
