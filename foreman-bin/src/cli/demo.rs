@@ -12,7 +12,7 @@ use super::run::repository::{Asked, look_at, shell_word};
 use super::run::show::{LastWords, RunOutput, Show};
 use super::run::signals::Signals;
 use super::run::submit::{Submitted, from_order};
-use super::run::{Told, finish, work};
+use super::run::{Told, finish, others_go_on, work};
 use crate::demo::{Fixture, INTENT, LABEL, MODEL_NAME, ScriptedServer};
 use crate::exit::{Exit, Failure};
 use crate::follow::{Begun, Tally};
@@ -173,6 +173,7 @@ async fn on_fixture(
         review: true,
         ..Order::default()
     };
+    let others = others_go_on(&recipe.home.stores).await?;
     let Submitted { key, uid } = from_order(&recipe.home.stores, &order).await?;
     let data_dir = recipe.home.paths.data_dir.to_string_lossy().into_owned();
     let mut told = Told::nothing(format!(" --data-dir {}", shell_word(&data_dir)));
@@ -183,6 +184,7 @@ async fn on_fixture(
         model: Some(model),
         scripted: server.is_some(),
     };
+    told.notices.extend(others);
     told.folder = Some(fixture.remote.clone());
     told.worker_flags = worker_flags;
     if server.is_some() {

@@ -22,7 +22,7 @@ const ALL: [AnyKind; 4] =
 /// Flags of `foreman get`.
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "List objects. Kinds: workload (wl), task (at), node (fn), agent (ag), release (agr), profile, in full, \
+    long_about = "List objects. Kinds: workload (wl), task (at), node (fn), agent (ag), release (agr), profile (mp), in full, \
 plural or short; several with commas; all = workloads, tasks, agents and nodes.\n\nREASON says why a \
 task is not running, or why it ended as it did; VERIFIED says what the repository's own gate said, which \
 is another thing than the verdict.",

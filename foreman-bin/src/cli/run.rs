@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foreman_core::model::{Key, Uid};
+use foreman_core::ports::Stores;
 use foreman_runner::git::Git;
 
 use crate::exit::{Exit, Failure};
@@ -265,14 +266,23 @@ async fn worker(
             let ready = recipe.require().await?;
             let choice = found(&ready.discovery)?;
             told.begun.model = Some(recipe.models.describe(choice));
-            let others = unfinished(&recipe.home.stores).await?;
-            if others > 0 && args.continue_with.is_none() {
-                let others = crate::progress::plural(others, "earlier workload");
-                told.notices.push(format!("{others} here are unfinished and go on, too"));
+            if args.continue_with.is_none() {
+                told.notices.extend(others_go_on(&recipe.home.stores).await?);
             }
             Some(Worker::Here(leadership, Box::new(ready)))
         }
     })
+}
+
+/// What is said of workloads that whoever works here goes on with.
+pub(super) async fn others_go_on(stores: &Stores) -> anyhow::Result<Option<String>> {
+    let others = unfinished(stores).await?;
+    Ok((others > 0).then(|| {
+        let verbs =
+            if others == 1 { "is unfinished and goes on" } else { "are unfinished and go on" };
+        let others = crate::progress::plural(others, "earlier workload");
+        format!("{others} here {verbs}, too")
+    }))
 }
 
 /// What is to be run.
@@ -419,8 +429,11 @@ pub(super) fn worker_flags(settings: &Settings, token_file: Option<&Path>) -> St
     let key_file = model.key_file.as_deref().map(|path| path.display().to_string());
     let read = settings.node.sandbox_read.iter().map(|path| path.display().to_string());
     let flags = [
-        // One with a password in it is not for a screen; its owner knows it.
-        ("model-url", model.url.clone().filter(|url| !url.contains('@')).unwrap_or_default()),
+        // One that may hold a password is not for a screen; its owner knows it.
+        (
+            "model-url",
+            model.url.clone().filter(|url| !url.contains(['@', '?'])).unwrap_or_default(),
+        ),
         ("model", model.name.clone().unwrap_or_default()),
         ("model-key-file", key_file.unwrap_or_default()),
         ("cache-dir", settings.paths.cache_dir.display().to_string()),

@@ -1,10 +1,10 @@
 //! How an engine is made on this machine, for every verb that runs one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreman_core::timing::HEARTBEAT;
+use foreman_core::timing::{CLAIM_DISK_GB_MIN, HEARTBEAT};
 use foreman_probe::Discovery;
 use foreman_runner::observe::RunObserver;
 use foreman_runner::sandbox::Tier;
@@ -14,8 +14,11 @@ use super::credential::{Credential, author};
 use super::engine::EnginePlan;
 use super::machine::Machine;
 use super::models::{Models, found};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::settings::Settings;
+
+/// One GiB in bytes.
+const GIB: u64 = 1 << 30;
 
 /// What must confine a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +85,13 @@ impl Recipe {
     /// Examines this machine, which must be able to run a task now.
     ///
     /// # Errors
-    /// The sandbox is too weak; there is no model.
+    /// The sandbox is too weak; there is no model; the disk is too full for a task to be taken.
     pub async fn require(&self) -> Result<Ready, Failure> {
+        let data_dir = &self.home.paths.data_dir;
+        // Where the system does not tell, the agent sees to it.
+        if let Ok(about) = rustix::fs::statvfs(data_dir) {
+            room(about.f_bavail.saturating_mul(about.f_frsize), data_dir)?;
+        }
         let ready = self.examine().await?;
         ready.machine.require(ready.required)?;
         found(&ready.discovery)?;
@@ -109,5 +117,37 @@ impl Recipe {
     fn hidden(&self) -> Vec<PathBuf> {
         let key = self.settings.model.key_file.clone();
         key.into_iter().chain([self.settings.paths.config_file.clone()]).collect()
+    }
+}
+
+/// Refuses to begin where the agent would take no task: it would wait for room without an end.
+fn room(free_bytes: u64, dir: &Path) -> Result<(), Failure> {
+    if i64::try_from(free_bytes / GIB).unwrap_or(i64::MAX) >= i64::from(CLAIM_DISK_GB_MIN) {
+        return Ok(());
+    }
+    let (free, dir) = (free_bytes >> 20, dir.display());
+    let what = format!(
+        "only {free} MiB are free at {dir}, and below {CLAIM_DISK_GB_MIN} GiB no task is taken"
+    );
+    Err(Failure::new(Exit::Infrastructure, what)
+        .next("free some space, or choose a directory on another disk"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_begun_where_no_task_would_be_taken() {
+        let dir = Path::new("/data");
+        let limit = 2 * GIB;
+        assert!(room(limit, dir).is_ok());
+        assert!(room(u64::MAX, dir).is_ok());
+        let failure = room(limit - 1, dir).expect_err("too little");
+        assert_eq!(failure.exit(), Exit::Infrastructure);
+        assert_eq!(
+            failure.to_string(),
+            "only 2047 MiB are free at /data, and below 2 GiB no task is taken"
+        );
     }
 }

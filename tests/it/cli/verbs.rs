@@ -47,7 +47,7 @@ fn sources(dir: &Path, all: &mut Vec<String>) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_dir() {
             sources(&path, all);
-        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+        } else if path.extension().is_some_and(|it| it == "rs") && !name.ends_with("tests.rs") {
             all.extend(texts(&std::fs::read_to_string(&path).expect("text")));
         }
     }

@@ -25,7 +25,7 @@ fn commands(text: &str) -> Vec<String> {
 }
 
 async fn paste(lab: &Lab, command: &str) {
-    let bin = lab.foreman_dir();
+    let bin = Lab::foreman_dir();
     let place = std::env::var("PATH").expect("a PATH");
     let output = Command::new("sh")
         .args(["-c", command])

@@ -90,7 +90,7 @@ impl Lab {
     }
 
     /// The folder of the program under test.
-    pub(super) fn foreman_dir(&self) -> PathBuf {
+    pub(super) fn foreman_dir() -> PathBuf {
         foreman().parent().expect("a folder").to_owned()
     }
 
