@@ -9,9 +9,9 @@ pub(super) mod repository;
 pub(super) mod show;
 pub(super) mod signals;
 pub(super) mod submit;
+mod told;
 pub(super) mod words;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foreman_core::model::{Key, Uid};
@@ -30,28 +30,16 @@ pub use args::RunArgs;
 
 use flow::{Worker, follow};
 use order::{GATE_COMMANDS_MAX, Order};
-use repository::{Asked, look_at, shell_word};
+use repository::{Asked, look_at};
 use show::{LastWords, RunOutput, Show};
 use signals::Signals;
 use submit::{Manifests, Submitted, continued, from_file, from_order, read_file, unfinished};
+use told::store_flags;
+pub(super) use told::{Told, worker_flags};
 use words::{About, last_words};
 
 /// What others are told of a `foreman run` that holds the lock.
 const ROLE: &str = "foreman run";
-
-/// What is known before anything is shown: where the result will be, and how it is told.
-pub(super) struct Told {
-    pub(super) begun: Begun,
-    pub(super) folder: Option<PathBuf>,
-    pub(super) url: Option<String>,
-    pub(super) base: Option<String>,
-    pub(super) flags: String,
-    /// The flags by which a process that does the work does it in the same way.
-    pub(super) worker_flags: String,
-    /// The commands that go on with the work, where they are not the usual ones.
-    pub(super) go_on: Option<Vec<String>>,
-    pub(super) notices: Vec<String>,
-}
 
 /// Runs an intent to its end.
 ///
@@ -361,100 +349,8 @@ async fn order_of(
     })
 }
 
-impl Told {
-    pub(super) fn nothing(flags: String) -> Self {
-        let begun = Begun::default();
-        Self {
-            begun,
-            folder: None,
-            url: None,
-            base: None,
-            flags,
-            worker_flags: String::new(),
-            go_on: None,
-            notices: Vec::new(),
-        }
-    }
-
-    /// The commands that go on with the work: one that follows it, one that does not.
-    fn go_on(&self, name: &str) -> Vec<String> {
-        let flags = format!("{}{}", self.flags, self.worker_flags);
-        let usual =
-            || vec![format!("foreman run --continue {name}{flags}"), format!("foreman up{flags}")];
-        self.go_on.clone().unwrap_or_else(usual)
-    }
-
-    fn begun_pushes_to(&mut self, push_to: &str) {
-        if push_to.starts_with('/') {
-            self.folder = Some(PathBuf::from(push_to));
-        } else {
-            self.url = Some(push_to.to_owned());
-        }
-    }
-
-    /// Where the result is, as far as the repository tells it.
-    fn place(&mut self) {
-        if self.folder.is_none()
-            && self.url.is_none()
-            && let Some(repo) = self.begun.repo.clone()
-        {
-            self.begun_pushes_to(&repo);
-        }
-        // Git does not know our short form.
-        if let Some(slug) = self.url.as_deref().filter(|url| !url.contains(':')) {
-            self.url = Some(format!("{}/{slug}", foreman_runner::git::DEFAULT_BASE_URL));
-        }
-    }
-}
-
 fn seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
-}
-
-/// The flags by which the next command finds the same objects.
-pub(super) fn store_flags(settings: &Settings) -> String {
-    let paths = &settings.paths;
-    let flags = [
-        ("config", paths.config_file.display().to_string()),
-        ("data-dir", paths.data_dir.display().to_string()),
-        ("state-dir", paths.state_dir.display().to_string()),
-        ("namespace", settings.namespace.clone()),
-    ];
-    given(settings, flags)
-}
-
-/// The flags by which the next command does the work in the same way.
-pub(super) fn worker_flags(settings: &Settings, token_file: Option<&Path>) -> String {
-    let model = &settings.model;
-    let key_file = model.key_file.as_deref().map(|path| path.display().to_string());
-    let read = settings.node.sandbox_read.iter().map(|path| path.display().to_string());
-    let flags = [
-        // One that may hold a password is not for a screen; its owner knows it.
-        (
-            "model-url",
-            model.url.clone().filter(|url| !url.contains(['@', '?'])).unwrap_or_default(),
-        ),
-        ("model", model.name.clone().unwrap_or_default()),
-        ("model-key-file", key_file.unwrap_or_default()),
-        ("cache-dir", settings.paths.cache_dir.display().to_string()),
-        ("fleet-node-name", settings.node.name.clone().unwrap_or_default()),
-        ("sandbox", settings.node.sandbox.as_str().to_owned()),
-        ("sandbox-read", read.collect::<Vec<_>>().join(",")),
-    ];
-    let token =
-        token_file.map(|file| format!(" --token-file {}", shell_word(&file.display().to_string())));
-    given(settings, flags) + &token.unwrap_or_default()
-}
-
-/// Those of the flags that were given as flags: what the environment or the config file says, they
-/// say again.
-fn given<const N: usize>(settings: &Settings, flags: [(&str, String); N]) -> String {
-    let by_flag = |name: &str| settings.origins.get(name) == Some(&Origin::Flag);
-    let words = flags
-        .into_iter()
-        .filter(|(name, value)| by_flag(name) && !value.is_empty())
-        .map(|(name, value)| format!(" --{name} {}", shell_word(&value)));
-    words.collect()
 }
 
 /// A name for a demonstration's workload.
