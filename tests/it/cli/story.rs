@@ -152,6 +152,31 @@ fn logs_come_from_the_journal_and_obey_nobody() {
 }
 
 #[test]
+fn the_attempt_before_the_last_has_a_flag_of_its_own() {
+    let lab = Lab::new();
+    lab.apply(&task("a", ""));
+    let uid = lab.uid("a");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let attempt = |number, entries: &[Value]| {
+        runtime.block_on(async {
+            let mut journal = journal(&lab, &uid, number).await;
+            say(&mut journal, entries);
+            journal.sync().await.expect("synced");
+        });
+    };
+    attempt(1, &first_turn());
+    let data_dir = lab.data_dir();
+    let data_dir = data_dir.to_str().expect("text");
+    let one = lab.run(&["logs", "-p", "a", "--data-dir", data_dir]).exits(1);
+    one.complains("task/a has no earlier attempt here")
+        .complains(&format!("next: foreman logs task/a --data-dir {data_dir}"));
+    attempt(2, &second_turn());
+    let before = lab.run(&["logs", "--previous", "a"]).exits(0).says("I look first");
+    assert!(!before.out.contains("all done"), "{before:?}");
+    lab.run(&["logs", "-p", "--attempt", "1", "a"]).exits(2);
+}
+
+#[test]
 fn a_followed_log_goes_on_until_the_task_ends() {
     use std::io::{BufRead as _, BufReader};
     let lab = Lab::new();
