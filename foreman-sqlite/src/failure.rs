@@ -78,6 +78,14 @@ impl Site {
         }
     }
 
+    /// The work in a thread of the store panicked; its transaction was rolled back.
+    pub(crate) fn panicked(&self) -> StoreError {
+        StoreError::Unavailable {
+            reason: format!("work on the store {} panicked, nothing was done", self.path.display()),
+            retry_after: None,
+        }
+    }
+
     /// The store was closed, or its thread ended, before the answer.
     pub(crate) fn closed(&self) -> StoreError {
         StoreError::Unavailable {

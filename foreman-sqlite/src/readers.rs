@@ -1,6 +1,7 @@
 //! The threads that read, each with a connection of its own, so that no read blocks an async thread
 //! or waits for the writer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +17,7 @@ type Read = Box<dyn FnOnce(&Connection) + Send>;
 /// Hands reads to the reading threads. They end when it is closed.
 pub(crate) struct Readers {
     reads: Mutex<Option<Sender<Read>>>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     site: Site,
 }
 
@@ -33,7 +34,7 @@ impl Readers {
     /// The handle, and what each thread must be given.
     pub(crate) fn new(site: Site) -> (Arc<Self>, Inbox) {
         let (reads, inbox) = channel();
-        let places = Semaphore::new(PENDING_READS_MAX);
+        let places = Arc::new(Semaphore::new(PENDING_READS_MAX));
         let readers = Self { reads: Mutex::new(Some(reads)), places, site };
         (Arc::new(readers), Arc::new(Mutex::new(inbox)))
     }
@@ -43,12 +44,17 @@ impl Readers {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let place = self.places.acquire().await.map_err(|_| self.site.closed())?;
+        let place = self.places.clone().acquire_owned().await.map_err(|_| self.site.closed())?;
         let (reply, answer) = oneshot::channel();
         let read: Read = Box::new(move |connection| {
-            let result = connection.unchecked_transaction().and_then(|snapshot| work(&snapshot));
+            // The place is taken until then, however many callers give up: it bounds how many wait.
+            let _place = place;
+            if reply.is_closed() {
+                return;
+            }
+            let read = || connection.unchecked_transaction().and_then(|snapshot| work(&snapshot));
             // Nobody may wait for it any more.
-            drop(reply.send(result));
+            drop(reply.send(catch_unwind(AssertUnwindSafe(read))));
         });
         let sent = {
             let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,8 +64,14 @@ impl Readers {
             return Err(self.site.closed());
         }
         let result = answer.await.map_err(|_| self.site.closed())?;
-        drop(place);
+        let result = result.map_err(|_| self.site.panicked())?;
         result.map_err(|error| self.site.nothing_done(&error))
+    }
+
+    /// How many more reads may wait.
+    #[cfg(test)]
+    pub(crate) fn free_places(&self) -> usize {
+        self.places.available_permits()
     }
 
     /// Lets the threads end once they did what waits.

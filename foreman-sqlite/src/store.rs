@@ -30,7 +30,7 @@ use crate::writer::{Statistics, Writer};
 pub struct SqliteStore {
     /// Absent only while the store is dropped.
     writer: Option<Writer>,
-    readers: Arc<Readers>,
+    pub(crate) readers: Arc<Readers>,
     hub: Arc<Hub>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -105,7 +105,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T, Failure> + Send + 'static,
@@ -249,6 +249,8 @@ impl<K: Kind> Store<K> for SqliteStore {
             match apiserver::patch(&before, &change)? {
                 Patched::Same => Ok(Arc::new(before)),
                 Patched::Changed(object) => {
+                    // An answer that is an error must mean that nothing was written.
+                    typed::<K>(&object)?;
                     Ok(tx.update(K::NAMES.kind, &key, &stored, &before, object)?)
                 }
             }

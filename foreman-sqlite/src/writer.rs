@@ -1,6 +1,7 @@
 //! The one thread that writes. It takes whatever waits, up to a limit, into one transaction: one
 //! fsync for all. Between transactions it looks for what other processes committed.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, mpsc};
@@ -163,6 +164,13 @@ pub(crate) struct WriterLoop {
     groups: u64,
 }
 
+impl Drop for WriterLoop {
+    /// However the thread ends, no watcher is left to wait for what nobody will tell.
+    fn drop(&mut self) {
+        self.hub.close();
+    }
+}
+
 /// The transactions between two looks at the old end of the log of changes.
 const GROUPS_BETWEEN_TRIMS: u64 = 4;
 
@@ -184,7 +192,6 @@ impl WriterLoop {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.hub.close();
     }
 
     fn gather(&self, first: Box<dyn Job>) -> Vec<Box<dyn Job>> {
@@ -219,7 +226,9 @@ impl WriterLoop {
         catch_up(&transaction, &self.hub).map_err(broken)?;
         let mut tx = Tx::new(&transaction, self.clock.wall());
         for job in group {
-            job.run(&mut tx).map_err(broken)?;
+            // A change that panics must cost its group only, not the store.
+            let ran = catch_unwind(AssertUnwindSafe(|| job.run(&mut tx)));
+            ran.map_err(|_| self.site.panicked())?.map_err(broken)?;
         }
         if self.groups.is_multiple_of(GROUPS_BETWEEN_TRIMS) {
             tx.trim(self.tuning.changes_kept_rows).map_err(broken)?;

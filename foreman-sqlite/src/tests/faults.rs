@@ -4,9 +4,11 @@ use std::io::{Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use foreman_core::model::AgenticTask;
+#[cfg(feature = "testkit")]
+use foreman_core::ports::{Change, store::Part};
 use foreman_core::ports::{Expect, Query, Store, StoreError, StoreEvent, Stores};
 
-use super::{Place, attempt, create, key, names, next, task};
+use super::{Place, attempt, create, key, names, next, task, watch};
 use crate::SqliteStore;
 use crate::limits::Tuning;
 
@@ -147,4 +149,69 @@ async fn a_store_that_was_migrated_meanwhile_is_not_written() {
         other => panic!("{other:?}"),
     }
     assert_eq!(names(&store).await, ["a"]);
+}
+
+#[tokio::test]
+async fn work_that_panics_costs_itself_and_neither_the_store_nor_its_watchers() {
+    let place = Place::new();
+    let store = place.open();
+    let mut events = watch(&store).await;
+    for _ in 0..2 * crate::limits::READER_THREADS {
+        let write = store.write::<(), _>(|_| panic!("scripted panic")).await;
+        assert!(matches!(write, Err(StoreError::Unavailable { .. })), "{write:?}");
+        let read = store.readers.read::<()>(|_| panic!("scripted panic")).await;
+        assert!(matches!(read, Err(StoreError::Unavailable { .. })), "{read:?}");
+    }
+    create(&store, "a").await;
+    assert_eq!(names(&store).await, ["a"]);
+    assert!(matches!(next(&mut events).await, StoreEvent::Upsert(task) if task.meta.name == "a"));
+}
+
+#[tokio::test]
+async fn reads_that_nobody_waits_for_any_more_keep_their_places_until_they_are_thrown_away() {
+    let place = Place::new();
+    let store = place.open();
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
+    let hold = || {
+        let gate = gate.clone();
+        store.readers.read(move |_| {
+            let _closed = gate.lock().expect("no panic").recv();
+            Ok(())
+        })
+    };
+    let mut holding: Vec<_> =
+        (0..crate::limits::READER_THREADS).map(|_| Box::pin(hold())).collect();
+    for read in &mut holding {
+        assert!(futures::poll!(read).is_pending(), "every thread is kept busy");
+    }
+    for _ in crate::limits::READER_THREADS..crate::limits::PENDING_READS_MAX {
+        // Polled once, so that it is queued, and given up.
+        let read = store.readers.read(|_| -> rusqlite::Result<()> { panic!("nobody waits") });
+        let read = tokio::task::unconstrained(read);
+        assert!(futures::poll!(std::pin::pin!(read)).is_pending());
+    }
+    assert_eq!(store.readers.free_places(), 0);
+    drop(go);
+    for read in holding {
+        read.await.expect("read");
+    }
+    assert_eq!(names(&store).await, Vec::<String>::new());
+}
+
+#[cfg(feature = "testkit")]
+#[tokio::test]
+async fn a_change_that_leaves_an_object_unreadable_is_not_made() {
+    let place = Place::new();
+    let store = place.open();
+    let before = create(&store, "a").await;
+    let mut object = before.to_json();
+    object["status"] = serde_json::json!({"attempt": "one", "session": 7});
+    store.put_raw("AgenticTask", &key("a"), object).await.expect("put");
+    let half = Change::<AgenticTask>::of(Part::Status).set("attempt", 1);
+    let error = store.patch(&key("a"), half, Expect::Any).await;
+    assert!(matches!(error, Err(StoreError::Unreadable { .. })), "{error:?}");
+    let both = Change::<AgenticTask>::of(Part::Status).set("session", "s");
+    let error = store.patch(&key("a"), both, Expect::Any).await;
+    assert!(matches!(error, Err(StoreError::Unreadable { .. })), "nothing of the first: {error:?}");
 }
