@@ -159,10 +159,7 @@ impl OsCommands {
             });
         }
         drop(group);
-        if tokio::time::timeout(REAP_LIMIT, child.wait())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(REAP_LIMIT, child.wait()).await.is_err() {
             lock(&self.stuck).insert(program, child);
         }
         Err(CommandError::TimedOut { program, limit })
@@ -178,9 +175,7 @@ impl Commands for OsCommands {
                 other => return other,
             }
         }
-        Err(CommandError::NotFound {
-            program: line.name(),
-        })
+        Err(CommandError::NotFound { program: line.name() })
     }
 }
 
@@ -214,10 +209,7 @@ fn pid_of(id: u32) -> Option<Pid> {
 async fn read(stream: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
     let mut bytes = Vec::new();
     if let Some(stream) = stream {
-        stream
-            .take(COMMAND_OUTPUT_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .await?;
+        stream.take(COMMAND_OUTPUT_BYTES_MAX).read_to_end(&mut bytes).await?;
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -245,10 +237,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     fn shell(script: &'static [&'static str]) -> CommandLine {
-        CommandLine {
-            programs: &["no-such-program-here", "sh"],
-            args: script,
-        }
+        CommandLine { programs: &["no-such-program-here", "sh"], args: script }
     }
 
     #[tokio::test]
@@ -257,40 +246,24 @@ mod tests {
         let output = OsCommands::new().run(&line, LONG).await.expect("runs");
         assert_eq!(
             output,
-            Output {
-                code: Some(7),
-                stdout: "out\n".into(),
-                stderr: "err\n".into()
-            }
+            Output { code: Some(7), stdout: "out\n".into(), stderr: "err\n".into() }
         );
         assert!(!output.succeeded());
     }
 
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
-        let line = CommandLine {
-            programs: &["no-such-program-here"],
-            args: &[],
-        };
-        let error = OsCommands::new()
-            .run(&line, LONG)
-            .await
-            .expect_err("missing");
+        let line = CommandLine { programs: &["no-such-program-here"], args: &[] };
+        let error = OsCommands::new().run(&line, LONG).await.expect_err("missing");
         assert_eq!(error.to_string(), "no-such-program-here is not installed");
     }
 
     #[tokio::test]
     async fn the_child_sees_a_bare_environment() {
-        let line = CommandLine {
-            programs: &["env"],
-            args: &[],
-        };
+        let line = CommandLine { programs: &["env"], args: &[] };
         let output = OsCommands::new().run(&line, LONG).await.expect("runs");
-        let mut names: Vec<_> = output
-            .stdout
-            .lines()
-            .filter_map(|line| line.split('=').next())
-            .collect();
+        let mut names: Vec<_> =
+            output.stdout.lines().filter_map(|line| line.split('=').next()).collect();
         names.retain(|name| *name != "LD_LIBRARY_PATH");
         names.sort_unstable();
         assert_eq!(names, ["LC_ALL", "PATH"]);
@@ -304,10 +277,7 @@ mod tests {
         let script: &'static str =
             format!("sleep 1000 & echo $! $$ > '{}'; wait", file.display()).leak();
         let args: &'static [&'static str] = vec!["-c", script].leak();
-        let line = CommandLine {
-            programs: &["sh"],
-            args,
-        };
+        let line = CommandLine { programs: &["sh"], args };
         let error = OsCommands::new().run(&line, Duration::from_secs(2)).await;
         let error = error.expect_err("killed");
         assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
@@ -325,24 +295,15 @@ mod tests {
     fn alive(pid: &str) -> bool {
         let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
         stat.is_ok_and(|text| {
-            let state = text
-                .rsplit(')')
-                .next()
-                .and_then(|rest| rest.trim().chars().next());
+            let state = text.rsplit(')').next().and_then(|rest| rest.trim().chars().next());
             state != Some('Z') && state != Some('X')
         })
     }
 
     #[tokio::test]
     async fn endless_output_is_cut_off() {
-        let line = CommandLine {
-            programs: &["yes"],
-            args: &["0123456789"],
-        };
-        let output = OsCommands::new()
-            .run(&line, LONG)
-            .await
-            .expect("its pipe is closed");
+        let line = CommandLine { programs: &["yes"], args: &["0123456789"] };
+        let output = OsCommands::new().run(&line, LONG).await.expect("its pipe is closed");
         assert_eq!(output.stdout.len() as u64, COMMAND_OUTPUT_BYTES_MAX);
         assert_eq!(output.code, None, "ended by SIGPIPE");
     }
@@ -353,15 +314,9 @@ mod tests {
         let running = start("sleep", &["1000"]).expect("starts");
         let pid = running.id().expect("runs");
         lock(&commands.stuck).insert("sleep", running);
-        let line = CommandLine {
-            programs: &["sleep"],
-            args: &["0"],
-        };
+        let line = CommandLine { programs: &["sleep"], args: &["0"] };
         let error = commands.run(&line, SHORT).await.expect_err("refused");
-        assert!(
-            matches!(error, CommandError::Stuck { pid: p, .. } if p == pid),
-            "{error}"
-        );
+        assert!(matches!(error, CommandError::Stuck { pid: p, .. } if p == pid), "{error}");
         drop(Group(pid_of(pid)));
         let deadline = Instant::now() + LONG;
         while commands.run(&line, LONG).await.is_err() {

@@ -30,11 +30,7 @@ impl FakeCommands {
     /// name alone for any arguments) prints `stdout` and ends with `code`.
     pub fn answer(&self, line: &str, code: i32, stdout: &str) {
         lock(&self.hanging).remove(line);
-        let output = Output {
-            code: Some(code),
-            stdout: stdout.to_owned(),
-            stderr: String::new(),
-        };
+        let output = Output { code: Some(code), stdout: stdout.to_owned(), stderr: String::new() };
         lock(&self.answers).insert(line.to_owned(), output);
     }
 
@@ -106,11 +102,5 @@ impl Hardware for FakeHardware {
 /// A machine with `os`, whose `/` is the folder `root`.
 pub fn machine(os: Os, root: &Path, commands: Arc<FakeCommands>, hardware: FakeHardware) -> Sys {
     let arch = if os == Os::Darwin { "arm64" } else { "amd64" };
-    Sys {
-        os,
-        arch: arch.to_owned(),
-        root: root.to_owned(),
-        commands,
-        hardware: Arc::new(hardware),
-    }
+    Sys { os, arch: arch.to_owned(), root: root.to_owned(), commands, hardware: Arc::new(hardware) }
 }

@@ -10,7 +10,6 @@
 //! parser runs on recorded text on any system. What this crate never does: run a command whose
 //! text comes from outside, follow a redirect, show a credential, or wait without a limit.
 
-pub mod os_clock;
 pub mod accelerator;
 pub mod command;
 pub mod declared;
@@ -19,6 +18,7 @@ pub mod host;
 pub mod limits;
 mod machine;
 pub mod models;
+pub mod os_clock;
 mod part;
 pub mod sys;
 mod text;

@@ -44,8 +44,7 @@ impl MachineParts {
     }
 
     fn add(&mut self, part: Arc<dyn Reported>) {
-        self.probes
-            .push(Arc::clone(&part) as Arc<dyn CapabilityProbe>);
+        self.probes.push(Arc::clone(&part) as Arc<dyn CapabilityProbe>);
         self.parts.push(part);
     }
 
@@ -64,11 +63,7 @@ impl MachineParts {
 /// On macOS the accelerator is `metal` unless a flag says otherwise; elsewhere it is absent until
 /// a device is found, NVIDIA before AMD.
 pub fn machine_parts(sys: &Sys, data_dir: PathBuf, discoverer: Option<Discoverer>) -> MachineParts {
-    let mut machine = MachineParts {
-        parts: Vec::new(),
-        probes: Vec::new(),
-        model_servers: None,
-    };
+    let mut machine = MachineParts { parts: Vec::new(), probes: Vec::new(), model_servers: None };
     match sys.os {
         Os::Darwin => {
             machine.add(keeping(TotalMemoryPart::new(sys.clone())));

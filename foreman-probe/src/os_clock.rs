@@ -25,16 +25,12 @@ impl Default for SystemClock {
 impl SystemClock {
     /// A clock whose awake time begins now.
     pub fn new() -> Self {
-        Self {
-            origin: Instant::now(),
-        }
+        Self { origin: Instant::now() }
     }
 
     /// Milliseconds since 1970, by the wall clock: for records that people read.
     pub fn unix_milliseconds() -> u64 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }

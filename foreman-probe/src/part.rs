@@ -37,22 +37,15 @@ pub enum Answer {
 impl Answer {
     /// An answer with nothing to remark.
     pub(crate) fn found(capability: Capability) -> Self {
-        Self::Found {
-            capability: Box::new(capability),
-            note: None,
-        }
+        Self::Found { capability: Box::new(capability), note: None }
     }
 
     pub(crate) fn absent(reason: impl Into<String>) -> Self {
-        Self::Absent {
-            reason: reason.into(),
-        }
+        Self::Absent { reason: reason.into() }
     }
 
     pub(crate) fn unknown(reason: impl Into<String>) -> Self {
-        Self::Unknown {
-            reason: reason.into(),
-        }
+        Self::Unknown { reason: reason.into() }
     }
 }
 
@@ -118,11 +111,7 @@ impl fmt::Display for PartReport {
             PartState::Fresh { note: Some(note) } => write!(f, "{part}: ok, but {note}"),
             PartState::Absent { reason } => write!(f, "{part}: none ({reason})"),
             PartState::Kept { age, reason } => {
-                write!(
-                    f,
-                    "{part}: value of {} s ago, because {reason}",
-                    age.as_secs()
-                )
+                write!(f, "{part}: value of {} s ago, because {reason}", age.as_secs())
             }
             PartState::Missing { reason } => write!(f, "{part}: unknown, because {reason}"),
         }
@@ -155,11 +144,7 @@ pub struct Keeping<P> {
 impl<P: Part> Keeping<P> {
     /// A part that was never asked.
     pub fn new(part: P) -> Self {
-        Self {
-            part,
-            last: Mutex::new(None),
-            state: Mutex::new(PartState::NotAsked),
-        }
+        Self { part, last: Mutex::new(None), state: Mutex::new(PartState::NotAsked) }
     }
 
     /// The part itself, for what it remembers beside its capability.
@@ -185,11 +170,7 @@ impl<P: Part> Keeping<P> {
         if !changed {
             return;
         }
-        let line = PartReport {
-            part: self.part.name(),
-            state,
-        }
-        .to_string();
+        let line = PartReport { part: self.part.name(), state }.to_string();
         // A missing part is an error of `probe`, which the caller reports.
         let worth_a_warning = matches!(
             *lock(&self.state),
@@ -220,20 +201,12 @@ impl<P: Part> CapabilityProbe for Keeping<P> {
             return Ok(capability);
         }
         let limit = self.part.limit();
-        let answer = tokio::time::timeout(limit, self.part.ask())
-            .await
-            .unwrap_or_else(|_| {
-                Answer::unknown(format!(
-                    "there was no answer within {} ms",
-                    limit.as_millis()
-                ))
-            });
+        let answer = tokio::time::timeout(limit, self.part.ask()).await.unwrap_or_else(|_| {
+            Answer::unknown(format!("there was no answer within {} ms", limit.as_millis()))
+        });
         match answer {
             Answer::Found { capability, note } => {
-                let last = LastGood {
-                    capability: (*capability).clone(),
-                    at: Instant::now(),
-                };
+                let last = LastGood { capability: (*capability).clone(), at: Instant::now() };
                 *lock(&self.last) = Some(last);
                 self.set_state(PartState::Fresh { note });
                 Ok(*capability)
@@ -245,13 +218,8 @@ impl<P: Part> CapabilityProbe for Keeping<P> {
             }
             Answer::Unknown { reason } => {
                 let Some((capability, age)) = self.last_good() else {
-                    self.set_state(PartState::Missing {
-                        reason: reason.clone(),
-                    });
-                    return Err(ProbeError {
-                        part: self.part.name().to_owned(),
-                        reason,
-                    });
+                    self.set_state(PartState::Missing { reason: reason.clone() });
+                    return Err(ProbeError { part: self.part.name().to_owned(), reason });
                 };
                 self.set_state(PartState::Kept { age, reason });
                 Ok(capability)
@@ -263,9 +231,6 @@ impl<P: Part> CapabilityProbe for Keeping<P> {
 #[async_trait]
 impl<P: Part> Reported for Keeping<P> {
     fn report(&self) -> PartReport {
-        PartReport {
-            part: self.part.name(),
-            state: lock(&self.state).clone(),
-        }
+        PartReport { part: self.part.name(), state: lock(&self.state).clone() }
     }
 }

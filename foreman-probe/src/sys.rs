@@ -83,10 +83,9 @@ impl Hardware for OsHardware {
         system.refresh_memory();
         match system.total_memory() {
             0 => Err(io::Error::other("the system reports no memory at all")),
-            total_bytes => Ok(RawMemory {
-                total_bytes,
-                available_bytes: system.available_memory(),
-            }),
+            total_bytes => {
+                Ok(RawMemory { total_bytes, available_bytes: system.available_memory() })
+            }
         }
     }
 
@@ -150,9 +149,8 @@ impl Sys {
         let Ok(entries) = std::fs::read_dir(self.under_root(path)) else {
             return Vec::new();
         };
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
         names.sort();
         names
     }
@@ -208,10 +206,7 @@ mod tests {
 
     #[test]
     fn architectures_have_their_go_names() {
-        assert_eq!(
-            ["x86_64", "aarch64", "riscv64"].map(go_arch),
-            ["amd64", "arm64", "riscv64"]
-        );
+        assert_eq!(["x86_64", "aarch64", "riscv64"].map(go_arch), ["amd64", "arm64", "riscv64"]);
         assert_eq!(Os::Darwin.go_name(), "darwin");
         assert_eq!(Os::Linux.go_name(), "linux");
     }

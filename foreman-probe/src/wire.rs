@@ -18,41 +18,22 @@ pub(crate) fn memory(memory: RawMemory) -> Capability {
 }
 
 pub(crate) fn total_memory(bytes: u64) -> Capability {
-    Capability {
-        total_ram_gb: Some(bytes_to_gib(bytes)),
-        ..Capability::default()
-    }
+    Capability { total_ram_gb: Some(bytes_to_gib(bytes)), ..Capability::default() }
 }
 
 pub(crate) fn available_memory(bytes: u64) -> Capability {
-    Capability {
-        available_ram_gb: Some(bytes_to_gib(bytes)),
-        ..Capability::default()
-    }
+    Capability { available_ram_gb: Some(bytes_to_gib(bytes)), ..Capability::default() }
 }
 
 pub(crate) fn cpu(cores: Option<usize>, arch: &str) -> Capability {
     let cores = cores.map(|cores| clamp_int32(i64::try_from(cores).unwrap_or(i64::MAX)));
-    let cpu = Cpu {
-        cores,
-        arch: Some(arch.to_owned()),
-        ..Cpu::default()
-    };
-    Capability {
-        cpu: Some(cpu),
-        ..Capability::default()
-    }
+    let cpu = Cpu { cores, arch: Some(arch.to_owned()), ..Cpu::default() };
+    Capability { cpu: Some(cpu), ..Capability::default() }
 }
 
 pub(crate) fn disk(free_bytes: u64) -> Capability {
-    let disk = Disk {
-        free_gb: Some(bytes_to_gib(free_bytes)),
-        ..Disk::default()
-    };
-    Capability {
-        disk: Some(disk),
-        ..Capability::default()
-    }
+    let disk = Disk { free_gb: Some(bytes_to_gib(free_bytes)), ..Disk::default() };
+    Capability { disk: Some(disk), ..Capability::default() }
 }
 
 pub(crate) fn accelerator(kind: AcceleratorKind) -> Capability {
@@ -61,10 +42,7 @@ pub(crate) fn accelerator(kind: AcceleratorKind) -> Capability {
         AcceleratorKind::Metal => Accelerator::Metal,
         AcceleratorKind::Vulkan => Accelerator::Vulkan,
     };
-    Capability {
-        accelerator: Some(accelerator.into()),
-        ..Capability::default()
-    }
+    Capability { accelerator: Some(accelerator.into()), ..Capability::default() }
 }
 
 /// The devices, and the first one's kind as what work may ask for; nothing for no device.
@@ -81,10 +59,7 @@ pub(crate) fn accelerators(devices: &[Device]) -> Capability {
         ..AcceleratorDevice::default()
     };
     let accelerators = devices.iter().map(device).collect();
-    Capability {
-        accelerators,
-        ..accelerator(first.kind)
-    }
+    Capability { accelerators, ..accelerator(first.kind) }
 }
 
 /// The models that servers of this node serve. The node's context is the largest that a loaded
@@ -111,11 +86,7 @@ pub(crate) fn models(found: &[FoundModel]) -> Capability {
     let contexts = |loaded_only: bool| {
         let counts =
             move |model: &&&FoundModel| model.chat && (!loaded_only || model.loaded == Some(true));
-        found
-            .iter()
-            .filter(counts)
-            .filter_map(|model| model.context_tokens)
-            .max()
+        found.iter().filter(counts).filter_map(|model| model.context_tokens).max()
     };
     Capability {
         installed_models,

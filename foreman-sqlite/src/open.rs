@@ -204,11 +204,13 @@ fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
 
 fn check_ours(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     let sqlite = |source| sqlite_error(path, source);
-    let found: i32 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
+    // In this order: another process may be making the file, and its tables and its mark come in one
+    // transaction, so whoever saw the tables sees the mark as well.
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(sqlite)?;
+    let found: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
     if found != schema::APPLICATION_ID && tables > 0 {
         return Err(OpenError::ForeignDatabase { path: path.to_owned(), found });
     }

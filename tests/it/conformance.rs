@@ -68,11 +68,7 @@ impl Sqlite {
             )
             .expect("open")
         };
-        Self {
-            first: open(1),
-            second: open(2),
-            _directory: directory,
-        }
+        Self { first: open(1), second: open(2), _directory: directory }
     }
 }
 

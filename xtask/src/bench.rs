@@ -45,9 +45,7 @@ pub(crate) fn run(write: bool) -> anyhow::Result<()> {
 
 /// Builds and runs this very command in release: figures of a debug build would mislead.
 fn in_release(write: bool) -> anyhow::Result<()> {
-    repo::say(format_args!(
-        "building in release; {STAY}=1 measures the debug build instead"
-    ));
+    repo::say(format_args!("building in release; {STAY}=1 measures the debug build instead"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["run", "--release", "--quiet", "-p", "xtask", "--", "bench"])

@@ -135,7 +135,7 @@ impl<K: Kind> Change<K> {
     }
 
     /// The change that makes the whole spec this one: fields of `current` that are not in `next`
-    /// are removed, maps and free JSON included. Hence only under [`Expect::At`].
+    /// are removed, maps and free JSON included. Hence only under [`Expect::At`](super::store::Expect::At).
     pub fn replace_spec(current: &K::Spec, next: &K::Spec) -> Self {
         let patch = match difference(&plain(current), &plain(next)) {
             Some(Value::Object(patch)) => patch,

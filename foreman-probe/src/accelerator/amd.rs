@@ -68,10 +68,7 @@ pub struct AmdPart {
 impl AmdPart {
     /// The devices of `sys`.
     pub fn new(sys: Sys) -> Self {
-        Self {
-            sys,
-            aside: Aside::default(),
-        }
+        Self { sys, aside: Aside::default() }
     }
 }
 
@@ -94,19 +91,14 @@ impl Part for AmdPart {
             Ok(devices) => {
                 let mut capability = wire::accelerators(&devices);
                 let large = |device: &Device| {
-                    device
-                        .memory_bytes
-                        .is_some_and(|bytes| bytes >= AMD_MODEL_MEMORY_BYTES_MIN)
+                    device.memory_bytes.is_some_and(|bytes| bytes >= AMD_MODEL_MEMORY_BYTES_MIN)
                 };
                 if devices.iter().any(large) {
                     return Answer::found(capability);
                 }
                 capability.accelerator = None;
                 let note = "its memory is too small for a model, so the node is not vulkan";
-                Answer::Found {
-                    capability: Box::new(capability),
-                    note: Some(note.to_owned()),
-                }
+                Answer::Found { capability: Box::new(capability), note: Some(note.to_owned()) }
             }
             Err(reason) => Answer::unknown(reason),
         }

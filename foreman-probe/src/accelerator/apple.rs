@@ -25,21 +25,13 @@ pub fn parse(text: &str) -> Result<Vec<Device>, String> {
         .map_err(|error| format!("system_profiler printed no JSON: {error}"))?;
     let list = json.get("SPDisplaysDataType").and_then(Value::as_array);
     let list = list.ok_or("system_profiler printed no list SPDisplaysDataType")?;
-    Ok(list
-        .iter()
-        .filter_map(device)
-        .take(ACCELERATORS_MAX)
-        .collect())
+    Ok(list.iter().filter_map(device).take(ACCELERATORS_MAX).collect())
 }
 
 fn device(entry: &Value) -> Option<Device> {
     let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
     let version = metal_version(entry)?;
-    let name = if text("sppci_model").is_empty() {
-        text("_name")
-    } else {
-        text("sppci_model")
-    };
+    let name = if text("sppci_model").is_empty() { text("_name") } else { text("sppci_model") };
     let memory = ["spdisplays_vram", "_spdisplays_vram"].map(|key| parse_vram(text(key)));
     Some(Device {
         kind: AcceleratorKind::Metal,
@@ -58,11 +50,7 @@ fn metal_version(entry: &Value) -> Option<String> {
         return None;
     }
     let digits: String = value.chars().filter(char::is_ascii_digit).take(2).collect();
-    Some(if digits.is_empty() {
-        "metal".to_owned()
-    } else {
-        format!("metal {digits}")
-    })
+    Some(if digits.is_empty() { "metal".to_owned() } else { format!("metal {digits}") })
 }
 
 /// Parses `8 GB` or `1536 MB`; Apple counts in powers of two here.
@@ -104,12 +92,7 @@ impl Part for ApplePart {
     }
 
     async fn ask(&self) -> Answer {
-        let output = match self
-            .sys
-            .commands
-            .run(&SYSTEM_PROFILER, SYSTEM_PROFILER_LIMIT)
-            .await
-        {
+        let output = match self.sys.commands.run(&SYSTEM_PROFILER, SYSTEM_PROFILER_LIMIT).await {
             Ok(output) => output,
             Err(error) => return Answer::unknown(chain(&error)),
         };

@@ -54,11 +54,7 @@ pub struct Device {
 /// A name as it may be shown, or `otherwise` when there is none.
 fn device_name(text: &str, otherwise: &str) -> String {
     let name = one_line(text, DEVICE_NAME_CHARS_MAX);
-    if name.is_empty() {
-        otherwise.to_owned()
-    } else {
-        name
-    }
+    if name.is_empty() { otherwise.to_owned() } else { name }
 }
 
 /// The accelerators of a machine that may have several makes at once (a graphics card beside the

@@ -15,10 +15,7 @@ use crate::wire;
 /// The second name is where Windows puts it inside a Linux subsystem.
 const NVIDIA_SMI: CommandLine = CommandLine {
     programs: &["nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi"],
-    args: &[
-        "--query-gpu=index,name,memory.total,memory.free,driver_version",
-        "--format=csv",
-    ],
+    args: &["--query-gpu=index,name,memory.total,memory.free,driver_version", "--format=csv"],
 };
 
 /// What `nvidia-smi` printed, understood.
@@ -69,11 +66,7 @@ struct Columns {
 impl Columns {
     fn parse(line: &str) -> Option<Self> {
         let cells = cells(line);
-        let at = |name: &str| {
-            cells
-                .iter()
-                .position(|cell| cell.split(' ').next() == Some(name))
-        };
+        let at = |name: &str| cells.iter().position(|cell| cell.split(' ').next() == Some(name));
         Some(Self {
             count: cells.len(),
             index: at("index")?,
@@ -146,9 +139,7 @@ fn judge(output: &Output) -> Answer {
         _ if means_none(&output.stdout) || means_none(&output.stderr) => {
             Answer::absent(format!("nvidia-smi said: {said}"))
         }
-        _ => Answer::unknown(format!(
-            "nvidia-smi printed no device list; it said: {said}"
-        )),
+        _ => Answer::unknown(format!("nvidia-smi printed no device list; it said: {said}")),
     }
 }
 

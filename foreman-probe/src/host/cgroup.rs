@@ -35,10 +35,7 @@ pub fn parse_memberships(text: &str) -> Vec<Membership> {
         let mut fields = line.splitn(3, ':');
         let (_number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         let controllers = split_commas(controllers);
-        path.starts_with('/').then(|| Membership {
-            controllers,
-            path: PathBuf::from(path),
-        })
+        path.starts_with('/').then(|| Membership { controllers, path: PathBuf::from(path) })
     };
     text.lines().filter_map(line).collect()
 }
@@ -58,24 +55,12 @@ fn parse_mount(line: &str) -> Option<Mount> {
         "cgroup2" => true,
         _ => return None,
     };
-    let controllers = if unified {
-        Vec::new()
-    } else {
-        split_commas(back.nth(1)?)
-    };
-    Some(Mount {
-        root: unescape(root),
-        at: unescape(at),
-        controllers,
-        unified,
-    })
+    let controllers = if unified { Vec::new() } else { split_commas(back.nth(1)?) };
+    Some(Mount { root: unescape(root), at: unescape(at), controllers, unified })
 }
 
 fn split_commas(text: &str) -> Vec<String> {
-    text.split(',')
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
+    text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Undoes the octal escapes of mountinfo (`\040` is a space).
@@ -83,9 +68,7 @@ fn unescape(text: &str) -> PathBuf {
     let mut parts = text.split('\\');
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let code = part
-            .get(..3)
-            .and_then(|octal| u8::from_str_radix(octal, 8).ok());
+        let code = part.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok());
         if let (Some(code), Some(rest)) = (code, part.get(3..)) {
             plain.push(char::from(code));
             plain.push_str(rest);
@@ -102,21 +85,10 @@ fn unescape(text: &str) -> PathBuf {
 /// A container often sees a path that is not below what is mounted (no cgroup namespace, or a
 /// path with `..`); then the mount itself is the group.
 pub fn folders(membership: &Membership, mount: &Mount) -> Vec<PathBuf> {
-    let inside = membership
-        .path
-        .strip_prefix(&mount.root)
-        .unwrap_or(Path::new(""));
-    let plain = inside
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
-    let innermost = if plain {
-        mount.at.join(inside)
-    } else {
-        mount.at.clone()
-    };
-    let up = innermost
-        .ancestors()
-        .take_while(|folder| folder.starts_with(&mount.at));
+    let inside = membership.path.strip_prefix(&mount.root).unwrap_or(Path::new(""));
+    let plain = inside.components().all(|part| matches!(part, Component::Normal(_)));
+    let innermost = if plain { mount.at.join(inside) } else { mount.at.clone() };
+    let up = innermost.ancestors().take_while(|folder| folder.starts_with(&mount.at));
     let mut folders: Vec<PathBuf> = up.map(Path::to_path_buf).collect();
     // The outermost folder, the mount, is kept also when the path is absurdly deep.
     if folders.len() > CGROUP_DEPTH_MAX {
@@ -138,10 +110,7 @@ fn hierarchies(sys: &Sys, controller: &str) -> Vec<Hierarchy> {
     let mounts = parse_mounts(&text("/proc/self/mountinfo"));
     let governs = |names: &[String]| names.iter().any(|name| name == controller);
     let mut found = Vec::new();
-    for mount in mounts
-        .iter()
-        .filter(|mount| mount.unified || governs(&mount.controllers))
-    {
+    for mount in mounts.iter().filter(|mount| mount.unified || governs(&mount.controllers)) {
         let ours = memberships.iter().find(|membership| {
             if mount.unified {
                 membership.controllers.is_empty()
@@ -150,10 +119,7 @@ fn hierarchies(sys: &Sys, controller: &str) -> Vec<Hierarchy> {
             }
         });
         if let Some(membership) = ours {
-            found.push(Hierarchy {
-                folders: folders(membership, mount),
-                unified: mount.unified,
-            });
+            found.push(Hierarchy { folders: folders(membership, mount), unified: mount.unified });
         }
     }
     found
@@ -207,14 +173,11 @@ pub fn cpu_quota(sys: &Sys) -> Option<usize> {
     for hierarchy in hierarchies(sys, "cpu") {
         for folder in &hierarchy.folders {
             let quota = if hierarchy.unified {
-                sys.read_if_there(&folder.join("cpu.max"))
-                    .and_then(|text| parse_cpu_max(&text))
+                sys.read_if_there(&folder.join("cpu.max")).and_then(|text| parse_cpu_max(&text))
             } else {
                 let quota = number(sys, &folder.join("cpu.cfs_quota_us"));
                 let period = number(sys, &folder.join("cpu.cfs_period_us"));
-                quota
-                    .zip(period)
-                    .and_then(|(quota, period)| whole_cores(quota, period))
+                quota.zip(period).and_then(|(quota, period)| whole_cores(quota, period))
             };
             smallest = smallest.into_iter().chain(quota).min();
         }
@@ -243,11 +206,5 @@ fn number(sys: &Sys, path: &Path) -> Option<u64> {
 /// A line `NAME NUMBER` of the group's `memory.stat`.
 fn statistic(sys: &Sys, folder: &Path, name: &str) -> Option<u64> {
     let text = sys.read_if_there(&folder.join("memory.stat"))?;
-    text.lines().find_map(|line| {
-        line.strip_prefix(name)?
-            .strip_prefix(' ')?
-            .trim()
-            .parse()
-            .ok()
-    })
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }

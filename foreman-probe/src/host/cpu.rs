@@ -19,10 +19,7 @@ pub struct CpuPart {
 impl CpuPart {
     /// The processors of `sys`.
     pub fn new(sys: Sys) -> Self {
-        Self {
-            sys,
-            aside: Aside::default(),
-        }
+        Self { sys, aside: Aside::default() }
     }
 }
 

@@ -11,25 +11,16 @@ use crate::sys::Sys;
 use crate::text::{chain, first_line};
 use crate::wire;
 
-const MEMSIZE: CommandLine = CommandLine {
-    programs: &["/usr/sbin/sysctl"],
-    args: &["-n", "hw.memsize"],
-};
-const VM_STAT: CommandLine = CommandLine {
-    programs: &["/usr/bin/vm_stat"],
-    args: &[],
-};
+const MEMSIZE: CommandLine =
+    CommandLine { programs: &["/usr/sbin/sysctl"], args: &["-n", "hw.memsize"] };
+const VM_STAT: CommandLine = CommandLine { programs: &["/usr/bin/vm_stat"], args: &[] };
 
 /// The page size assumed when the header of `vm_stat` names none, as the existing system does.
 const DEFAULT_PAGE_BYTES: u64 = 16384;
 
 /// What `vm_stat` counts as available: memory that is free, or given back without writing.
-const AVAILABLE_LINES: [&str; 4] = [
-    "Pages free",
-    "Pages inactive",
-    "Pages speculative",
-    "Pages purgeable",
-];
+const AVAILABLE_LINES: [&str; 4] =
+    ["Pages free", "Pages inactive", "Pages speculative", "Pages purgeable"];
 
 /// Parses `sysctl -n hw.memsize`: one number of bytes.
 pub fn parse_memsize(text: &str) -> Result<u64, String> {
@@ -47,9 +38,7 @@ pub fn parse_memsize(text: &str) -> Result<u64, String> {
 pub fn parse_vm_stat(text: &str) -> Result<u64, String> {
     let mut pages: u64 = 0;
     for name in AVAILABLE_LINES {
-        let value = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+        let value = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
         let value = value.ok_or_else(|| format!("vm_stat printed no line {name:?}"))?;
         let number = value.trim().trim_end_matches('.').parse::<u64>();
         let number = number.map_err(|_| format!("vm_stat printed no number after {name:?}"))?;
@@ -59,19 +48,13 @@ pub fn parse_vm_stat(text: &str) -> Result<u64, String> {
 }
 
 fn page_bytes(text: &str) -> u64 {
-    let size = text
-        .split_once("(page size of ")
-        .and_then(|(_, rest)| rest.split_once(" bytes)"));
+    let size = text.split_once("(page size of ").and_then(|(_, rest)| rest.split_once(" bytes)"));
     let size = size.and_then(|(number, _)| number.trim().parse().ok());
     size.filter(|size| *size > 0).unwrap_or(DEFAULT_PAGE_BYTES)
 }
 
 async fn ask(sys: &Sys, line: &CommandLine) -> Result<String, String> {
-    let output = sys
-        .commands
-        .run(line, SYSCTL_LIMIT)
-        .await
-        .map_err(|error| chain(&error))?;
+    let output = sys.commands.run(line, SYSCTL_LIMIT).await.map_err(|error| chain(&error))?;
     if output.succeeded() {
         return Ok(output.stdout);
     }
@@ -102,10 +85,7 @@ impl Part for TotalMemoryPart {
     }
 
     async fn ask(&self) -> Answer {
-        match ask(&self.sys, &MEMSIZE)
-            .await
-            .and_then(|text| parse_memsize(&text))
-        {
+        match ask(&self.sys, &MEMSIZE).await.and_then(|text| parse_memsize(&text)) {
             Ok(bytes) => Answer::found(wire::total_memory(bytes)),
             Err(reason) => Answer::unknown(reason),
         }
@@ -136,10 +116,7 @@ impl Part for AvailableMemoryPart {
     }
 
     async fn ask(&self) -> Answer {
-        match ask(&self.sys, &VM_STAT)
-            .await
-            .and_then(|text| parse_vm_stat(&text))
-        {
+        match ask(&self.sys, &VM_STAT).await.and_then(|text| parse_vm_stat(&text)) {
             Ok(bytes) => Answer::found(wire::available_memory(bytes)),
             Err(reason) => Answer::unknown(reason),
         }

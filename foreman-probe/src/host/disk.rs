@@ -21,11 +21,7 @@ pub struct DiskPart {
 impl DiskPart {
     /// The space for `data_dir`.
     pub fn new(sys: Sys, data_dir: PathBuf) -> Self {
-        Self {
-            sys,
-            data_dir,
-            aside: Aside::default(),
-        }
+        Self { sys, data_dir, aside: Aside::default() }
     }
 }
 
@@ -33,11 +29,7 @@ impl DiskPart {
 fn free_bytes(sys: &Sys, data_dir: &Path) -> io::Result<u64> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the path is empty");
     for folder in data_dir.ancestors() {
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         match sys.hardware.disk_free_bytes(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
             answer => return answer,
@@ -58,17 +50,11 @@ impl Part for DiskPart {
 
     async fn ask(&self) -> Answer {
         let (sys, folder) = (self.sys.clone(), self.data_dir.clone());
-        match self
-            .aside
-            .run("disk", move || free_bytes(&sys, &folder))
-            .await
-        {
+        match self.aside.run("disk", move || free_bytes(&sys, &folder)).await {
             Ok(Ok(bytes)) => Answer::found(wire::disk(bytes)),
             Ok(Err(error)) => {
                 let folder = self.data_dir.display();
-                Answer::unknown(format!(
-                    "the free space at {folder} cannot be read: {error}"
-                ))
+                Answer::unknown(format!("the free space at {folder} cannot be read: {error}"))
             }
             Err(reason) => Answer::unknown(reason),
         }

@@ -19,10 +19,7 @@ pub struct MemoryPart {
 impl MemoryPart {
     /// The memory of `sys`.
     pub fn new(sys: Sys) -> Self {
-        Self {
-            sys,
-            aside: Aside::default(),
-        }
+        Self { sys, aside: Aside::default() }
     }
 }
 
@@ -38,11 +35,7 @@ impl Part for MemoryPart {
 
     async fn ask(&self) -> Answer {
         let sys = self.sys.clone();
-        let look = move || {
-            sys.hardware
-                .memory()
-                .map(|memory| cgroup::limit_memory(&sys, memory))
-        };
+        let look = move || sys.hardware.memory().map(|memory| cgroup::limit_memory(&sys, memory));
         match self.aside.run("memory", look).await {
             Ok(Ok(memory)) => Answer::found(wire::memory(memory)),
             Ok(Err(error)) => Answer::unknown(format!("the memory cannot be read: {error}")),

@@ -100,11 +100,7 @@ impl fmt::Display for TriedAnswer {
             Self::Models { kind, count: 0, .. } => {
                 write!(f, "{} without any model", kind.as_str())
             }
-            Self::Models {
-                kind,
-                count,
-                needs_key,
-            } => {
+            Self::Models { kind, count, needs_key } => {
                 let models = if *count == 1 { "model" } else { "models" };
                 let key = if *needs_key { ", needs a key" } else { "" };
                 write!(f, "{} with {count} {models}{key}", kind.as_str())
@@ -152,13 +148,7 @@ impl Tried {
     ) -> Self {
         let host_and_port = url.map(ModelUrl::host_and_port);
         let url = url.map(ToString::to_string).unwrap_or_default();
-        Self {
-            source,
-            url,
-            host_and_port,
-            answer,
-            models,
-        }
+        Self { source, url, host_and_port, answer, models }
     }
 }
 
@@ -195,24 +185,14 @@ pub(crate) fn of_failures(list: &Fetched, others: &[&Fetched]) -> TriedAnswer {
         return TriedAnswer::Loading;
     }
     match list {
-        Fetched::Status {
-            code: status @ (401 | 403),
-            ..
-        } => TriedAnswer::KeyRefused { status: *status },
-        Fetched::Status {
-            code: status @ 300..=399,
-            ..
+        Fetched::Status { code: status @ (401 | 403), .. } => {
+            TriedAnswer::KeyRefused { status: *status }
         }
-        | Fetched::Html {
-            code: status @ 300..=399,
-        } => TriedAnswer::Redirected { status: *status },
-        Fetched::Status {
-            code: status @ 500..,
-            message,
-        } => TriedAnswer::ServerError {
-            status: *status,
-            message: message.clone(),
-        },
+        Fetched::Status { code: status @ 300..=399, .. }
+        | Fetched::Html { code: status @ 300..=399 } => TriedAnswer::Redirected { status: *status },
+        Fetched::Status { code: status @ 500.., message } => {
+            TriedAnswer::ServerError { status: *status, message: message.clone() }
+        }
         Fetched::Status { code, .. } => TriedAnswer::NotCompatible { status: *code },
         Fetched::Html { code } => TriedAnswer::WebPage { status: *code },
         Fetched::Json(_) | Fetched::NotJson => TriedAnswer::Unreadable,
@@ -221,13 +201,9 @@ pub(crate) fn of_failures(list: &Fetched, others: &[&Fetched]) -> TriedAnswer {
         Fetched::TimedOut(limit) => TriedAnswer::TimedOut { limit: *limit },
         // One broken connection beside a clear answer: the clear one is worth more.
         Fetched::Failed(reason) => {
-            let clear = others
-                .iter()
-                .find(|other| !matches!(other, Fetched::Failed(_)));
+            let clear = others.iter().find(|other| !matches!(other, Fetched::Failed(_)));
             clear.map_or_else(
-                || TriedAnswer::Unreachable {
-                    reason: reason.clone(),
-                },
+                || TriedAnswer::Unreachable { reason: reason.clone() },
                 |clear| of_failures(clear, &[]),
             )
         }

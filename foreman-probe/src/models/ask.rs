@@ -31,9 +31,7 @@ pub(crate) struct Remembered(Mutex<BTreeMap<(String, String), OllamaDetails>>);
 
 impl Remembered {
     fn get(&self, server: &str, digest: &str) -> Option<OllamaDetails> {
-        lock(&self.0)
-            .get(&(server.to_owned(), digest.to_owned()))
-            .cloned()
+        lock(&self.0).get(&(server.to_owned(), digest.to_owned())).cloned()
     }
 
     fn put(&self, server: &str, digest: &str, details: OllamaDetails) {
@@ -74,11 +72,7 @@ pub(crate) async fn ask(
     let answers = pages(client, target).await;
     let is_list = |page: &&Value| page.get("data").is_some_and(Value::is_array);
     let below_v1 = answers.list.json().filter(is_list);
-    let below_base = answers
-        .own_list
-        .as_ref()
-        .and_then(Fetched::json)
-        .filter(is_list);
+    let below_base = answers.own_list.as_ref().and_then(Fetched::json).filter(is_list);
     let base_is_own = below_v1.is_none() && below_base.is_some();
     let pages = Pages {
         v1_models: below_v1.or(below_base).cloned(),
@@ -87,32 +81,17 @@ pub(crate) async fn ask(
         v0_models: answers.v0.json().cloned(),
     };
     let Some(kind) = identify(&pages) else {
-        return Asked {
-            answer: of_failures(&answers.list, &answers.all()),
-            models: Vec::new(),
-        };
+        return Asked { answer: of_failures(&answers.list, &answers.all()), models: Vec::new() };
     };
     // While it loads, llama.cpp lists its model already and answers nothing else.
     if kind == ServerKind::LlamaCpp && answers.props.is_loading() {
-        return Asked {
-            answer: TriedAnswer::Loading,
-            models: Vec::new(),
-        };
+        return Asked { answer: TriedAnswer::Loading, models: Vec::new() };
     }
-    let url = if base_is_own {
-        target.url.clone()
-    } else {
-        target.url.v1()
-    };
+    let url = if base_is_own { target.url.clone() } else { target.url.v1() };
     // llama.cpp lists its models to everybody, and guards this page with the key that chats need.
     // Of other servers such a page says nothing: a gateway may forbid whatever it does not know.
     let key_refused = kind == ServerKind::LlamaCpp && answers.props.refuses_key();
-    let server = Server {
-        kind,
-        url,
-        source,
-        key_refused,
-    };
+    let server = Server { kind, url, source, key_refused };
     let models = match kind {
         ServerKind::Ollama => {
             let listed = kinds::ollama(&pages, answers.running.json(), &server);
@@ -124,11 +103,7 @@ pub(crate) async fn ask(
         }
     };
     Asked {
-        answer: TriedAnswer::Models {
-            kind,
-            count: models.len(),
-            needs_key: key_refused,
-        },
+        answer: TriedAnswer::Models { kind, count: models.len(), needs_key: key_refused },
         models,
     }
 }
@@ -136,13 +111,8 @@ pub(crate) async fn ask(
 async fn pages(client: &Client, target: &Target) -> Answers {
     let (root, v1) = (target.url.root(), target.url.v1());
     let own = target.url.has_own_path() && target.url.root() == target.url;
-    let own_list = async {
-        if own {
-            Some(get(client, target, &target.url, "/models").await)
-        } else {
-            None
-        }
-    };
+    let own_list =
+        async { if own { Some(get(client, target, &target.url, "/models").await) } else { None } };
     let (list, own_list, tags, running, props, v0) = futures::join!(
         get(client, target, &v1, "/models"),
         own_list,
@@ -151,14 +121,7 @@ async fn pages(client: &Client, target: &Target) -> Answers {
         get(client, target, &root, "/props"),
         get(client, target, &root, "/api/v0/models"),
     );
-    Answers {
-        list,
-        own_list,
-        tags,
-        running,
-        props,
-        v0,
-    }
+    Answers { list, own_list, tags, running, props, v0 }
 }
 
 /// Asks for what `/api/tags` does not say, of the first models that are not known yet. A server

@@ -100,35 +100,19 @@ pub fn choose(found: &[FoundModel], wanted: Option<&str>) -> Result<Choice, NotC
     if let Some(wanted) = wanted {
         return choose_named(found, wanted);
     }
-    let usable: Vec<(usize, &FoundModel)> = found
-        .iter()
-        .enumerate()
-        .filter(|(_, model)| is_usable(model))
-        .collect();
+    let usable: Vec<(usize, &FoundModel)> =
+        found.iter().enumerate().filter(|(_, model)| is_usable(model)).collect();
     let rank = |(at, model): &(usize, &FoundModel)| {
         let place = place(found, model);
         let context = Reverse(model.context_tokens.unwrap_or(0));
-        (
-            !model.source.is_explicit(),
-            load_rank(model),
-            place,
-            context,
-            *at,
-        )
+        (!model.source.is_explicit(), load_rank(model), place, context, *at)
     };
     let Some((_, best)) = usable.iter().min_by_key(|candidate| rank(candidate)) else {
         let remote = found.iter().filter(|model| model.remote).count();
-        let locked = found
-            .iter()
-            .filter(|model| model.key_refused && !model.remote)
-            .count();
+        let locked = found.iter().filter(|model| model.key_refused && !model.remote).count();
         return Err(match found.len() {
             0 => NotChosen::NoModel,
-            found => NotChosen::NoneUsable {
-                found,
-                remote,
-                locked,
-            },
+            found => NotChosen::NoneUsable { found, remote, locked },
         });
     };
     let of = usable.len();
@@ -137,10 +121,7 @@ pub fn choose(found: &[FoundModel], wanted: Option<&str>) -> Result<Choice, NotC
         (_, Some(true)) => Why::Loaded { of },
         (_, Some(false) | None) => Why::FirstFound { of },
     };
-    Ok(Choice {
-        model: (*best).clone(),
-        why,
-    })
+    Ok(Choice { model: (*best).clone(), why })
 }
 
 /// Whether a model may be taken without being named.
@@ -150,10 +131,7 @@ fn is_usable(model: &FoundModel) -> bool {
 
 /// Where the model's server stands in the order of places.
 fn place(found: &[FoundModel], model: &FoundModel) -> usize {
-    found
-        .iter()
-        .position(|other| other.url == model.url)
-        .unwrap_or(usize::MAX)
+    found.iter().position(|other| other.url == model.url).unwrap_or(usize::MAX)
 }
 
 fn load_rank(model: &FoundModel) -> u8 {
@@ -169,28 +147,14 @@ fn choose_named(found: &[FoundModel], wanted: &str) -> Result<Choice, NotChosen>
     let tagged = format!("{wanted}:latest");
     let fits = |model: &&FoundModel| model.name == wanted || model.name == tagged;
     let best = found.iter().filter(fits).min_by_key(|model| {
-        (
-            model.name != wanted,
-            model.key_refused,
-            !model.source.is_explicit(),
-            load_rank(model),
-        )
+        (model.name != wanted, model.key_refused, !model.source.is_explicit(), load_rank(model))
     });
     if let Some(model) = best {
-        return Ok(Choice {
-            model: model.clone(),
-            why: Why::Named,
-        });
+        return Ok(Choice { model: model.clone(), why: Why::Named });
     }
-    let names = found
-        .iter()
-        .take(NAMES_SHOWN_MAX)
-        .map(|model| model.name.clone());
+    let names = found.iter().take(NAMES_SHOWN_MAX).map(|model| model.name.clone());
     Err(match found.len() {
         0 => NotChosen::NoModel,
-        _ => NotChosen::NoSuchModel {
-            wanted: wanted.to_owned(),
-            available: names.collect(),
-        },
+        _ => NotChosen::NoSuchModel { wanted: wanted.to_owned(), available: names.collect() },
     })
 }

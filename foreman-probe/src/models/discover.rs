@@ -129,9 +129,7 @@ impl DiscoveryConfig {
 
     fn proxy(&self) -> ProxySettings {
         let either = |upper: &str, lower: &str| {
-            self.variable(lower)
-                .or_else(|| self.variable(upper))
-                .map(str::to_owned)
+            self.variable(lower).or_else(|| self.variable(upper)).map(str::to_owned)
         };
         ProxySettings {
             https: either("HTTPS_PROXY", "https_proxy"),
@@ -141,12 +139,7 @@ impl DiscoveryConfig {
 
     /// The addresses to ask, in order, each server once.
     fn places(&self) -> Vec<Place> {
-        let only = |source, text: &str| {
-            vec![Place {
-                source,
-                url: ModelUrl::parse(text),
-            }]
-        };
+        let only = |source, text: &str| vec![Place { source, url: ModelUrl::parse(text) }];
         if let Some(text) = &self.model_url {
             return only(Source::Flag, text);
         }
@@ -155,41 +148,20 @@ impl DiscoveryConfig {
         }
         let mut places = Vec::new();
         for text in &self.config_urls {
-            places.push(Place {
-                source: Source::Config,
-                url: ModelUrl::parse(text),
-            });
+            places.push(Place { source: Source::Config, url: ModelUrl::parse(text) });
         }
         if let Some(text) = self.variable("OLLAMA_HOST") {
             let url = ModelUrl::parse_ollama_host(text);
-            places.push(Place {
-                source: Source::OllamaHost,
-                url,
-            });
+            places.push(Place { source: Source::OllamaHost, url });
         }
         if let Some(text) = self.variable("OPENAI_BASE_URL") {
-            places.push(Place {
-                source: Source::OpenAiBaseUrl,
-                url: ModelUrl::parse(text),
-            });
+            places.push(Place { source: Source::OpenAiBaseUrl, url: ModelUrl::parse(text) });
         }
-        for url in self
-            .local_ports
-            .iter()
-            .filter_map(|port| ModelUrl::local(*port))
-        {
-            places.push(Place {
-                source: Source::LocalPort,
-                url: Ok(url),
-            });
+        for url in self.local_ports.iter().filter_map(|port| ModelUrl::local(*port)) {
+            places.push(Place { source: Source::LocalPort, url: Ok(url) });
         }
         let mut seen = BTreeSet::new();
-        places.retain(|place| {
-            place
-                .url
-                .as_ref()
-                .map_or(true, |url| seen.insert(url.identity()))
-        });
+        places.retain(|place| place.url.as_ref().map_or(true, |url| seen.insert(url.identity())));
         places.truncate(SERVERS_MAX);
         places
     }
@@ -250,11 +222,7 @@ impl Discoverer {
     /// Fails only when no HTTP client can be made.
     pub fn new(config: DiscoveryConfig) -> Result<Self, HttpClientError> {
         let client = client(&config.proxy())?;
-        Ok(Self {
-            config,
-            client,
-            remembered: Remembered::default(),
-        })
+        Ok(Self { config, client, remembered: Remembered::default() })
     }
 
     /// The longest that a look takes: two answers of the slowest kind of server.
@@ -278,11 +246,7 @@ impl Discoverer {
         } else {
             choose(&found, self.config.model.as_deref())
         };
-        Discovery {
-            found,
-            tried,
-            chosen,
-        }
+        Discovery { found, tried, chosen }
     }
 
     async fn ask_one(&self, place: Place) -> (Tried, Vec<FoundModel>) {
@@ -290,26 +254,15 @@ impl Discoverer {
         let url = match place.url {
             Ok(url) => url,
             Err(error) => {
-                let answer = TriedAnswer::InvalidUrl {
-                    reason: error.to_string(),
-                };
+                let answer = TriedAnswer::InvalidUrl { reason: error.to_string() };
                 return (Tried::new(source, None, answer, 0), Vec::new());
             }
         };
         let (key, limit) = (self.config.key(source), self.config.limit(source));
-        let target = Target {
-            url: url.clone(),
-            key,
-            limit,
-        };
+        let target = Target { url: url.clone(), key, limit };
         let asked = ask(&self.client, &target, source, &self.remembered).await;
-        let models = self
-            .with_declared(&url, source, &asked)
-            .unwrap_or(asked.models);
-        (
-            Tried::new(source, Some(&url), asked.answer, models.len()),
-            models,
-        )
+        let models = self.with_declared(&url, source, &asked).unwrap_or(asked.models);
+        (Tried::new(source, Some(&url), asked.answer, models.len()), models)
     }
 
     /// Some gateways list no models. When a person named both the server and the model for
@@ -328,17 +281,8 @@ impl Discoverer {
         if !lists_none || !only {
             return None;
         }
-        let url = if url.has_own_path() {
-            url.clone()
-        } else {
-            url.v1()
-        };
-        let server = Server {
-            kind: ServerKind::OpenAi,
-            url,
-            source,
-            key_refused: false,
-        };
+        let url = if url.has_own_path() { url.clone() } else { url.v1() };
+        let server = Server { kind: ServerKind::OpenAi, url, source, key_refused: false };
         let mut declared = model(self.config.model.as_deref(), &server)?;
         declared.evidence = ModelEvidence::Declared;
         Some(vec![declared])

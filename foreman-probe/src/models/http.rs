@@ -63,15 +63,12 @@ pub(crate) fn client(proxy: &ProxySettings) -> Result<Client, HttpClientError> {
         .referer(false)
         .user_agent(concat!("foreman/", env!("CARGO_PKG_VERSION")));
     if let Some(address) = &proxy.https {
-        let proxied = Proxy::https(address.as_str()).map_err(|source| HttpClientError::Proxy {
-            source: source.without_url(),
-        })?;
+        let proxied = Proxy::https(address.as_str())
+            .map_err(|source| HttpClientError::Proxy { source: source.without_url() })?;
         let except = proxy.except.as_deref().and_then(NoProxy::from_string);
         builder = builder.proxy(proxied.no_proxy(except));
     }
-    builder.build().map_err(|source| HttpClientError::Build {
-        source: source.without_url(),
-    })
+    builder.build().map_err(|source| HttpClientError::Build { source: source.without_url() })
 }
 
 /// What came back for one request.
@@ -98,11 +95,7 @@ pub(crate) enum Fetched {
 impl Fetched {
     /// The JSON, if that is what came.
     pub(crate) fn json(&self) -> Option<&Value> {
-        if let Self::Json(value) = self {
-            Some(value)
-        } else {
-            None
-        }
+        if let Self::Json(value) = self { Some(value) } else { None }
     }
 
     /// Whether llama.cpp says that it is not ready yet.
@@ -113,13 +106,7 @@ impl Fetched {
 
     /// Whether a key is missing or wrong.
     pub(crate) fn refuses_key(&self) -> bool {
-        matches!(
-            self,
-            Self::Status {
-                code: 401 | 403,
-                ..
-            }
-        )
+        matches!(self, Self::Status { code: 401 | 403, .. })
     }
 }
 
@@ -144,11 +131,7 @@ pub(crate) async fn post(
     path: &str,
     body: &Value,
 ) -> Fetched {
-    limited(
-        target,
-        client.request(Method::POST, url.at(path)).json(body),
-    )
-    .await
+    limited(target, client.request(Method::POST, url.at(path)).json(body)).await
 }
 
 async fn limited(target: &Target, request: RequestBuilder) -> Fetched {
@@ -183,10 +166,7 @@ fn refused(error: &reqwest::Error) -> bool {
 
 async fn read(response: Response) -> Fetched {
     let code = response.status().as_u16();
-    let content_type = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let says_html = content_type.is_some_and(|text| text.contains("html"));
     let success = response.status().is_success();
     let mut body = Vec::new();
@@ -204,16 +184,10 @@ async fn read(response: Response) -> Fetched {
     let html = says_html || body.trim_ascii_start().first() == Some(&b'<');
     match serde_json::from_slice::<Value>(&body) {
         Ok(json) if success => Fetched::Json(json),
-        Ok(json) => Fetched::Status {
-            code,
-            message: message(&json),
-        },
+        Ok(json) => Fetched::Status { code, message: message(&json) },
         Err(_) if html => Fetched::Html { code },
         Err(_) if success => Fetched::NotJson,
-        Err(_) => Fetched::Status {
-            code,
-            message: String::new(),
-        },
+        Err(_) => Fetched::Status { code, message: String::new() },
     }
 }
 

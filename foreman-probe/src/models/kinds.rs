@@ -28,9 +28,7 @@ pub(crate) struct Pages {
 /// for the same reason.
 pub(crate) fn identify(pages: &Pages) -> Option<ServerKind> {
     let list = |page: &Option<Value>, key: &str| {
-        page.as_ref()
-            .and_then(|page| page.get(key))
-            .is_some_and(Value::is_array)
+        page.as_ref().and_then(|page| page.get(key)).is_some_and(Value::is_array)
     };
     let props = pages.props.as_ref();
     let has_props = props.is_some_and(|props| props.get("default_generation_settings").is_some());
@@ -49,30 +47,17 @@ pub(crate) fn identify(pages: &Pages) -> Option<ServerKind> {
         return None;
     }
     let entries = entries(pages.v1_models.as_ref(), "data");
-    let has_length = entries
-        .iter()
-        .any(|entry| entry.get("max_model_len").is_some());
-    Some(if has_length || owned_by("vllm") {
-        ServerKind::Vllm
-    } else {
-        ServerKind::OpenAi
-    })
+    let has_length = entries.iter().any(|entry| entry.get("max_model_len").is_some());
+    Some(if has_length || owned_by("vllm") { ServerKind::Vllm } else { ServerKind::OpenAi })
 }
 
 fn owners(page: Option<&Value>) -> Vec<&str> {
-    entries(page, "data")
-        .iter()
-        .filter_map(|entry| entry.get("owned_by")?.as_str())
-        .collect()
+    entries(page, "data").iter().filter_map(|entry| entry.get("owned_by")?.as_str()).collect()
 }
 
 fn entries<'a>(page: Option<&'a Value>, key: &str) -> &'a [Value] {
-    let list = page
-        .and_then(|page| page.get(key))
-        .and_then(Value::as_array);
-    list.map_or(&[], |list| {
-        list.get(..MODELS_PER_SERVER_MAX).unwrap_or(list)
-    })
+    let list = page.and_then(|page| page.get(key)).and_then(Value::as_array);
+    list.map_or(&[], |list| list.get(..MODELS_PER_SERVER_MAX).unwrap_or(list))
 }
 
 /// The server whose pages are read.
@@ -111,9 +96,7 @@ pub(crate) fn model(name: Option<&str>, server: &Server) -> Option<FoundModel> {
 /// Servers that do not say what a model is for still name it.
 fn looks_like_embedding(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["embed", "rerank", "bge-", "minilm"]
-        .iter()
-        .any(|word| name.contains(word))
+    ["embed", "rerank", "bge-", "minilm"].iter().any(|word| name.contains(word))
 }
 
 fn count(value: Option<&Value>) -> Option<u64> {
@@ -139,11 +122,7 @@ pub(crate) fn listed(pages: &Pages, server: &Server) -> Vec<FoundModel> {
                 found.loaded = Some(status.is_none_or(|status| status == "loaded"));
                 found.trained_context_tokens = of_meta("n_ctx_train");
                 // Both are the context of one slot, which is what one request can have.
-                let of_props = if status.is_none() {
-                    served_by_props(props)
-                } else {
-                    None
-                };
+                let of_props = if status.is_none() { served_by_props(props) } else { None };
                 found.context_tokens = of_props.or_else(|| of_meta("n_ctx"));
             }
             ServerKind::Vllm => {
@@ -173,10 +152,7 @@ pub(crate) fn lm_studio(pages: &Pages, server: &Server) -> Vec<FoundModel> {
         }
         Some(found)
     };
-    entries(pages.v0_models.as_ref(), "data")
-        .iter()
-        .filter_map(one)
-        .collect()
+    entries(pages.v0_models.as_ref(), "data").iter().filter_map(one).collect()
 }
 
 /// A model that Ollama has on its disk, and the digest that says when it changed.
@@ -199,17 +175,12 @@ pub(crate) fn ollama(pages: &Pages, ps: Option<&Value>, server: &Server) -> Vec<
         found.loaded = ps.map(|_| loaded.is_some());
         found.context_tokens = loaded.and_then(|loaded| count(loaded.get("context_length")));
         found.remote |= text(entry, "remote_host").is_some_and(|host| !host.is_empty());
-        let family = entry
-            .get("details")
-            .and_then(|details| text(details, "family"));
+        let family = entry.get("details").and_then(|details| text(details, "family"));
         found.chat &= !family.is_some_and(|family| family.contains("bert"));
         let digest = text(entry, "digest").unwrap_or_default().to_owned();
         Some(OllamaModel { found, digest })
     };
-    entries(pages.tags.as_ref(), "models")
-        .iter()
-        .filter_map(one)
-        .collect()
+    entries(pages.tags.as_ref(), "models").iter().filter_map(one).collect()
 }
 
 /// What `/api/show` adds about a model: it does not change while its digest is the same.
@@ -228,16 +199,12 @@ pub(crate) fn ollama_details(show: &Value) -> OllamaDetails {
     let parameters = text(show, "parameters").unwrap_or_default();
     let asked = parameters.lines().find_map(|line| {
         let mut words = line.split_whitespace();
-        (words.next() == Some("num_ctx"))
-            .then(|| words.next()?.parse().ok())
-            .flatten()
+        (words.next() == Some("num_ctx")).then(|| words.next()?.parse().ok()).flatten()
     });
     let info = show.get("model_info").and_then(Value::as_object);
     let trained = info.and_then(|info| {
         // The key starts with the architecture: `llama.context_length`.
-        info.iter()
-            .find(|(key, _)| key.ends_with(".context_length"))
-            .map(|(_, value)| value)
+        info.iter().find(|(key, _)| key.ends_with(".context_length")).map(|(_, value)| value)
     });
     let capabilities = show.get("capabilities").and_then(Value::as_array);
     OllamaDetails {

@@ -11,12 +11,7 @@ use crate::limits::{MODEL_NAME_CHARS_MAX, MODELS_PER_SERVER_MAX};
 
 fn server(kind: ServerKind) -> Server {
     let url = ModelUrl::parse("http://127.0.0.1:1/v1").expect("a URL");
-    Server {
-        kind,
-        url,
-        source: Source::LocalPort,
-        key_refused: false,
-    }
+    Server { kind, url, source: Source::LocalPort, key_refused: false }
 }
 
 /// JSON that uses the words that servers use, with any value behind them.
@@ -75,13 +70,9 @@ fn names_and_lists_have_limits() {
     for bad in ["", " ", "a\nb", "a\u{202e}b"] {
         assert!(model(Some(bad), &server).is_none(), "{bad:?}");
     }
-    let many: Vec<Value> = (0..=MODELS_PER_SERVER_MAX)
-        .map(|i| json!({ "id": i.to_string() }))
-        .collect();
-    let pages = Pages {
-        v1_models: Some(json!({ "data": many })),
-        ..Pages::default()
-    };
+    let many: Vec<Value> =
+        (0..=MODELS_PER_SERVER_MAX).map(|i| json!({ "id": i.to_string() })).collect();
+    let pages = Pages { v1_models: Some(json!({ "data": many })), ..Pages::default() };
     assert_eq!(listed(&pages, &server).len(), MODELS_PER_SERVER_MAX);
 }
 
@@ -91,10 +82,7 @@ fn a_modelfile_cannot_ask_for_more_than_the_model_was_trained_for() {
         json!({ "parameters": "num_ctx 999999", "model_info": { "q.context_length": 32768 } });
     let details = ollama_details(&show);
     let found = model(Some("m"), &server(ServerKind::Ollama)).expect("a model");
-    assert_eq!(
-        with_details(found.clone(), &details).context_tokens,
-        Some(32768)
-    );
+    assert_eq!(with_details(found.clone(), &details).context_tokens, Some(32768));
     // What is loaded has the context it was loaded with; a guess must not replace "unknown".
     let mut loaded = found;
     loaded.loaded = Some(true);

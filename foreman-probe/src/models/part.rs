@@ -31,11 +31,7 @@ pub struct ModelServersPart {
 impl ModelServersPart {
     /// The servers that `discoverer` finds.
     pub fn new(discoverer: Discoverer) -> Self {
-        Self {
-            discoverer,
-            last: Mutex::new(None),
-            servers: Mutex::new(BTreeMap::new()),
-        }
+        Self { discoverer, last: Mutex::new(None), servers: Mutex::new(BTreeMap::new()) }
     }
 
     /// What the last look found, tried and chose; absent before the first one ended.
@@ -45,9 +41,7 @@ impl ModelServersPart {
 
     /// Whether some server has ever had models.
     fn has_known_models(&self) -> bool {
-        lock(&self.servers)
-            .values()
-            .any(|server| !server.models.is_empty())
+        lock(&self.servers).values().any(|server| !server.models.is_empty())
     }
 
     /// The models now, and a remark for each server whose models are from before.
@@ -63,10 +57,7 @@ impl ModelServersPart {
             let key = (tried.source, tried.url.clone());
             if !tried.answer.is_uncertain() {
                 models.extend_from_slice(found);
-                let remembered = Remembered {
-                    at: Instant::now(),
-                    models: found.to_vec(),
-                };
+                let remembered = Remembered { at: Instant::now(), models: found.to_vec() };
                 servers.insert(key, remembered);
                 continue;
             }
@@ -98,17 +89,10 @@ impl Part for ModelServersPart {
         *lock(&self.last) = Some(Arc::clone(&discovery));
         let (models, note) = self.settle(&discovery);
         if !models.is_empty() {
-            return Answer::Found {
-                capability: Box::new(wire::models(&models)),
-                note,
-            };
+            return Answer::Found { capability: Box::new(wire::models(&models)), note };
         }
         let line = discovery.tried_line();
-        if discovery
-            .tried
-            .iter()
-            .any(|tried| tried.answer.is_uncertain())
-        {
+        if discovery.tried.iter().any(|tried| tried.answer.is_uncertain()) {
             // What a server had is kept above for as long as it may be; after that it is void, and
             // must not be kept once more by whoever keeps this part's values.
             if self.has_known_models() {

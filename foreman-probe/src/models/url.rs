@@ -48,14 +48,9 @@ impl ModelUrl {
         if text.is_empty() {
             return Err(InvalidModelUrl::Empty);
         }
-        let whole = if text.contains("://") {
-            text.to_owned()
-        } else {
-            format!("http://{text}")
-        };
-        let syntax = |error: &dyn fmt::Display| InvalidModelUrl::Syntax {
-            reason: error.to_string(),
-        };
+        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let syntax =
+            |error: &dyn fmt::Display| InvalidModelUrl::Syntax { reason: error.to_string() };
         let mut base = Url::parse(&whole).map_err(|error| syntax(&error))?;
         if !matches!(base.scheme(), "http" | "https") {
             let scheme = crate::text::one_line(base.scheme(), 32);
@@ -79,11 +74,8 @@ impl ModelUrl {
         if text.is_empty() {
             return Err(InvalidModelUrl::Empty);
         }
-        let given = if text.starts_with(':') {
-            format!("127.0.0.1{text}")
-        } else {
-            text.to_owned()
-        };
+        let given =
+            if text.starts_with(':') { format!("127.0.0.1{text}") } else { text.to_owned() };
         let mut url = Self::parse(&given)?;
         if !given.contains("://") && !names_a_port(&given) {
             // Cannot fail: an http URL with a host takes every port.
@@ -124,9 +116,7 @@ impl ModelUrl {
     /// The base of the OpenAI protocol: the root with `/v1`.
     pub(crate) fn v1(&self) -> Self {
         let root = self.root();
-        Self {
-            base: root.at("/v1"),
-        }
+        Self { base: root.at("/v1") }
     }
 
     /// Whether the address has a path of its own besides `/v1`.
@@ -148,11 +138,7 @@ impl ModelUrl {
     /// Whether requests to this address go out to the public internet: neither this machine, nor a
     /// private address, nor a name that only a private network knows. Nothing is resolved.
     pub fn leaves_the_house(&self) -> bool {
-        let host = self
-            .base
-            .host_str()
-            .unwrap_or_default()
-            .trim_end_matches('.');
+        let host = self.base.host_str().unwrap_or_default().trim_end_matches('.');
         let address = host.trim_start_matches('[').trim_end_matches(']');
         match address.parse::<IpAddr>() {
             Ok(IpAddr::V4(address)) => !is_private_v4(address),
@@ -167,27 +153,15 @@ impl ModelUrl {
     /// What makes two addresses the same server.
     pub(crate) fn identity(&self) -> String {
         let (host, port) = self.host_and_port();
-        let host = if host == "localhost" {
-            "127.0.0.1".to_owned()
-        } else {
-            host
-        };
+        let host = if host == "localhost" { "127.0.0.1".to_owned() } else { host };
         let path = self.root().base.path().trim_end_matches('/').to_owned();
         format!("{}://{host}:{port}{path}", self.base.scheme())
     }
 }
 
 /// Endings of names that only a private network, a mesh or a cluster resolves.
-const PRIVATE_ENDINGS: [&str; 8] = [
-    ".local",
-    ".lan",
-    ".home",
-    ".internal",
-    ".home.arpa",
-    ".localhost",
-    ".ts.net",
-    ".svc",
-];
+const PRIVATE_ENDINGS: [&str; 8] =
+    [".local", ".lan", ".home", ".internal", ".home.arpa", ".localhost", ".ts.net", ".svc"];
 
 fn is_private_v4(address: Ipv4Addr) -> bool {
     // 100.64.0.0/10 is shared address space, which private meshes use.
@@ -236,13 +210,7 @@ mod tests {
 
     #[test]
     fn the_usual_spellings_mean_the_same_server() {
-        for text in [
-            "http://h:1",
-            "http://h:1/",
-            "h:1",
-            "http://h:1/v1",
-            " h:1/v1/ ",
-        ] {
+        for text in ["http://h:1", "http://h:1/", "h:1", "http://h:1/v1", " h:1/v1/ "] {
             let url = ModelUrl::parse(text).expect("valid");
             assert_eq!(url.root().to_string(), "http://h:1", "{text}");
             assert_eq!(url.v1().to_string(), "http://h:1/v1", "{text}");
@@ -252,10 +220,7 @@ mod tests {
         assert_eq!(cloud.root().to_string(), "https://h/openai");
         assert_eq!(cloud.at("/models").as_str(), "https://h/openai/v1/models");
         assert!(cloud.has_own_path());
-        let (a, b) = (
-            ModelUrl::parse("localhost:80"),
-            ModelUrl::parse("http://127.0.0.1/v1"),
-        );
+        let (a, b) = (ModelUrl::parse("localhost:80"), ModelUrl::parse("http://127.0.0.1/v1"));
         assert_eq!(a.expect("valid").identity(), b.expect("valid").identity());
     }
 
@@ -265,16 +230,9 @@ mod tests {
         assert_eq!(url.to_string(), "https://h/v1");
         assert_eq!(format!("{url:?}"), "ModelUrl(https://h/v1)");
         assert_eq!(url.expose(), "https://anna:hunter2@h/v1");
-        for bad in [
-            "http://anna:hunter2@",
-            "ftp://anna:hunter2@h",
-            "http://anna:hunter2@h:x/",
-        ] {
+        for bad in ["http://anna:hunter2@", "ftp://anna:hunter2@h", "http://anna:hunter2@h:x/"] {
             let error = ModelUrl::parse(bad).expect_err(bad);
-            assert!(
-                !format!("{error} {error:?}").contains("hunter2"),
-                "{error:?}"
-            );
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
     }
 
@@ -300,13 +258,7 @@ mod tests {
             let url = ModelUrl::parse(&format!("http://{host}:1/v1")).expect(host);
             assert!(!url.leaves_the_house(), "{host}");
         }
-        for host in [
-            "api.openai.com",
-            "8.8.8.8",
-            "172.32.0.1",
-            "100.128.0.1",
-            "[2001:db8::1]",
-        ] {
+        for host in ["api.openai.com", "8.8.8.8", "172.32.0.1", "100.128.0.1", "[2001:db8::1]"] {
             let url = ModelUrl::parse(&format!("https://{host}/v1")).expect(host);
             assert!(url.leaves_the_house(), "{host}");
         }
@@ -315,15 +267,10 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_with_a_way_out() {
         assert_eq!(ModelUrl::parse(" "), Err(InvalidModelUrl::Empty));
-        let scheme = InvalidModelUrl::Scheme {
-            scheme: "file".to_owned(),
-        };
+        let scheme = InvalidModelUrl::Scheme { scheme: "file".to_owned() };
         assert_eq!(ModelUrl::parse("file:///etc/passwd"), Err(scheme));
         let error = ModelUrl::parse("http://[::1").expect_err("broken");
-        assert!(
-            error.to_string().contains("write http://host:port/v1"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("write http://host:port/v1"), "{error}");
     }
 
     #[test]
@@ -341,15 +288,9 @@ mod tests {
             ("\"10.0.0.7:1\"", Some("http://10.0.0.7:1")),
         ];
         for (text, expected) in cases {
-            let url = ModelUrl::parse_ollama_host(text)
-                .ok()
-                .map(|url| url.to_string());
+            let url = ModelUrl::parse_ollama_host(text).ok().map(|url| url.to_string());
             assert_eq!(url.as_deref(), expected, "{text:?}");
         }
-        assert_eq!(
-            shown("0.0.0.0:1"),
-            "http://0.0.0.0:1",
-            "only OLLAMA_HOST means a bind address"
-        );
+        assert_eq!(shown("0.0.0.0:1"), "http://0.0.0.0:1", "only OLLAMA_HOST means a bind address");
     }
 }

@@ -24,10 +24,7 @@ fn model(name: &str, port: u16, source: Source, loaded: Option<bool>) -> FoundMo
 /// The name that is taken, and why.
 fn taken<'a>(found: &'a [FoundModel], wanted: Option<&str>) -> Result<(&'a str, Why), NotChosen> {
     let choice = choose(found, wanted)?;
-    let same = found
-        .iter()
-        .find(|model| **model == choice.model)
-        .expect("one of those given");
+    let same = found.iter().find(|model| **model == choice.model).expect("one of those given");
     Ok((same.name.as_str(), choice.why))
 }
 
@@ -40,36 +37,18 @@ fn order_of_what_counts() {
     let named = model("named", 4, Config, Some(false));
     let list = |models: &[&FoundModel]| models.iter().copied().cloned().collect::<Vec<_>>();
     assert_eq!(taken(&list(&[&idle]), None), Ok(("idle", Why::OnlyOne)));
-    assert_eq!(
-        taken(&list(&[&idle, &loaded]), None),
-        Ok(("loaded", Why::Loaded { of: 2 }))
-    );
-    assert_eq!(
-        taken(&list(&[&idle, &silent]), None),
-        Ok(("silent", Why::FirstFound { of: 2 }))
-    );
+    assert_eq!(taken(&list(&[&idle, &loaded]), None), Ok(("loaded", Why::Loaded { of: 2 })));
+    assert_eq!(taken(&list(&[&idle, &silent]), None), Ok(("silent", Why::FirstFound { of: 2 })));
     let all = list(&[&named, &idle, &silent, &loaded]);
-    assert_eq!(
-        taken(&all, None),
-        Ok(("named", Why::FirstFound { of: 4 })),
-        "configured first"
-    );
+    assert_eq!(taken(&all, None), Ok(("named", Why::FirstFound { of: 4 })), "configured first");
     let mut second = loaded.clone();
     second.name = "roomier".to_owned();
     second.context_tokens = Some(65536);
     let all = list(&[&loaded, &second]);
-    assert_eq!(
-        taken(&all, None),
-        Ok(("roomier", Why::Loaded { of: 2 })),
-        "same server: more room"
-    );
+    assert_eq!(taken(&all, None), Ok(("roomier", Why::Loaded { of: 2 })), "same server: more room");
     second.url = ModelUrl::parse("http://127.0.0.1:9").expect("a URL");
     let all = list(&[&loaded, &second]);
-    assert_eq!(
-        taken(&all, None),
-        Ok(("loaded", Why::Loaded { of: 2 })),
-        "else the earlier place"
-    );
+    assert_eq!(taken(&all, None), Ok(("loaded", Why::Loaded { of: 2 })), "else the earlier place");
 }
 
 #[test]
@@ -82,27 +61,12 @@ fn embedding_and_remote_models_are_not_taken_by_themselves() {
     locked.key_refused = true;
     let found = [embedding, cloud.clone(), locked];
     let error = taken(&found, None).expect_err("none of them");
-    let expected = NotChosen::NoneUsable {
-        found: 3,
-        remote: 1,
-        locked: 1,
-    };
+    let expected = NotChosen::NoneUsable { found: 3, remote: 1, locked: 1 };
     assert_eq!(error, expected);
-    assert!(
-        error.to_string().contains("name a model with --model"),
-        "{error}"
-    );
-    assert_eq!(
-        taken(&found, Some("cloud")),
-        Ok(("cloud", Why::Named)),
-        "a person may"
-    );
+    assert!(error.to_string().contains("name a model with --model"), "{error}");
+    assert_eq!(taken(&found, Some("cloud")), Ok(("cloud", Why::Named)), "a person may");
     cloud.source = Source::Flag;
-    assert_eq!(
-        taken(&[cloud], None),
-        Ok(("cloud", Why::OnlyOne)),
-        "a server named for Foreman"
-    );
+    assert_eq!(taken(&[cloud], None), Ok(("cloud", Why::OnlyOne)), "a server named for Foreman");
     assert_eq!(taken(&[], None), Err(NotChosen::NoModel));
 }
 

@@ -31,10 +31,7 @@ fn ram_table() {
             available_ram_gb: available,
             ..Capability::default()
         };
-        let declared = Declared {
-            total_ram_gb: flag,
-            ..Declared::default()
-        };
+        let declared = Declared { total_ram_gb: flag, ..Declared::default() };
         let merged = declared.apply(probed);
         let merged = (merged.total_ram_gb, merged.available_ram_gb);
         assert_eq!(merged, expected, "{flag:?} {total:?} {available:?}");
@@ -75,14 +72,8 @@ fn each_flag_replaces_its_field_and_nothing_else() {
 
 #[test]
 fn an_absent_accelerator_stays_absent_and_an_odd_one_is_kept() {
-    assert_eq!(
-        Declared::default().apply(Capability::default()).accelerator,
-        None
-    );
-    let odd = Declared {
-        accelerator: Some("npu".to_owned()),
-        ..Declared::default()
-    };
+    assert_eq!(Declared::default().apply(Capability::default()).accelerator, None);
+    let odd = Declared { accelerator: Some("npu".to_owned()), ..Declared::default() };
     let capability = odd.apply(Capability::default());
     assert_eq!(capability.accelerator, Some(Open::Other("npu".to_owned())));
 }
@@ -99,28 +90,13 @@ impl CapabilityProbe for Fixed {
 
 #[tokio::test]
 async fn a_declared_probe_wraps_another() {
-    let declared = Declared {
-        total_ram_gb: Some(8),
-        ..Declared::default()
-    };
+    let declared = Declared { total_ram_gb: Some(8), ..Declared::default() };
     let inner = Arc::new(Fixed(Ok(Capability::default())));
-    let capability = DeclaredProbe::new(inner, declared.clone())
-        .probe()
-        .await
-        .expect("probed");
-    assert_eq!(
-        (capability.total_ram_gb, capability.available_ram_gb),
-        (Some(8), Some(8))
-    );
-    let error = ProbeError {
-        part: "x".to_owned(),
-        reason: "y".to_owned(),
-    };
+    let capability = DeclaredProbe::new(inner, declared.clone()).probe().await.expect("probed");
+    assert_eq!((capability.total_ram_gb, capability.available_ram_gb), (Some(8), Some(8)));
+    let error = ProbeError { part: "x".to_owned(), reason: "y".to_owned() };
     let inner = Arc::new(Fixed(Err(error.clone())));
-    assert_eq!(
-        DeclaredProbe::new(inner, declared).probe().await,
-        Err(error)
-    );
+    assert_eq!(DeclaredProbe::new(inner, declared).probe().await, Err(error));
 }
 
 proptest! {

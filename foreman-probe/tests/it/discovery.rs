@@ -17,23 +17,11 @@ async fn what_is_no_model_server_is_told_apart() {
         (Page::Html(200), "200 (a web page, not OpenAI-compatible)"),
         (status(404, "{}"), "404 (not OpenAI-compatible)"),
         (status(401, "{}"), "401 (needs a valid key)"),
-        (
-            status(500, r#"{"error":"out of\u001b[2J memory"}"#),
-            "500 (out of [2J memory)",
-        ),
+        (status(500, r#"{"error":"out of\u001b[2J memory"}"#), "500 (out of [2J memory)"),
         (status(500, "{}"), "500 (server error)"),
-        (
-            Page::Json("{}".to_owned()),
-            "no list of models (not OpenAI-compatible)",
-        ),
-        (
-            Page::Json("hello".to_owned()),
-            "no list of models (not OpenAI-compatible)",
-        ),
-        (
-            Page::Json(r#"{"data":[]}"#.to_owned()),
-            "openai without any model",
-        ),
+        (Page::Json("{}".to_owned()), "no list of models (not OpenAI-compatible)"),
+        (Page::Json("hello".to_owned()), "no list of models (not OpenAI-compatible)"),
+        (Page::Json(r#"{"data":[]}"#.to_owned()), "openai without any model"),
         (Page::Redirect(to), "302 (redirect, not followed)"),
         (
             Page::Json(format!(r#"{{"data":[],"x":"{}"}}"#, "y".repeat(1 << 20))),
@@ -44,10 +32,7 @@ async fn what_is_no_model_server_is_told_apart() {
         let server = Server::start(&[("/v1/models", page)]).await;
         let discovery = look(&server.local()).await;
         let port = server.at.port();
-        assert_eq!(
-            discovery.tried_line(),
-            format!("127.0.0.1:{port} {expected}")
-        );
+        assert_eq!(discovery.tried_line(), format!("127.0.0.1:{port} {expected}"));
         assert_eq!(discovery.found, []);
     }
     assert_eq!(elsewhere.seen(), [], "the redirect was not followed");
@@ -80,19 +65,14 @@ async fn refused_and_silent_ports_are_asked_at_once_and_listed_in_order() {
     assert_eq!(discovery.chosen, Err(NotChosen::NoServer));
     let defaults = DiscoveryConfig::default();
     assert_eq!(defaults.local_ports, LOCAL_PORTS);
-    assert_eq!(
-        (defaults.local_limit, LOCAL_SERVER_LIMIT.as_millis()),
-        (LOCAL_SERVER_LIMIT, 300)
-    );
+    assert_eq!((defaults.local_limit, LOCAL_SERVER_LIMIT.as_millis()), (LOCAL_SERVER_LIMIT, 300));
 }
 
 #[tokio::test]
 async fn one_silent_page_does_not_cost_the_server() {
-    let server = Server::start(&[
-        recorded("/v1/models", "vllm_v1_models.json"),
-        ("/props", Page::Hang),
-    ])
-    .await;
+    let server =
+        Server::start(&[recorded("/v1/models", "vllm_v1_models.json"), ("/props", Page::Hang)])
+            .await;
     let mut config = server.local();
     config.local_limit = Duration::from_millis(700);
     assert_eq!(look(&config).await.found.len(), 1);
@@ -114,21 +94,12 @@ async fn a_flag_is_asked_alone_then_its_variable_then_the_other_places_in_order(
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     let sources = |discovery: &Discovery| -> Vec<(Source, String)> {
-        discovery
-            .tried
-            .iter()
-            .map(|tried| (tried.source, tried.url.clone()))
-            .collect()
+        discovery.tried.iter().map(|tried| (tried.source, tried.url.clone())).collect()
     };
     assert_eq!(sources(&look(&config).await), [(Source::Flag, flag.url())]);
     config.model_url = None;
-    assert_eq!(
-        sources(&look(&config).await),
-        [(Source::FlagEnvironment, variable.url())]
-    );
-    config
-        .environment
-        .insert("FOREMAN_MODEL_URL".to_owned(), String::new());
+    assert_eq!(sources(&look(&config).await), [(Source::FlagEnvironment, variable.url())]);
+    config.environment.insert("FOREMAN_MODEL_URL".to_owned(), String::new());
     // The port of OPENAI_BASE_URL is listed once although it is also a well-known one.
     config.local_ports.push(openai.at.port());
     let discovery = look(&config).await;
@@ -141,18 +112,11 @@ async fn a_flag_is_asked_alone_then_its_variable_then_the_other_places_in_order(
     ];
     assert_eq!(sources(&discovery), expected);
     let line = discovery.tried_line();
-    assert!(
-        line.contains("the config file not asked: its scheme is \"ftp\""),
-        "{line}"
-    );
+    assert!(line.contains("the config file not asked: its scheme is \"ftp\""), "{line}");
     assert!(!format!("{discovery:?}").contains("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
     let chosen = discovery.chosen.expect("one");
-    assert_eq!(
-        chosen.model.source,
-        Source::Config,
-        "named for Foreman comes first"
-    );
+    assert_eq!(chosen.model.source, Source::Config, "named for Foreman comes first");
 }
 
 #[tokio::test]
@@ -171,16 +135,10 @@ async fn keys_go_only_where_they_belong_and_credentials_are_not_shown() {
     assert_eq!(shown(&openai).as_deref(), Some("Bearer sk-open"));
     assert_eq!(shown(&port), None);
     let text = format!("{discovery:?} {}", discovery.tried_line());
-    assert!(
-        !text.contains("hunter2") && !text.contains("sk-open"),
-        "{text}"
-    );
+    assert!(!text.contains("hunter2") && !text.contains("sk-open"), "{text}");
     let first = &discovery.found[0];
     assert_eq!(first.endpoint(), format!("{}/v1", named.url()));
-    assert_eq!(
-        first.url.expose(),
-        format!("http://anna:hunter2@{}/v1", named.at)
-    );
+    assert_eq!(first.url.expose(), format!("http://anna:hunter2@{}/v1", named.at));
     assert_eq!(first.source.key(), KeySource::Given);
     config.config_urls = vec![named.url()];
     config.key = Some("given".into());
@@ -199,10 +157,7 @@ async fn a_gateway_without_a_list_is_believed_when_a_person_names_both() {
     assert_eq!(chosen.model.evidence, ModelEvidence::Declared);
     assert_eq!(chosen.model.endpoint(), format!("{}/v1", server.url()));
     server.set("/v1/models", recorded("", "vllm_v1_models.json").1);
-    let error = look(&config)
-        .await
-        .chosen
-        .expect_err("it lists another one");
+    let error = look(&config).await.chosen.expect_err("it lists another one");
     let expected = "no server has the model \"big\"; there is: Qwen/Qwen3-Coder-30B-A3B-Instruct";
     assert_eq!(error.to_string(), expected);
 }

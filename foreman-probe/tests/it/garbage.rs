@@ -21,23 +21,14 @@ fn damaged(name: &'static str) -> impl Strategy<Value = String> {
         let from = from % (text.len() + 1);
         let to = from + length % (text.len() - from + 1);
         let (front, back) = (text.iter().take(from), text.iter().skip(to));
-        front
-            .copied()
-            .chain(new.chars())
-            .chain(back.copied())
-            .collect()
+        front.copied().chain(new.chars()).chain(back.copied()).collect()
     })
 }
 
 fn every_parser(text: &str) {
     if let Some(listing) = nvidia::parse(text) {
         assert!(listing.devices.iter().all(|device| !device.name.is_empty()));
-        assert!(
-            listing
-                .devices
-                .iter()
-                .all(|device| !device.name.contains(char::is_control))
-        );
+        assert!(listing.devices.iter().all(|device| !device.name.contains(char::is_control)));
     }
     let _devices = apple::parse(text);
     let _vram = apple::parse_vram(text);
@@ -47,27 +38,14 @@ fn every_parser(text: &str) {
     assert!(parse_cpu_max(text).is_none_or(|cores| cores >= 1));
     for mount in parse_mounts(text) {
         for membership in parse_memberships(text) {
-            assert!(
-                folders(&membership, &mount)
-                    .iter()
-                    .all(|path| path.starts_with(&mount.at))
-            );
+            assert!(folders(&membership, &mount).iter().all(|path| path.starts_with(&mount.at)));
         }
     }
-    for url in [ModelUrl::parse(text), ModelUrl::parse_ollama_host(text)]
-        .into_iter()
-        .flatten()
-    {
+    for url in [ModelUrl::parse(text), ModelUrl::parse_ollama_host(text)].into_iter().flatten() {
         let shown = url.to_string();
         let authority = shown.split('/').nth(2).unwrap_or_default();
-        assert!(
-            !authority.contains('@') && !shown.contains(['?', '#']),
-            "{shown}"
-        );
-        assert_eq!(
-            ModelUrl::parse(&shown).map(|again| again.to_string()),
-            Ok(shown)
-        );
+        assert!(!authority.contains('@') && !shown.contains(['?', '#']), "{shown}");
+        assert_eq!(ModelUrl::parse(&shown).map(|again| again.to_string()), Ok(shown));
     }
 }
 

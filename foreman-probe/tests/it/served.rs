@@ -24,11 +24,7 @@ async fn the_part_lists_what_stays_in_the_house() {
     let server = ollama().await;
     let part = ModelServersPart::new(Discoverer::new(server.local()).expect("a client"));
     let keeping = Keeping::new(part);
-    let names = [
-        "qwen3-coder:30b",
-        "llama3.2:latest",
-        "nomic-embed-text:latest",
-    ];
+    let names = ["qwen3-coder:30b", "llama3.2:latest", "nomic-embed-text:latest"];
     let expected = Capability {
         installed_models: names.map(str::to_owned).to_vec(),
         models: vec![
@@ -49,19 +45,13 @@ async fn a_busy_server_keeps_its_models_and_a_stopped_one_does_not() {
     let (steady, busy) = (llamacpp().await, ollama().await);
     let mut config = local(&[steady.at.port(), busy.at.port()]);
     config.local_limit = GENEROUS;
-    let keeping = Keeping::new(ModelServersPart::new(
-        Discoverer::new(config).expect("a client"),
-    ));
+    let keeping = Keeping::new(ModelServersPart::new(Discoverer::new(config).expect("a client")));
     let count = async || keeping.probe().await.map(|found| found.models.len());
     assert_eq!(count().await, Ok(4));
     for path in ["/api/tags", "/v1/models", "/api/ps"] {
         busy.set(path, Page::Status(500, "{}".to_owned()));
     }
-    assert_eq!(
-        count().await,
-        Ok(4),
-        "an error of the server says nothing about its models"
-    );
+    assert_eq!(count().await, Ok(4), "an error of the server says nothing about its models");
     let PartState::Fresh { note: Some(note) } = keeping.report().state else {
         panic!("{:?}", keeping.report());
     };
@@ -87,10 +77,7 @@ async fn models_of_a_server_that_never_answered_are_unknown() {
     let error = keeping.probe().await.expect_err("nobody knows");
     let port = server.at.port();
     let expected = format!("no model server answered: 127.0.0.1:{port} 500 (server error)");
-    assert_eq!(
-        (error.part.as_str(), error.reason),
-        ("model-servers", expected)
-    );
+    assert_eq!((error.part.as_str(), error.reason), ("model-servers", expected));
 }
 
 #[tokio::test]
@@ -120,14 +107,7 @@ async fn servers_behind_one_port_are_kept_apart() {
     let discoverer = Discoverer::new(config).expect("a client");
     let keeping = Keeping::new(ModelServersPart::new(discoverer));
     let found = keeping.probe().await.expect("two servers");
-    let endpoints: Vec<_> = found
-        .models
-        .iter()
-        .filter_map(|m| m.endpoint.clone())
-        .collect();
-    assert_eq!(
-        endpoints,
-        ["a", "b"].map(|path| format!("{}/{path}/v1", server.url()))
-    );
+    let endpoints: Vec<_> = found.models.iter().filter_map(|m| m.endpoint.clone()).collect();
+    assert_eq!(endpoints, ["a", "b"].map(|path| format!("{}/{path}/v1", server.url())));
     assert_eq!(found.installed_models.len(), 1, "one name");
 }

@@ -11,14 +11,7 @@ type Row<'a> = (&'a str, Option<u64>, Option<u64>, Option<bool>, bool, bool);
 fn rows(found: &[FoundModel]) -> Vec<Row<'_>> {
     fn row(model: &FoundModel) -> Row<'_> {
         let trained = model.trained_context_tokens;
-        (
-            &model.name,
-            model.context_tokens,
-            trained,
-            model.loaded,
-            model.chat,
-            model.remote,
-        )
+        (&model.name, model.context_tokens, trained, model.loaded, model.chat, model.remote)
     }
     found.iter().map(row).collect()
 }
@@ -28,23 +21,9 @@ async fn ollama_tells_what_is_loaded_and_the_context_really_served() {
     let server = ollama().await;
     let discovery = look(&server.local()).await;
     let expected = [
-        (
-            "qwen3-coder:30b",
-            Some(65536),
-            Some(262_144),
-            Some(false),
-            true,
-            false,
-        ),
+        ("qwen3-coder:30b", Some(65536), Some(262_144), Some(false), true, false),
         ("llama3.2:latest", Some(4096), None, Some(true), true, false),
-        (
-            "nomic-embed-text:latest",
-            Some(2048),
-            Some(2048),
-            Some(false),
-            false,
-            false,
-        ),
+        ("nomic-embed-text:latest", Some(2048), Some(2048), Some(false), false, false),
         ("gpt-oss:120b-cloud", None, None, Some(false), true, true),
     ];
     assert_eq!(rows(&discovery.found), expected);
@@ -54,10 +33,7 @@ async fn ollama_tells_what_is_loaded_and_the_context_really_served() {
     assert_eq!(first.evidence, ModelEvidence::Probed);
     let chosen = discovery.chosen.expect("a loaded one");
     assert_eq!(chosen.model.name, "llama3.2:latest", "loaded is preferred");
-    assert_eq!(
-        chosen.why.to_string(),
-        "already loaded, first of 2 models found"
-    );
+    assert_eq!(chosen.why.to_string(), "already loaded, first of 2 models found");
 }
 
 #[tokio::test]
@@ -65,13 +41,7 @@ async fn details_of_unchanged_models_are_asked_for_once() {
     let server = ollama().await;
     let discoverer = Discoverer::new(server.local()).expect("a client");
     let first = discoverer.discover().await;
-    let shows = || {
-        server
-            .seen()
-            .iter()
-            .filter(|seen| seen.path == "/api/show")
-            .count()
-    };
+    let shows = || server.seen().iter().filter(|seen| seen.path == "/api/show").count();
     let asked = shows();
     assert_eq!(asked, 4, "one a digest");
     let second = discoverer.discover().await;
@@ -93,28 +63,14 @@ async fn ollama_without_ps_does_not_claim_that_nothing_is_loaded() {
 async fn llamacpp_serves_the_context_of_one_slot() {
     let server = llamacpp().await;
     let discovery = look(&server.local()).await;
-    let expected = [(
-        "test.gguf",
-        Some(2048),
-        Some(131_072),
-        Some(true),
-        true,
-        false,
-    )];
+    let expected = [("test.gguf", Some(2048), Some(131_072), Some(true), true, false)];
     assert_eq!(rows(&discovery.found), expected);
     let kind = ServerKind::LlamaCpp;
-    let answer = TriedAnswer::Models {
-        kind,
-        count: 1,
-        needs_key: false,
-    };
+    let answer = TriedAnswer::Models { kind, count: 1, needs_key: false };
     assert_eq!(discovery.tried[0].answer, answer);
     let chosen = discovery.chosen.expect("the only one").to_string();
     let at = server.at;
-    assert_eq!(
-        chosen,
-        format!("test.gguf @ llama.cpp {at} (the only one found)")
-    );
+    assert_eq!(chosen, format!("test.gguf @ llama.cpp {at} (the only one found)"));
 }
 
 #[tokio::test]
@@ -134,22 +90,12 @@ async fn a_llamacpp_router_says_itself_what_is_loaded_and_may_want_a_key() {
     ])
     .await;
     let discovery = look(&server.local()).await;
-    assert_eq!(
-        rows(&discovery.found),
-        [("test", None, None, Some(false), true, false)]
-    );
+    assert_eq!(rows(&discovery.found), [("test", None, None, Some(false), true, false)]);
     let refusal = r#"{"error":{"message":"Invalid API Key","code":401}}"#;
     server.set("/props", Page::Status(401, refusal.to_owned()));
     let discovery = look(&server.local()).await;
-    assert_eq!(
-        discovery.tried[0].answer.to_string(),
-        "llama.cpp with 1 model, needs a key"
-    );
-    let expected = NotChosen::NoneUsable {
-        found: 1,
-        remote: 0,
-        locked: 1,
-    };
+    assert_eq!(discovery.tried[0].answer.to_string(), "llama.cpp with 1 model, needs a key");
+    let expected = NotChosen::NoneUsable { found: 1, remote: 0, locked: 1 };
     assert_eq!(discovery.chosen, Err(expected));
 }
 
@@ -158,11 +104,9 @@ async fn a_llamacpp_that_loads_is_not_taken_for_one_that_serves() {
     let loading = r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#;
     let loading = || Page::Status(503, loading.to_owned());
     let old = Server::start(&[("/props", loading()), ("/v1/models", loading())]).await;
-    let new = Server::start(&[
-        ("/props", loading()),
-        recorded("/v1/models", "llamacpp_v1_models.json"),
-    ])
-    .await;
+    let new =
+        Server::start(&[("/props", loading()), recorded("/v1/models", "llamacpp_v1_models.json")])
+            .await;
     for server in [old, new] {
         let discovery = look(&server.local()).await;
         assert_eq!(discovery.tried[0].answer, TriedAnswer::Loading);
@@ -179,30 +123,9 @@ async fn lm_studio_tells_loaded_context_and_type() {
     .await;
     let discovery = look(&server.local()).await;
     let expected = [
-        (
-            "qwen2-vl-7b-instruct",
-            None,
-            Some(32768),
-            Some(false),
-            true,
-            false,
-        ),
-        (
-            "qwen3-coder-30b",
-            Some(32768),
-            Some(262_144),
-            Some(true),
-            true,
-            false,
-        ),
-        (
-            "text-embedding-nomic-embed-text-v1.5",
-            Some(2048),
-            Some(2048),
-            Some(true),
-            false,
-            false,
-        ),
+        ("qwen2-vl-7b-instruct", None, Some(32768), Some(false), true, false),
+        ("qwen3-coder-30b", Some(32768), Some(262_144), Some(true), true, false),
+        ("text-embedding-nomic-embed-text-v1.5", Some(2048), Some(2048), Some(true), false, false),
     ];
     assert_eq!(rows(&discovery.found), expected);
     assert_eq!(discovery.found[0].server, ServerKind::LmStudio);
@@ -214,10 +137,7 @@ async fn vllm_tells_its_length_and_is_always_loaded() {
     let server = Server::start(&[recorded("/v1/models", "vllm_v1_models.json")]).await;
     let discovery = look(&server.local()).await;
     let name = "Qwen/Qwen3-Coder-30B-A3B-Instruct";
-    assert_eq!(
-        rows(&discovery.found),
-        [(name, Some(131_072), None, Some(true), true, false)]
-    );
+    assert_eq!(rows(&discovery.found), [(name, Some(131_072), None, Some(true), true, false)]);
     assert_eq!(discovery.found[0].server, ServerKind::Vllm);
 }
 
@@ -225,10 +145,7 @@ async fn vllm_tells_its_length_and_is_always_loaded() {
 async fn another_server_lists_names_and_broken_ones_are_left_out() {
     let server = Server::start(&[recorded("/v1/models", "openai_v1_models.json")]).await;
     let discovery = look(&server.local()).await;
-    assert_eq!(
-        rows(&discovery.found),
-        [("local-model", None, None, None, true, false)]
-    );
+    assert_eq!(rows(&discovery.found), [("local-model", None, None, None, true, false)]);
     assert_eq!(discovery.found[0].server, ServerKind::OpenAi);
 }
 
@@ -239,15 +156,9 @@ async fn a_base_with_a_path_of_its_own() {
     let mut config = local(&[]);
     config.model_url = Some(format!("{}/v1beta/openai/", server.url()));
     let discovery = look(&config).await;
-    assert_eq!(
-        discovery.found[0].endpoint(),
-        format!("{}/v1beta/openai", server.url())
-    );
+    assert_eq!(discovery.found[0].endpoint(), format!("{}/v1beta/openai", server.url()));
     let server = Server::start(&[("/proxy/v1/models", list())]).await;
     config.model_url = Some(format!("{}/proxy/v1", server.url()));
     let discovery = look(&config).await;
-    assert_eq!(
-        discovery.found[0].endpoint(),
-        format!("{}/proxy/v1", server.url())
-    );
+    assert_eq!(discovery.found[0].endpoint(), format!("{}/proxy/v1", server.url()));
 }

@@ -22,9 +22,7 @@ use tempfile::TempDir;
 pub(crate) const GENEROUS: Duration = Duration::from_secs(30);
 
 pub(crate) fn fixture(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -39,11 +37,7 @@ impl Machine {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
         let commands = Arc::new(FakeCommands::new());
-        Self {
-            root,
-            commands,
-            hardware: FakeHardware::default(),
-        }
+        Self { root, commands, hardware: FakeHardware::default() }
     }
 
     pub(crate) fn file(&self, path: &str, text: &str) -> &Self {
@@ -54,12 +48,7 @@ impl Machine {
     }
 
     pub(crate) fn sys(&self, os: Os) -> Sys {
-        machine(
-            os,
-            self.root.path(),
-            Arc::clone(&self.commands),
-            self.hardware,
-        )
+        machine(os, self.root.path(), Arc::clone(&self.commands), self.hardware)
     }
 }
 
@@ -100,29 +89,17 @@ pub(crate) struct Seen {
 
 impl Server {
     pub(crate) async fn start(pages: &[(&str, Page)]) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("an address");
-        let pages = pages
-            .iter()
-            .map(|(path, page)| ((*path).to_owned(), page.clone()))
-            .collect();
-        let server = Self {
-            at,
-            pages: Arc::new(Mutex::new(pages)),
-            seen: Arc::default(),
-        };
+        let pages = pages.iter().map(|(path, page)| ((*path).to_owned(), page.clone())).collect();
+        let server = Self { at, pages: Arc::new(Mutex::new(pages)), seen: Arc::default() };
         let router = Router::new().fallback(answer).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         server
     }
 
     pub(crate) fn set(&self, path: &str, page: Page) {
-        self.pages
-            .lock()
-            .expect("pages")
-            .insert(path.to_owned(), page);
+        self.pages.lock().expect("pages").insert(path.to_owned(), page);
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -151,34 +128,20 @@ pub(crate) fn local(ports: &[u16]) -> DiscoveryConfig {
 async fn answer(State(server): State<Server>, request: Request) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let authorization = request.headers().get(header::AUTHORIZATION);
-    let authorization = authorization
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    let body: Bytes = axum::body::to_bytes(request.into_body(), 1 << 20)
-        .await
-        .expect("a body");
+    let authorization = authorization.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body: Bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.expect("a body");
     let body = String::from_utf8_lossy(&body).into_owned();
     // A recorded page may depend on the body: "/api/show qwen" is found by what is asked for.
     let page = {
         let pages = server.pages.lock().expect("pages");
         let by_body = pages.iter().find(|(key, _)| {
-            key.split_once(' ')
-                .is_some_and(|(at, word)| at == path && body.contains(word))
+            key.split_once(' ').is_some_and(|(at, word)| at == path && body.contains(word))
         });
-        by_body
-            .map(|(_, page)| page)
-            .or_else(|| pages.get(&path))
-            .cloned()
+        by_body.map(|(_, page)| page).or_else(|| pages.get(&path)).cloned()
     };
-    server.seen.lock().expect("seen").push(Seen {
-        path,
-        authorization,
-        body,
-    });
+    server.seen.lock().expect("seen").push(Seen { path, authorization, body });
     let reply = |code: u16, kind: &str, text: String| {
-        let builder = Response::builder()
-            .status(code)
-            .header(header::CONTENT_TYPE, kind);
+        let builder = Response::builder().status(code).header(header::CONTENT_TYPE, kind);
         builder.body(Body::from(text)).expect("a response")
     };
     match page {
@@ -187,17 +150,10 @@ async fn answer(State(server): State<Server>, request: Request) -> Response<Body
         Some(Page::Html(code)) => reply(code, "text/html", "<!doctype html><p>hi".to_owned()),
         Some(Page::Redirect(to)) => {
             let builder = Response::builder().status(StatusCode::FOUND);
-            builder
-                .header(header::LOCATION, to)
-                .body(Body::empty())
-                .expect("a response")
+            builder.header(header::LOCATION, to).body(Body::empty()).expect("a response")
         }
         Some(Page::Hang) => std::future::pending().await,
-        None => reply(
-            404,
-            "application/json",
-            r#"{"error":{"message":"File Not Found"}}"#.into(),
-        ),
+        None => reply(404, "application/json", r#"{"error":{"message":"File Not Found"}}"#.into()),
     }
 }
 
@@ -232,9 +188,7 @@ pub(crate) async fn llamacpp() -> Server {
 /// A port where nobody listens, and where nobody else can begin to while the socket lives.
 pub(crate) fn closed_port() -> (tokio::net::TcpSocket, u16) {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    socket
-        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .expect("a port");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let port = socket.local_addr().expect("an address").port();
     (socket, port)
 }

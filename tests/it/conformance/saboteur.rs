@@ -61,10 +61,7 @@ const FAULTS: [Fault; 12] = [
 /// How long a case may wait for an event that a faulty watch never sends.
 const STUCK: Duration = Duration::from_secs(2);
 /// Cases that take seconds and show nothing here that others do not.
-const SLOW: [&str; 2] = [
-    "ten_thousand_objects",
-    "a_watcher_that_is_behind_ends_up_right",
-];
+const SLOW: [&str; 2] = ["ten_thousand_objects", "a_watcher_that_is_behind_ends_up_right"];
 
 struct Faulty {
     store: Arc<MemoryStore>,
@@ -73,11 +70,7 @@ struct Faulty {
 
 impl Faulty {
     fn query(&self, fault: Fault, query: &Query) -> Query {
-        if self.fault == fault {
-            Query::all()
-        } else {
-            query.clone()
-        }
+        if self.fault == fault { Query::all() } else { query.clone() }
     }
 }
 
@@ -123,11 +116,7 @@ impl<K: Kind> Store<K> for Faulty {
         change: Change<K>,
         expect: Expect,
     ) -> Result<Object<K>, StoreError> {
-        let expect = if self.fault == Fault::AtIsAny {
-            Expect::Any
-        } else {
-            expect
-        };
+        let expect = if self.fault == Fault::AtIsAny { Expect::Any } else { expect };
         let before = Store::<K>::get(&*self.store, key).await.unwrap_or_default();
         let after = self.store.patch(key, change, expect).await;
         match (after, before) {

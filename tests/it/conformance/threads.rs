@@ -10,10 +10,7 @@ use foreman_core::ports::{Change, Expect, StoreError, Stores};
 use foreman_core::testkit::conformance::Subject;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
 }
 
 const THREADS: i64 = 16;
@@ -40,9 +37,7 @@ fn no_increment_of_a_thread_is_lost(subject: &dyn Subject) {
     for thread in threads {
         thread.join().expect("the thread ends well");
     }
-    let counted = block_on(stores.tasks.get(&key))
-        .expect("get")
-        .expect("present");
+    let counted = block_on(stores.tasks.get(&key)).expect("get").expect("present");
     assert_eq!(counted.status.attempt, Some(THREADS * INCREMENTS));
 }
 
@@ -51,11 +46,7 @@ async fn increment(stores: &Stores, key: &Key) {
         let read = stores.tasks.get(key).await.expect("get").expect("present");
         let next = read.status.attempt.unwrap_or(0) + 1;
         let change = Change::<AgenticTask>::of(Part::Status).set("attempt", next);
-        match stores
-            .tasks
-            .patch(key, change, Expect::At(read.revision().clone()))
-            .await
-        {
+        match stores.tasks.patch(key, change, Expect::At(read.revision().clone())).await {
             Ok(_) => return,
             Err(StoreError::Conflict) => {}
             Err(error) => panic!("{error}"),

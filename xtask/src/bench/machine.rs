@@ -6,11 +6,7 @@ use super::system;
 
 /// Machine, versions, profile and date, one a line.
 pub(super) fn summary() -> String {
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     [
         format!("date: {}", system::now()),
         format!("machine: {}, {} cores", cpu(), cores()),
@@ -27,9 +23,7 @@ pub(super) fn summary() -> String {
 
 fn cpu() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
+    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
     let model = model.map(|rest| rest.trim_start_matches([' ', '\t', ':']).to_owned());
     model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }

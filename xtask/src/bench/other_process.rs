@@ -24,9 +24,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 pub(super) fn serve(file: &Path) -> anyhow::Result<()> {
     let store = SqliteStore::open(file, MachineClock::new(), MachineEntropy::new())?;
     let stores = Stores::of(&store);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (name, attempt) = line.split_once(' ').context("a line without a number")?;
@@ -69,11 +67,7 @@ impl OtherProcess {
                 }
             }
         });
-        Ok(Self {
-            child,
-            orders,
-            answers,
-        })
+        Ok(Self { child, orders, answers })
     }
 
     /// Orders a patch.
@@ -83,9 +77,7 @@ impl OtherProcess {
 
     /// When the last order was acknowledged.
     pub(super) fn acknowledged(&self) -> anyhow::Result<Instant> {
-        self.answers
-            .recv_timeout(ANSWER_MAX)
-            .context("the other process does not answer")
+        self.answers.recv_timeout(ANSWER_MAX).context("the other process does not answer")
     }
 }
 

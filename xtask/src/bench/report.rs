@@ -20,12 +20,7 @@ impl Row {
         ratio: impl Into<String>,
         target: &'static str,
     ) -> Self {
-        Self {
-            work: work.into(),
-            measured: measured.into(),
-            ratio: ratio.into(),
-            target,
-        }
+        Self { work: work.into(), measured: measured.into(), ratio: ratio.into(), target }
     }
 }
 
@@ -63,12 +58,7 @@ pub(super) fn table(rows: &[Row]) -> String {
     let head = ["Work", "Measured", "Against the same run", "Target"].map(str::to_owned);
     let mut lines = vec![head];
     lines.extend(rows.iter().map(|row| {
-        [
-            row.work.clone(),
-            row.measured.clone(),
-            row.ratio.clone(),
-            row.target.to_owned(),
-        ]
+        [row.work.clone(), row.measured.clone(), row.ratio.clone(), row.target.to_owned()]
     }));
     let mut widths = [0_usize; 4];
     for line in &lines {
@@ -77,11 +67,8 @@ pub(super) fn table(rows: &[Row]) -> String {
         }
     }
     let text = |line: &[String; 4]| {
-        let cells: Vec<String> = line
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
+        let cells: Vec<String> =
+            line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         format!("| {} |", cells.join(" | "))
     };
     let rule = format!("|{}|", widths.map(|width| "-".repeat(width + 2)).join("|"));

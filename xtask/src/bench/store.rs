@@ -67,12 +67,7 @@ pub(super) async fn measure() -> anyhow::Result<Vec<Row>> {
     drop((stores, store));
     let began = Instant::now();
     let store = open(&path)?;
-    rows.push(Row::new(
-        "open it with 10 000 tasks",
-        time(began.elapsed()),
-        "",
-        "",
-    ));
+    rows.push(Row::new("open it with 10 000 tasks", time(began.elapsed()), "", ""));
     drop(store);
     Ok(rows)
 }
@@ -80,19 +75,11 @@ pub(super) async fn measure() -> anyhow::Result<Vec<Row>> {
 /// The disk that the checkout is on: a temporary directory may be memory.
 fn target_directory() -> std::path::PathBuf {
     let target = crate::repo::root().join("target");
-    if target.is_dir() {
-        target
-    } else {
-        crate::repo::root()
-    }
+    if target.is_dir() { target } else { crate::repo::root() }
 }
 
 fn open(path: &Path) -> anyhow::Result<Arc<SqliteStore>> {
-    Ok(SqliteStore::open(
-        path,
-        MachineClock::new(),
-        MachineEntropy::new(),
-    )?)
+    Ok(SqliteStore::open(path, MachineClock::new(), MachineEntropy::new())?)
 }
 
 /// Durable writes a second that the disk takes, one after another.
@@ -147,21 +134,15 @@ async fn place(
     at_once: usize,
 ) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    let writes = revisions
-        .iter_mut()
-        .take(count)
-        .enumerate()
-        .map(|(number, revision)| {
-            let tasks = stores.tasks.clone();
-            async move {
-                let at = Expect::At(revision.clone());
-                let placed = tasks
-                    .patch(&key(number), placement(round, number), at)
-                    .await?;
-                *revision = placed.revision().clone();
-                Ok::<_, anyhow::Error>(())
-            }
-        });
+    let writes = revisions.iter_mut().take(count).enumerate().map(|(number, revision)| {
+        let tasks = stores.tasks.clone();
+        async move {
+            let at = Expect::At(revision.clone());
+            let placed = tasks.patch(&key(number), placement(round, number), at).await?;
+            *revision = placed.revision().clone();
+            Ok::<_, anyhow::Error>(())
+        }
+    });
     let mut writes = stream::iter(writes).buffer_unordered(at_once);
     while let Some(placed) = writes.next().await {
         placed?;
@@ -175,12 +156,7 @@ async fn writes(stores: &Stores, floor: f64, rows: &mut Vec<Row>) -> anyhow::Res
     let mut revisions = create_all(stores).await?;
     let took = began.elapsed();
     let ratio = against(per_second(TASKS, took));
-    rows.push(Row::new(
-        "create 10 000 tasks, 256 at a time",
-        rate(TASKS, took),
-        ratio,
-        "",
-    ));
+    rows.push(Row::new("create 10 000 tasks, 256 at a time", rate(TASKS, took), ratio, ""));
     let contests = [
         (1, FEW, "place, one at a time", ""),
         (64, TASKS, "place, 64 at a time", ""),
@@ -195,16 +171,8 @@ async fn writes(stores: &Stores, floor: f64, rows: &mut Vec<Row>) -> anyhow::Res
     let memory = Stores::of(&MemoryStore::new(MachineClock::new()));
     let mut revisions = create_all(&memory).await?;
     let took = place(&memory, &mut revisions, 0, TASKS, WRITERS).await?;
-    let ratio = format!(
-        "the file is {:.2} × as fast",
-        last / per_second(TASKS, took)
-    );
-    rows.push(Row::new(
-        "the same in memory, not durable",
-        rate(TASKS, took),
-        ratio,
-        "",
-    ));
+    let ratio = format!("the file is {:.2} × as fast", last / per_second(TASKS, took));
+    rows.push(Row::new("the same in memory, not durable", rate(TASKS, took), ratio, ""));
     Ok(())
 }
 
@@ -219,21 +187,13 @@ async fn reads(stores: &Stores, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     rows.push(Row::new("get", percentiles(samples), "", ""));
     let queries = [
         ("list 10 000 tasks", Query::all(), TASKS),
-        (
-            "list the 100 tasks of a node",
-            Query::all().assigned_to("node-2-7"),
-            TASKS / 100,
-        ),
+        ("list the 100 tasks of a node", Query::all().assigned_to("node-2-7"), TASKS / 100),
         (
             "list by label, all match",
             Query::all().label("foreman.llmkube.dev/workload", "bench"),
             TASKS,
         ),
-        (
-            "list by label, none matches",
-            Query::all().label("foreman.llmkube.dev/workload", "x"),
-            0,
-        ),
+        ("list by label, none matches", Query::all().label("foreman.llmkube.dev/workload", "x"), 0),
     ];
     for (work, query, wanted) in queries {
         let began = Instant::now();
@@ -256,12 +216,7 @@ async fn watches(stores: &Stores, path: &Path, rows: &mut Vec<Row>) -> anyhow::R
     let began = Instant::now();
     let mut events = stores.tasks.watch(Query::in_namespace(NAMESPACE));
     while next(&mut events).await? != StoreEvent::SyncEnd {}
-    rows.push(Row::new(
-        "watch: first reading of 10 000",
-        time(began.elapsed()),
-        "",
-        "",
-    ));
+    rows.push(Row::new("watch: first reading of 10 000", time(began.elapsed()), "", ""));
 
     let (mut after_order, mut after_ack) = (Vec::new(), Vec::new());
     for sample in 0..SAMPLES {
@@ -269,29 +224,16 @@ async fn watches(stores: &Stores, path: &Path, rows: &mut Vec<Row>) -> anyhow::R
         let tasks = stores.tasks.clone();
         let began = Instant::now();
         let written = tokio::spawn(async move {
-            tasks
-                .patch(&key(1), change, Expect::Any)
-                .await
-                .map(|_| Instant::now())
+            tasks.patch(&key(1), change, Expect::Any).await.map(|_| Instant::now())
         });
         next(&mut events).await?;
         let told = Instant::now();
         after_ack.push(told.saturating_duration_since(written.await??));
         after_order.push(told.saturating_duration_since(began));
     }
-    rows.push(Row::new(
-        "patch → own watcher",
-        percentiles(after_order),
-        "",
-        "",
-    ));
+    rows.push(Row::new("patch → own watcher", percentiles(after_order), "", ""));
     let target = "< 1 ms";
-    rows.push(Row::new(
-        "acknowledged → own watcher",
-        percentiles(after_ack),
-        "",
-        target,
-    ));
+    rows.push(Row::new("acknowledged → own watcher", percentiles(after_ack), "", target));
 
     let mut other = OtherProcess::start(path)?;
     let mut samples = Vec::new();
