@@ -179,6 +179,11 @@ impl<K: Kind> Mirror<K> {
     pub(crate) fn write_failed(&mut self, key: &Key, now: Reread<K>) {
         self.in_flight.remove(key);
         match now {
+            // It says another name of itself: every write to it would miss it and be tried again.
+            Reread::There(object) if object.key() != *key => {
+                self.forget(key);
+                self.unreadable.insert(key.clone());
+            }
             Reread::There(object) => {
                 self.forget(key);
                 self.objects.insert(key.clone(), *object);

@@ -21,3 +21,6 @@ pub use builder::{BuildError, Foreman, ForemanBuilder};
 pub use reconciler::{ReconcileError, Reconciler};
 
 pub use plan_tasks::snapshot_of;
+
+#[cfg(test)]
+mod any_object_tests;

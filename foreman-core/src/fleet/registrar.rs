@@ -1,3 +1,4 @@
+// tidy: one type whose methods share its private state; the loop and the change are in files of their own.
 //! The registrar: keeps this machine's `FleetNode` true. It creates the object, beats, and writes
 //! only what changed; it never touches what people own (slots, cordon, labels, drain).
 

@@ -1,3 +1,4 @@
+// tidy: one kind a file, and a task has the most fields of all kinds.
 //! `AgenticTask`: one dispatchable unit of work.
 
 use schemars::JsonSchema;

@@ -5,6 +5,7 @@
 mod agent_start;
 mod control;
 mod effects;
+mod given_back;
 mod lab;
 mod registrar;
 mod registrar_loop;

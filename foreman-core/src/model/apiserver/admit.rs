@@ -1,3 +1,4 @@
+// tidy: the four steps of an admission walk the same schema and read best one after the other.
 //! What the schema does to an object, in an API server's order: drop nulls, default, prune,
 //! validate.
 
