@@ -49,7 +49,7 @@ fn in_release(write: bool) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["run", "--release", "--quiet", "-p", "xtask", "--", "bench"])
-        .args(write.then_some("--write"))
+        .args((!write).then_some("--print-only"))
         .current_dir(repo::root())
         .status()
         .context("cannot run cargo")?;

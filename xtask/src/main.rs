@@ -41,11 +41,13 @@ enum Command {
     /// Looks at the files that git knows. A Rust file over 400 lines is a warning, over 600 an error
     /// unless it begins with a line `// tidy: <why it is one file>`.
     Tidy,
-    /// Measure the embedded store, in release, and print the figures.
+    /// Measure the embedded store, in release; print the figures and write them down.
+    ///
+    /// They go to docs/benchmarks.md, with the machine they were measured on.
     Bench {
-        /// Also write them to docs/benchmarks.md, with the machine they were measured on.
+        /// Print them only.
         #[arg(long)]
-        write: bool,
+        print_only: bool,
     },
     /// Run all checks that a change must pass.
     ///
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Crds { out, check } => crds::run(&out, check),
         Command::Tidy => tidy::run(),
-        Command::Bench { write } => bench::run(write),
+        Command::Bench { print_only } => bench::run(!print_only),
         Command::Ci { list, only } => ci::run(list, &only),
     };
     match done {

@@ -82,7 +82,7 @@ pub(super) fn page(table: &str) -> String {
     format!(
         "# Benchmarks
 
-Written by `cargo xtask bench --write`; do not edit. Absolute times drift between machines and with
+Written by `cargo xtask bench`; do not edit. Absolute times drift between machines and with
 what else runs there; the third column compares with something measured in the same run. The floor is
 one `fdatasync` after another on a file beside the store.
 
