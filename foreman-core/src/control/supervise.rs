@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::FutureExt;
+use futures::future::{BoxFuture, Fuse, FutureExt};
 use tokio::sync::watch;
 
 use super::agent::Shutdown;
@@ -19,6 +19,7 @@ use crate::model::object::Object;
 use crate::model::outcome::FailureReason;
 use crate::ports::clock::Clock;
 use crate::ports::executor::{Job, Progress, RunEnd, Stop};
+use crate::ports::store::StoreError;
 use crate::task::authority::Authority;
 use crate::task::{claim, timeout};
 use crate::timing::{CLAIM_CHECK_RETRY, PROGRESS_SHOW_MIN, TIMEOUT_CHECK_MIN};
@@ -53,6 +54,8 @@ pub(super) async fn supervise(
     let mut draining = false;
     let mut check_again = false;
     let mut next_show = context.clock.awake();
+    // A store that does not answer must not keep the run from going on.
+    let mut reading: Fuse<Reading> = Fuse::terminated();
     loop {
         let limit = wait_for(&*context.clock, watched.time_left());
         let again = check_again.then_some(CLAIM_CHECK_RETRY);
@@ -80,11 +83,15 @@ pub(super) async fn supervise(
             }
             () = changed(&mut seen).fuse() => {
                 let sight = seen.borrow_and_update().clone();
-                check_again = !watched.look(sight.as_deref()).await;
+                if !watched.look(sight.as_deref()) {
+                    check_again = false;
+                    reading = watched.read().fuse();
+                }
             }
+            answer = reading => check_again = !watched.judge(answer),
             () = again.fuse() => {
-                let sight = seen.borrow().clone();
-                check_again = !watched.look(sight.as_deref()).await;
+                check_again = false;
+                reading = watched.read().fuse();
             }
             () = limit.fuse() => watched.time_is_up(),
             () = progressed.fuse() => {
@@ -95,6 +102,9 @@ pub(super) async fn supervise(
         }
     }
 }
+
+/// A fresh read of the task.
+type Reading = BoxFuture<'static, Result<Option<Object<AgenticTask>>, StoreError>>;
 
 /// Returns at the next change; never once nobody is left to make one.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
@@ -120,20 +130,29 @@ struct Watched {
 }
 
 impl Watched {
-    /// Takes a new sight of the task; false = it must be looked at again, because the store is
-    /// away. A fence that seems lost is read afresh: the watch may show an older version.
-    async fn look(&mut self, sight: Option<&Object<AgenticTask>>) -> bool {
+    /// Takes a new sight of the task; false = the fence seems lost and must be read afresh, because
+    /// the watch may show an older version.
+    fn look(&mut self, sight: Option<&Object<AgenticTask>>) -> bool {
         if self.lost {
             return true;
         }
-        let held = |task: &Object<AgenticTask>| claim::holds(task, &self.fence).is_ok();
-        if let Some(task) = sight.filter(|task| held(task)) {
-            self.task = task.clone();
-            self.obey();
-            return true;
-        }
-        match self.context.stores.tasks.get(&self.task.key()).await {
-            Ok(Some(task)) if held(&task) => {
+        let Some(task) = sight.filter(|task| claim::holds(task, &self.fence).is_ok()) else {
+            return false;
+        };
+        self.task = task.clone();
+        self.obey();
+        true
+    }
+
+    fn read(&self) -> Reading {
+        let (tasks, key) = (self.context.stores.tasks.clone(), self.task.key());
+        async move { tasks.get(&key).await }.boxed()
+    }
+
+    /// Takes what a fresh read showed; false = it must be read again, because the store is away.
+    fn judge(&mut self, answer: Result<Option<Object<AgenticTask>>, StoreError>) -> bool {
+        match answer {
+            Ok(Some(task)) if claim::holds(&task, &self.fence).is_ok() => {
                 self.task = task;
                 self.obey();
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use foreman_core::control::AgentEnd;
@@ -152,6 +153,35 @@ async fn a_claim_that_cannot_be_checked_is_checked_again() {
             lab.tasks.calls_of(Operation::Get).len() >= before + 4
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_run_goes_on_while_the_store_does_not_say_whether_its_claim_holds() {
+    let lab = Lab::new();
+    let steps = Arc::new(AtomicUsize::new(0));
+    let counted = steps.clone();
+    let executor = ScriptedExecutor::new(move |run| {
+        let steps = counted.clone();
+        Box::pin(async move {
+            while *run.stop.borrow() == Stop::Continue {
+                steps.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+            RunEnd::Lost
+        })
+    });
+    let foreman = lab.one_node(1, &executor);
+    lab.task("t", freeform(None)).await;
+    lab.run(&foreman, async {
+        lab.until_phase("t", TaskPhase::Running).await;
+        lab.tasks.hold(Operation::Get);
+        lab.delete_task("t").await;
+        // The deletion is heard within a few steps, and the question is then without an answer.
+        let at_the_deletion = steps.load(Ordering::SeqCst);
+        lab.until(|| async { steps.load(Ordering::SeqCst) > at_the_deletion + 10_000 }).await;
+        lab.tasks.let_go(Operation::Get);
     })
     .await;
 }
