@@ -23,8 +23,8 @@ pub mod schedule;
 pub(crate) mod task;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-pub mod timing;
-pub mod workload;
+pub(crate) mod timing;
+pub(crate) mod workload;
 
 pub use control::Reconciler;
 pub use fleet::Registrar;
@@ -33,3 +33,4 @@ pub use memory::MemoryStore;
 pub use model::Fence;
 pub use ports::{CapabilityProbe, Clock, NodeStore};
 pub use task::authority::{Authority, LastBeat, Permit, Refused};
+pub use timing::PERMIT_CHECK;

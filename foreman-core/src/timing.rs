@@ -5,75 +5,73 @@ use std::time::Duration;
 /// A node's heartbeat interval.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
 /// The longest and shortest interval that may be configured.
-pub const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+pub(crate) const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 /// How far a heartbeat may fall before or after its interval, in percent.
-pub const HEARTBEAT_JITTER_PERCENT: u32 = 10;
+pub(crate) const HEARTBEAT_JITTER_PERCENT: u32 = 10;
 /// Silence after which a node is dead.
-pub const NODE_DEAD: Duration = Duration::from_secs(90);
+pub(crate) const NODE_DEAD: Duration = Duration::from_secs(90);
 /// How long after the begin of a good heartbeat an effect may be done.
-pub const PERMIT_WINDOW: Duration = Duration::from_mins(1);
+pub(crate) const PERMIT_WINDOW: Duration = Duration::from_mins(1);
 /// How often a running effect is checked against its permit.
 pub const PERMIT_CHECK: Duration = Duration::from_secs(1);
 /// Growth of `boot - awake` that means the machine slept.
-pub const SLEPT: Duration = Duration::from_secs(5);
-/// A node that is Unknown (recovering) longer than this is not waited for.
-pub const RECOVERY_MAX: Duration = Duration::from_mins(2);
+pub(crate) const SLEPT: Duration = Duration::from_secs(5);
 /// How long an agent watches its `FleetNode` before it takes the name over.
-pub const TWIN_CHECK: Duration = Duration::from_secs(35);
+pub(crate) const TWIN_CHECK: Duration = Duration::from_secs(35);
 /// How often an agent looks at it meanwhile.
-pub const TWIN_POLL: Duration = Duration::from_secs(1);
+pub(crate) const TWIN_POLL: Duration = Duration::from_secs(1);
 /// Own deadline of the goodbye heartbeat.
-pub const GOODBYE: Duration = Duration::from_millis(1500);
+pub(crate) const GOODBYE: Duration = Duration::from_millis(1500);
 /// Pauses before a failed heartbeat is tried again; then the interval goes on.
-pub const HEARTBEAT_RETRY: [Duration; 4] = [
+pub(crate) const HEARTBEAT_RETRY: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
 /// How long an absent Agent is waited for (manifests may come in any order).
-pub const AGENT_MISSING_MAX: Duration = Duration::from_secs(5);
+pub(crate) const AGENT_MISSING_MAX: Duration = Duration::from_secs(5);
 /// How long an absent dependency is waited for.
-pub const DEPENDENCY_MISSING_MAX: Duration = Duration::from_hours(1);
+pub(crate) const DEPENDENCY_MISSING_MAX: Duration = Duration::from_hours(1);
 /// After a refusal: that node is not tried again for this task for so long.
-pub const REFUSED_AVOID: Duration = Duration::from_mins(1);
+pub(crate) const REFUSED_AVOID: Duration = Duration::from_mins(1);
 /// A control loop's first and longest pause after a store error.
-pub const STORE_RETRY_MIN: Duration = Duration::from_millis(200);
+pub(crate) const STORE_RETRY_MIN: Duration = Duration::from_millis(200);
 /// See [`STORE_RETRY_MIN`].
-pub const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
+pub(crate) const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a run may take to hand over when its node drains.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// What a node that drains may take beyond that for its children and its last writes; then it leaves
 /// and its claims stay for the next life.
-pub const DRAIN_GRACE: Duration = Duration::from_secs(6);
+pub(crate) const DRAIN_GRACE: Duration = Duration::from_secs(6);
 /// How soon a claim that seems lost is checked again when the store could not be asked.
-pub const CLAIM_CHECK_RETRY: Duration = Duration::from_secs(2);
+pub(crate) const CLAIM_CHECK_RETRY: Duration = Duration::from_secs(2);
 /// The least time between two looks at a run's progress.
-pub const PROGRESS_SHOW_MIN: Duration = Duration::from_millis(200);
+pub(crate) const PROGRESS_SHOW_MIN: Duration = Duration::from_millis(200);
 /// The least time between two looks at a task's time limit.
-pub const TIMEOUT_CHECK_MIN: Duration = Duration::from_millis(100);
+pub(crate) const TIMEOUT_CHECK_MIN: Duration = Duration::from_millis(100);
 /// Lost races after which the end of a run is written with pauses between the tries.
-pub const CONFLICTS_AT_ONCE_MAX: usize = 8;
+pub(crate) const CONFLICTS_AT_ONCE_MAX: usize = 8;
 /// The longest message that is written of a task, in characters.
-pub const MESSAGE_CHARS_MAX: usize = 2048;
+pub(crate) const MESSAGE_CHARS_MAX: usize = 2048;
 /// How long a Workload's step facts are gathered before they are written.
-pub const STEPS_FOLD: Duration = Duration::from_secs(2);
+pub(crate) const STEPS_FOLD: Duration = Duration::from_secs(2);
 /// How often the counts in a waiting message are refreshed.
-pub const WAITING_REFRESH: Duration = Duration::from_secs(30);
+pub(crate) const WAITING_REFRESH: Duration = Duration::from_secs(30);
 /// Store events that are taken in one pass.
-pub const EVENTS_AT_ONCE: usize = 1024;
+pub(crate) const EVENTS_AT_ONCE: usize = 1024;
 /// Passes after which a reconciliation that never settles gives up.
-pub const RECONCILE_PASSES_MAX: usize = 64;
+pub(crate) const RECONCILE_PASSES_MAX: usize = 64;
 /// Decided writes that go out at the same time.
-pub const WRITES_AT_ONCE: usize = 64;
+pub(crate) const WRITES_AT_ONCE: usize = 64;
 /// Hex characters of the hash in a task name that had to be made unique.
-pub const WORKLOAD_HASH_CHARS: usize = 10;
+pub(crate) const WORKLOAD_HASH_CHARS: usize = 10;
 /// Tries that may end by the infrastructure where `spec.retry.maxAttempts` is absent.
-pub const RETRY_ATTEMPTS_DEFAULT: i32 = 3;
+pub(crate) const RETRY_ATTEMPTS_DEFAULT: i32 = 3;
 /// Records kept in `status.attempts`.
-pub const ATTEMPTS_KEPT: usize = 10;
+pub(crate) const ATTEMPTS_KEPT: usize = 10;
 /// The largest `status.result`, in bytes of JSON.
-pub const RESULT_BYTES_MAX: usize = 65_536;
+pub(crate) const RESULT_BYTES_MAX: usize = 65_536;
 /// The least free disk for a claim, in GiB.
 pub const CLAIM_DISK_GB_MIN: i32 = 2;
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foreman_core::timing::{CLAIM_DISK_GB_MIN, HEARTBEAT};
+use foreman_core::control::CLAIM_DISK_GB_MIN;
+use foreman_core::fleet::HEARTBEAT;
 use foreman_probe::Discovery;
 use foreman_runner::observe::RunObserver;
 use foreman_runner::sandbox::Tier;

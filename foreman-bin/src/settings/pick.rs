@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use foreman_core::timing::DRAIN_DEADLINE;
+use foreman_core::control::DRAIN_DEADLINE;
 use foreman_probe::Declared;
 use foreman_runner::sandbox::Tier;
 

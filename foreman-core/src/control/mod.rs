@@ -22,5 +22,8 @@ pub use reconciler::{ReconcileError, Reconciler};
 
 pub use plan_tasks::snapshot_of;
 
+pub use crate::timing::{CLAIM_DISK_GB_MIN, DRAIN_DEADLINE};
+pub use crate::workload::{DesiredStep, PlanError, desired};
+
 #[cfg(test)]
 mod any_object_tests;

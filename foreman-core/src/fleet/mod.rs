@@ -12,3 +12,5 @@ pub use composite_probe::CompositeProbe;
 pub use naming::{default_node_name, split_list};
 pub use quantities::{bytes_to_gib, clamp_int32, ram};
 pub use registrar::{BeatError, Identity, NodeState, RegisterError, Registrar, RegistrarEnd};
+
+pub use crate::timing::HEARTBEAT;

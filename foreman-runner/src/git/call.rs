@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use foreman_core::PERMIT_CHECK;
 use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -21,8 +22,6 @@ pub(crate) const LOCAL_LIMIT: Duration = Duration::from_mins(2);
 pub(crate) const NETWORK_LIMIT: Duration = Duration::from_mins(30);
 /// How long git may take to end after it was asked to.
 const KILL_AFTER: Duration = Duration::from_secs(5);
-/// How often leave to go on is asked for.
-const ALLOWED_EVERY: Duration = Duration::from_secs(1);
 /// Output kept of a call unless it asks for more, in bytes.
 const OUTPUT_BYTES_MAX: usize = 8 << 20;
 /// Words of git kept for an error, in bytes.
@@ -297,7 +296,7 @@ impl<'a> GitCall<'a> {
             })
         };
         tokio::pin!(work);
-        let mut ticks = tokio::time::interval(ALLOWED_EVERY);
+        let mut ticks = tokio::time::interval(PERMIT_CHECK);
         let deadline = tokio::time::sleep(self.limit);
         tokio::pin!(deadline);
         let action = || self.action.clone();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use foreman_core::model::{AgenticTask, Key, Object, Workload};
-use foreman_core::workload::desired;
+use foreman_core::control::desired;
 
 use crate::cli::fleet::Fleet;
 use crate::cli::words;
