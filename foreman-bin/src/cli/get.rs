@@ -27,7 +27,8 @@ plural or short; several with commas; all = workloads, tasks, agents and nodes.\
 task is not running, or why it ended as it did; VERIFIED says what the repository's own gate said, which \
 is another thing than the verdict.",
     after_long_help = "Examples:\n  foreman get tasks\n  foreman get tasks --field-selector phase=Pending -o wide\n  \
-foreman get workload/@latest -o yaml\n  foreman get tasks -l foreman.llmkube.dev/workload=fix-login-7f3a -o name"
+foreman get workload/@latest -o yaml\n  \
+foreman get tasks -o custom-columns=NAME:.metadata.name,PHASE:.status.phase\n  foreman get tasks -l foreman.llmkube.dev/workload=fix-login-7f3a -o name"
 )]
 pub struct GetArgs {
     /// A kind and names, or objects as KIND/name; KIND/@latest is the newest
@@ -44,7 +45,7 @@ pub struct GetArgs {
     /// reason, verdict, name
     #[arg(long, value_name = "FIELDS")]
     pub field_selector: Option<String>,
-    /// Form: wide, json, yaml or name
+    /// Form: wide, json, yaml, name or custom-columns=NAME:PATH,…
     #[arg(short, long, value_name = "FORM", default_value = "table", hide_default_value = true)]
     pub output: Format,
     /// Print no headings
@@ -123,7 +124,7 @@ fn asked(words: &[String]) -> Result<Asked, Failure> {
 fn nothing(kinds: &[AnyKind], args: &GetArgs, settings: &Settings) -> anyhow::Result<()> {
     match args.output {
         Format::Json | Format::Yaml => output::print(&output::document(&args.output, &list(&[]))?)?,
-        Format::Table | Format::Wide | Format::Name => {}
+        Format::Table | Format::Wide | Format::Name | Format::CustomColumns(_) => {}
     }
     let words: Vec<_> = kinds.iter().map(|kind| format!("{}s", kind.names().alias)).collect();
     let words = words.join(", ");
@@ -161,6 +162,10 @@ async fn show(
             [one] if single => output::print(&output::document(&args.output, &one.json)?),
             all => output::print(&output::document(&args.output, &list(all))?),
         },
+        Format::CustomColumns(columns) => {
+            let table = columns.table(found.iter().map(|found| &found.json));
+            output::print(&table.render(!args.no_headers))
+        }
         Format::Table | Format::Wide => {
             let nodes = if found.iter().any(|found| found.kind == AnyKind::AgenticTask) {
                 world.nodes().await?

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::custom::{CustomColumns, InvalidColumns};
 use crate::untrusted;
 
 /// A form of output.
@@ -21,17 +22,28 @@ pub enum Format {
     Yaml,
     /// `kind/name`, one a line.
     Name,
+    /// A table with the columns that were asked for.
+    CustomColumns(CustomColumns),
 }
 
 /// A form that there is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidFormat {
-    given: String,
+pub enum InvalidFormat {
+    /// No form has this name.
+    Unknown(String),
+    /// The columns that were asked for cannot be read.
+    Columns(InvalidColumns),
 }
 
 impl fmt::Display for InvalidFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no output form {:?}: use wide, json, yaml or name", self.given)
+        match self {
+            Self::Unknown(given) => write!(
+                f,
+                "no output form {given:?}: use wide, json, yaml, name or custom-columns=NAME:PATH,…"
+            ),
+            Self::Columns(invalid) => invalid.fmt(f),
+        }
     }
 }
 
@@ -41,13 +53,17 @@ impl FromStr for Format {
     type Err = InvalidFormat;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(columns) = text.strip_prefix("custom-columns=") {
+            return columns.parse().map(Self::CustomColumns).map_err(InvalidFormat::Columns);
+        }
         match text {
             "table" => Ok(Self::Table),
             "wide" => Ok(Self::Wide),
             "json" => Ok(Self::Json),
             "yaml" => Ok(Self::Yaml),
             "name" => Ok(Self::Name),
-            _ => Err(InvalidFormat { given: text.to_owned() }),
+            "custom-columns" => Err(InvalidFormat::Columns(InvalidColumns::Empty)),
+            _ => Err(InvalidFormat::Unknown(text.to_owned())),
         }
     }
 }
@@ -84,7 +100,7 @@ pub fn document(format: &Format, value: &impl Serialize) -> anyhow::Result<Strin
     };
     match format {
         Format::Json => json(),
-        Format::Yaml | Format::Table | Format::Wide | Format::Name => {
+        Format::Yaml | Format::Table | Format::Wide | Format::Name | Format::CustomColumns(_) => {
             // By way of JSON, so that both show the same.
             let text = serde_saphyr::to_string(&serde_json::to_value(value)?)?;
             if untrusted::has_hidden(&text) {
@@ -125,6 +141,7 @@ mod tests {
     #[test]
     fn an_unknown_form_lists_the_known_ones() {
         let error = "xml".parse::<Format>().expect_err("unknown");
-        assert_eq!(error.to_string(), "no output form \"xml\": use wide, json, yaml or name");
+        let known = "use wide, json, yaml, name or custom-columns=NAME:PATH,…";
+        assert_eq!(error.to_string(), format!("no output form \"xml\": {known}"));
     }
 }

@@ -4,6 +4,7 @@
 //! the stream is a terminal; anstream strips them where they are not wanted.
 
 mod age;
+mod custom;
 mod format;
 mod paint;
 mod path;
@@ -19,9 +20,10 @@ use crate::telemetry;
 const ERROR_LINE_CHARS_MAX: usize = 1000;
 
 pub use age::{age, span};
+pub use custom::{CustomColumns, InvalidColumns};
 pub use format::{Format, FormatArgs, InvalidFormat, document};
 pub use paint::{Paint, paint, word};
-pub use path::{at, cell};
+pub use path::{all, at, cell, is_path};
 pub use table::Table;
 
 /// Whoever reads our output has gone: not an error, only the end.

@@ -1,4 +1,4 @@
-//! The JSON paths of printer columns: fields, `[N]`, `['name']` and `[?(@.field=="value")]`.
+//! The JSON paths of printer columns: fields, `[N]`, `[*]`, `['name']` and `[?(@.field=="value")]`.
 
 use serde_json::Value;
 
@@ -7,20 +7,43 @@ use serde_json::Value;
 enum Step {
     Field(String),
     Index(usize),
+    Each,
     Where { field: String, value: String },
 }
 
 /// The value at a path such as `.status.conditions[?(@.type=="Finished")].reason`; absent where the
 /// path leads nowhere or is none.
 pub fn at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
-    steps(path)?.iter().try_fold(object, |value, step| match step {
-        Step::Field(name) => value.get(name),
-        Step::Index(index) => value.get(index),
-        Step::Where { field, value: wanted } => value
-            .as_array()?
-            .iter()
-            .find(|item| item.get(field).is_some_and(|found| cell(found) == *wanted)),
+    all(object, path).first().copied()
+}
+
+/// All values at a path: `[*]` and `[?(…)]` can lead to several.
+pub fn all<'v>(object: &'v Value, path: &str) -> Vec<&'v Value> {
+    let Some(steps) = steps(path) else { return Vec::new() };
+    steps.iter().fold(vec![object], |values, step| {
+        values.into_iter().flat_map(|value| after(value, step)).collect()
     })
+}
+
+/// Whether the text is a path.
+pub fn is_path(path: &str) -> bool {
+    steps(path).is_some_and(|steps| !steps.is_empty())
+}
+
+/// Where one step leads.
+fn after<'v>(value: &'v Value, step: &Step) -> Vec<&'v Value> {
+    let items = || value.as_array().map(Vec::as_slice).unwrap_or_default().iter();
+    match step {
+        Step::Field(name) => value.get(name).into_iter().collect(),
+        Step::Index(index) => value.get(index).into_iter().collect(),
+        Step::Each => match value {
+            Value::Object(fields) => fields.values().collect(),
+            _ => items().collect(),
+        },
+        Step::Where { field, value: wanted } => items()
+            .filter(|item| item.get(field).is_some_and(|found| cell(found) == *wanted))
+            .collect(),
+    }
 }
 
 /// A value as a cell shows it.
@@ -42,6 +65,9 @@ fn steps(path: &str) -> Option<Vec<Step>> {
             let (field, value) = test.split_once("==")?;
             let value = value.trim().trim_matches(|c| c == '"' || c == '\'').to_owned();
             steps.push(Step::Where { field: field.trim().to_owned(), value });
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("[*]") {
+            steps.push(Step::Each);
             rest = after;
         } else if let Some(inside) = rest.strip_prefix("['") {
             let (name, after) = inside.split_once("']")?;
@@ -102,6 +128,9 @@ mod tests {
         for (path, value) in cases {
             assert_eq!(at(&object, path).map(cell).as_deref(), Some(value), "{path}");
         }
+        let kinds: Vec<String> =
+            all(&object, ".status.conditions[*].type").into_iter().map(cell).collect();
+        assert_eq!(kinds, ["Other", "Finished"]);
         for path in [".status.none", ".status.conditions[7]", "[", ".status.conditions[?(@.x", ".."]
         {
             assert_eq!(at(&object, path), None, "{path}");

@@ -10,21 +10,36 @@ use crate::untrusted;
 const CELL_CHARS_MAX: usize = 120;
 
 /// Rows under headings. Cells are made fit to show.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Table {
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
+    /// The longest cell, in characters.
+    chars_max: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { headings: Vec::new(), rows: Vec::new(), chars_max: CELL_CHARS_MAX }
+    }
 }
 
 impl Table {
     /// A table with these headings.
     pub fn new<T: Into<String>>(headings: impl IntoIterator<Item = T>) -> Self {
-        Self { headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Self { headings: headings.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// The same with cells that are never cut: for readers that need the whole value.
+    #[must_use]
+    pub fn uncut(self) -> Self {
+        Self { chars_max: usize::MAX, ..self }
     }
 
     /// Adds a row; an empty cell shows `-`.
     pub fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        let shown = |cell: T| match untrusted::line(cell.as_ref().trim(), CELL_CHARS_MAX) {
+        let chars_max = self.chars_max;
+        let shown = |cell: T| match untrusted::line(cell.as_ref().trim(), chars_max) {
             empty if empty.is_empty() => "-".to_owned(),
             text => text,
         };

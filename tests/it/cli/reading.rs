@@ -55,6 +55,16 @@ fn lists_are_selected_sorted_and_shown_in_every_form() {
             .collect::<Vec<_>>()
             .join(" ")
     };
+    let columns = ["get", "tasks", "-o", "custom-columns=N:.metadata.name,P:.status.phase"];
+    let ended = lab.run(&columns).exits(0);
+    assert_eq!(ended.out, "N  P\na  Pending\nb  Succeeded\nc  <none>\n");
+    for (wrong, rule) in [
+        ("custom-columns", "names no column: write custom-columns=NAME:PATH"),
+        ("custom-columns=N", "column \"N\" is not NAME:PATH"),
+        ("custom-columns=N:.a[", "is not a path: use fields"),
+    ] {
+        lab.run(&["get", "tasks", "-o", wrong]).exits(2).complains(rule);
+    }
     assert_eq!(names(&[]), "a b c");
     assert_eq!(names(&["-A"]), "a b c d");
     assert_eq!(names(&["-n", "other"]), "d");
