@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use foreman_core::control::CLAIM_DISK_GB_MIN;
 use foreman_core::model::WallTime;
 use foreman_core::ports::Clock as _;
-use foreman_core::control::CLAIM_DISK_GB_MIN;
 use foreman_sqlite::SqliteStore;
 
 use super::{Check, chain};

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use foreman_core::model::{AgenticTask, Key, Object, Workload};
 use foreman_core::control::desired;
+use foreman_core::model::{AgenticTask, Key, Object, Workload};
 
 use crate::cli::fleet::Fleet;
 use crate::cli::words;
