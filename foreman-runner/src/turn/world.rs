@@ -266,6 +266,8 @@ impl World {
             hooks: &mut self.hooks,
         };
         let end = turns.run(&opening, self.stop.subscribe()).await;
+        // Whoever runs the loop syncs at its end; what was appended may still be on its way.
+        drop(self.journal.sync().await);
         self.assert_journal_tells_the_same().await;
         end
     }
