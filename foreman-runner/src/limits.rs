@@ -101,6 +101,8 @@ pub const JOURNAL_CHAIN_MAX: usize = 1_000;
 pub const JOURNAL_CHAIN_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How long the journal of an ended task is kept, in seconds.
 pub const JOURNAL_KEEP_SECONDS: u64 = 7 * 24 * 3_600;
+/// How long workspaces and patches of ended tasks are kept, in seconds.
+pub const WORK_KEEP_SECONDS: u64 = 7 * 24 * 3_600;
 /// What the journals of ended tasks may take together, in bytes.
 pub const JOURNAL_KEEP_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 

@@ -13,6 +13,7 @@ mod base;
 mod index;
 mod mirror;
 mod open;
+mod reap;
 mod snapshot;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use index::{FILE_BYTES_MAX, TREE_GROWTH_BYTES_MAX};
 pub(crate) use mirror::hex;
 pub use mirror::{RemoteState, remote_state};
 pub use open::{Start, WorkspaceRequest, WorkspaceRoots};
+pub use reap::{KeptTasks, ReapedWork, reap_older};
 pub use snapshot::{Change, Checkpoint, Commit, CommitRequest, Person};
 
 /// The trailer by which our commits are recognised.

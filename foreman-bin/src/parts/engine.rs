@@ -86,7 +86,7 @@ impl Engine {
         let Home { stores, clock, paths } = &plan.home;
         let journals =
             JournalStore::new(&paths.state_dir, Arc::new(SystemClock::unix_milliseconds));
-        let house = keep_house(stores.clone(), journals, clock.clone());
+        let house = keep_house(stores.clone(), journals, paths.state_dir.clone(), clock.clone());
         let (shutdown, told) = watch::channel(Shutdown::No);
         let supervisor = tokio::spawn(async move {
             let house = Owned(tokio::spawn(house));
