@@ -78,7 +78,8 @@ impl Story {
             phase: status.known_phase(),
             node: node.clone(),
             attempt,
-            waiting: status.waiting.as_ref().map(|waiting| {
+            // A reason that was given before the spec was changed may hold no longer.
+            waiting: status.waiting.as_ref().filter(|_| is_judged(task)).map(|waiting| {
                 let reason = waiting.reason.as_ref().map(ToString::to_string).unwrap_or_default();
                 (reason, waiting.message.clone().unwrap_or_default())
             }),
@@ -130,6 +131,11 @@ impl Story {
             what: What::Run(event),
         }
     }
+}
+
+/// Whether the status speaks of the spec as it is now.
+fn is_judged(task: &Object<AgenticTask>) -> bool {
+    task.status.observed_generation.is_none_or(|observed| observed == task.meta.generation)
 }
 
 /// How a workload ended: reason and words of its condition `Finished`.

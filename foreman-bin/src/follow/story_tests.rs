@@ -146,3 +146,17 @@ fn a_placement_has_a_reason_each() {
     assert_eq!(told("placed on n: idle"), ["idle"]);
     assert_eq!(told(""), Vec::<String>::new());
 }
+
+#[test]
+fn a_reason_from_before_the_spec_was_changed_is_not_told() {
+    let waits = |observed: i64| {
+        let waiting = json!({"reason": "BudgetExhausted", "message": "1 of 1 turns"});
+        let status =
+            json!({"phase": "Pending", "observedGeneration": observed, "waiting": waiting});
+        let mut task = task(&status);
+        task.meta.generation = 2;
+        Story::default().task(&task)
+    };
+    assert!(waits(1).is_empty(), "the spec was raised since");
+    assert_eq!(waits(2).len(), 1);
+}

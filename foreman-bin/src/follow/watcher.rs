@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use foreman_core::model::{AgenticTask, Attempt, FleetNode, Key, Kind, Object, Uid, Workload};
+use foreman_core::model::{
+    AgenticTask, Attempt, FleetNode, Key, Kind, Object, TaskPhase, Uid, Workload,
+};
 use foreman_core::ports::{Query, Store, StoreEvent, Stores};
 use foreman_runner::observe::{RunEvent, RunObserver};
 use futures::FutureExt as _;
@@ -13,7 +15,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::fact::Fact;
-use super::story::Story;
+use super::story::{Story, finished};
 
 /// Events of runs that wait to be shown; beyond it they are dropped and counted, because a run must
 /// never wait for a terminal.
@@ -83,6 +85,9 @@ pub struct Follower {
     ready: VecDeque<Fact>,
     /// Whether the followed workload was there since the last full reading began.
     seen: bool,
+    /// Whether the first full reading of workloads, and of tasks, is over: what had ended before it is
+    /// no news to somebody who follows everything.
+    read: (bool, bool),
 }
 
 impl Follower {
@@ -101,6 +106,7 @@ impl Follower {
             heard,
             ready: VecDeque::new(),
             seen: false,
+            read: (false, false),
         }
     }
 
@@ -147,8 +153,15 @@ impl Follower {
 
     fn workload(&mut self, event: Option<StoreEvent<Workload>>) -> Result<(), FollowError> {
         let Of::Workload(key, uid) = &self.of else {
-            if let Some(StoreEvent::Upsert(workload)) = event {
-                self.ready.extend(self.story.workload(&workload));
+            match event {
+                Some(StoreEvent::Upsert(workload)) => {
+                    let facts = self.story.workload(&workload);
+                    if self.read.0 || finished(&workload).is_none() {
+                        self.ready.extend(facts);
+                    }
+                }
+                Some(StoreEvent::SyncEnd) => self.read.0 = true,
+                _ => {}
             }
             return Ok(());
         };
@@ -172,10 +185,17 @@ impl Follower {
     }
 
     fn task(&mut self, event: Option<StoreEvent<AgenticTask>>) {
-        if let Some(StoreEvent::Upsert(task)) = event
-            && self.is_ours(&task)
-        {
-            self.ready.extend(self.story.task(&task));
+        match event {
+            Some(StoreEvent::Upsert(task)) if self.is_ours(&task) => {
+                let facts = self.story.task(&task);
+                let ended = task.status.known_phase().is_some_and(TaskPhase::is_terminal);
+                let old = matches!(self.of, Of::Everything) && !self.read.1 && ended;
+                if !old {
+                    self.ready.extend(facts);
+                }
+            }
+            Some(StoreEvent::SyncEnd) => self.read.1 = true,
+            _ => {}
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use foreman_core::control::{AgentEnd, AgentSettings, Foreman, Shutdown};
 use foreman_core::fleet::{Registrar, RegistrarEnd};
-use foreman_core::ports::Clock as _;
+use foreman_core::ports::{Clock as _, Event, Recorder};
 use foreman_runner::attempt::{RunnerExecutor, RunnerSettings};
 use foreman_runner::git::DEFAULT_BASE_URL;
 use foreman_runner::journal::JournalStore;
@@ -130,6 +130,16 @@ impl Drop for Engine {
     }
 }
 
+/// Events go to the log of whoever looks for faults: people are told by the follower.
+struct Quiet;
+
+impl Recorder for Quiet {
+    fn record(&self, event: Event) {
+        let Event { kind, key, severity: _, reason, message } = event;
+        tracing::debug!(kind, %key, reason, "{message}");
+    }
+}
+
 fn broken(what: &str) -> Failure {
     Failure::new(Exit::Error, format!("{what} broke down"))
         .next("start again: work is kept and goes on")
@@ -174,6 +184,7 @@ fn build(plan: &EnginePlan) -> Result<Foreman, Failure> {
     Foreman::builder(stores.clone(), clock.clone(), Arc::new(SystemEntropy))
         .node(plan.machine.identity(&plan.node), probe, executor)
         .settings(settings)
+        .recorder(Arc::new(Quiet))
         .heartbeat(plan.heartbeat)
         .build()
         .map_err(|error| Failure::new(Exit::Error, "the parts do not fit").because(error))

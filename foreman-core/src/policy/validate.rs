@@ -145,8 +145,8 @@ fn task(name: &str, spec: &AgenticTaskSpec, out: &mut Findings) {
     }
     timeout("spec", spec.timeout_seconds, spec.budget.as_ref(), out);
     budget("spec.budget", spec.budget.as_ref(), out);
-    if spec.retry.is_some() {
-        out.unsupported("spec.retry");
+    if spec.retry.as_ref().is_some_and(|retry| retry.backoff_seconds.is_some()) {
+        out.unsupported("spec.retry.backoffSeconds");
     }
     if spec.resume_wait_seconds.is_some() {
         out.unsupported("spec.resumeWaitSeconds");

@@ -104,13 +104,13 @@ fn tasks() {
     check_case(
         t,
         &json!({"kind": "reconcile", "payload": {}, "dependsOn": ["me", "a", "a"], "timeoutSeconds": 1,
-            "retry": {}, "resumeWaitSeconds": 3}),
+            "retry": {"maxAttempts": 2, "backoffSeconds": 5}, "resumeWaitSeconds": 3}),
         &[
             (W, "spec.kind", "not supported"),
             (E, "spec.dependsOn[0]", "itself"),
             (W, "spec.dependsOn[2]", "second time"),
             (W, "spec.timeoutSeconds", "too short"),
-            (W, "spec.retry", "not supported"),
+            (W, "spec.retry.backoffSeconds", "not supported"),
             (W, "spec.resumeWaitSeconds", "not supported"),
         ],
     );

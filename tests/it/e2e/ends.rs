@@ -37,6 +37,14 @@ async fn a_repository_without_a_gate_is_said_at_submission_and_the_end_is_not_ve
     assert!(ended.stdout.contains("GO verified"), "{ended:?}");
 }
 
+/// Whether this process, and so what it starts, was told to ignore SIGHUP.
+fn hang_ups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
+}
+
 #[tokio::test]
 async fn a_terminal_that_closes_keeps_the_work() {
     let lab = Lab::new();
@@ -46,6 +54,10 @@ async fn a_terminal_that_closes_keeps_the_work() {
     let running = lab.start(&run);
     model.reached(2).await;
     running.signal(Signal::SIGHUP);
+    if hang_ups_are_ignored() {
+        // Under `nohup` it is to go on, so it is asked in another way.
+        running.signal(Signal::SIGTERM);
+    }
     let ended = running.ended().await;
     assert_eq!(ended.code, Some(143), "{ended:?}");
     assert!(ended.stdout.contains("the work is kept"), "{ended:?}");
