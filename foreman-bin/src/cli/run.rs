@@ -139,7 +139,9 @@ pub(super) async fn work(
     for notice in &told.notices {
         show.notice(Some(&name), notice.clone());
     }
-    let followed = Box::pin(follow(recipe, role, workload, worker, show, signals)).await?;
+    let go_on = told.go_on(&name);
+    let alone = go_on.last().map_or("foreman up", String::as_str);
+    let followed = Box::pin(follow(recipe, role, workload, worker, show, signals, alone)).await?;
     let base = told.base.clone().or_else(|| show.tally.base().map(ToOwned::to_owned));
     let about = About {
         workload: &name,
@@ -147,7 +149,7 @@ pub(super) async fn work(
         url: told.url.as_deref(),
         base: base.as_deref(),
         flags: &told.flags,
-        go_on: &told.go_on(&name),
+        go_on: &go_on,
     };
     Ok(last_words(&about, &followed, &show.tally))
 }

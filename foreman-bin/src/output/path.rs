@@ -38,7 +38,11 @@ fn after<'v>(value: &'v Value, step: &Step) -> Vec<&'v Value> {
         Step::Index(index) => value.get(index).into_iter().collect(),
         Step::Each => match value {
             Value::Object(fields) => fields.values().collect(),
-            _ => items().collect(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => items().collect(),
         },
         Step::Where { field, value: wanted } => items()
             .filter(|item| item.get(field).is_some_and(|found| cell(found) == *wanted))

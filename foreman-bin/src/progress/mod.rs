@@ -1,6 +1,7 @@
 //! Shows what goes on while a person waits: live on a terminal, one fact a line elsewhere. All of it
 //! goes to stderr; stdout belongs to results.
 
+mod keys;
 mod plain;
 mod screen;
 mod view;
@@ -9,6 +10,7 @@ mod words;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+pub use keys::KeyPress;
 pub use plain::{PROGRESS_EVERY, Plain};
 pub use screen::LogWriter;
 pub use view::{Painted, Size, Tone, View};
@@ -17,6 +19,7 @@ pub use words::{count, plural, took};
 use crate::follow::Fact;
 use crate::output;
 use crate::settings::Settings;
+use keys::Keys;
 use screen::Screen;
 
 /// How often the live view is drawn at most.
@@ -81,7 +84,13 @@ pub struct Progress {
 }
 
 enum Form {
-    Live { view: Box<View>, screen: Screen, drawn: Option<Instant>, dirty: bool },
+    Live {
+        view: Box<View>,
+        screen: Screen,
+        keys: Option<Keys>,
+        drawn: Option<Instant>,
+        dirty: bool,
+    },
     Plain(Box<Plain>),
     None,
 }
@@ -95,6 +104,7 @@ impl Progress {
             ProgressMode::Tty => Form::Live {
                 view: Box::new(View::new(budget, hint)),
                 screen: Screen::open(screen::has_bar(settings)),
+                keys: None,
                 drawn: None,
                 dirty: false,
             },
@@ -113,7 +123,7 @@ impl Progress {
     pub fn fact(&mut self, fact: &Fact) {
         let now = self.began.elapsed();
         match &mut self.form {
-            Form::Live { view, screen, drawn, dirty } => {
+            Form::Live { view, screen, drawn, dirty, .. } => {
                 let before = view.percent();
                 let left = view.apply(fact, now);
                 if view.percent() != before {
@@ -138,7 +148,7 @@ impl Progress {
     pub fn tick(&mut self) {
         let now = self.began.elapsed();
         match &mut self.form {
-            Form::Live { view, screen, drawn, dirty } => {
+            Form::Live { view, screen, drawn, dirty, .. } => {
                 // Without news the clocks in the view move on once a second.
                 let pause = if *dirty { REDRAW_EVERY } else { Duration::from_secs(1) };
                 if drawn.is_none_or(|drawn| drawn.elapsed() >= pause) {
@@ -152,6 +162,26 @@ impl Progress {
                 }
             }
             Form::None => {}
+        }
+    }
+
+    /// Begins to read keys where there is a live view and somebody at it: from now on [`Self::key`]
+    /// hears them, and nothing else reads the terminal. Whether it does.
+    pub fn listen(&mut self, settings: &Settings) -> bool {
+        let Form::Live { keys, .. } = &mut self.form else { return false };
+        if keys.is_none() && !settings.no_input {
+            *keys = Keys::open();
+        }
+        keys.is_some()
+    }
+
+    /// The next key; never, where none are read. Cancelling loses none.
+    pub async fn key(&mut self) -> KeyPress {
+        match &mut self.form {
+            Form::Live { keys: Some(keys), .. } => keys.next().await,
+            Form::Live { keys: None, .. } | Form::Plain(_) | Form::None => {
+                std::future::pending().await
+            }
         }
     }
 

@@ -165,8 +165,9 @@ fn painted(line: &Painted, color: bool) -> String {
     if color { paint(tone, &line.text) } else { line.text.clone() }
 }
 
-/// Shows the cursor, if it was hidden.
+/// Shows the cursor, if it was hidden, and lets the terminal read lines again.
 fn restore() {
+    super::keys::restore();
     set_hidden(false);
 }
 

@@ -40,7 +40,7 @@ pub struct GlobalFlags {
     /// How the log looks [env: FOREMAN_LOG_FORMAT] [default: text]
     #[arg(long, global = true, value_name = "FORMAT", hide_short_help = true)]
     pub log_format: Option<LogFormat>,
-    /// Never ask anything on the terminal [env: FOREMAN_NO_INPUT]
+    /// Never ask anything on the terminal, and read no keys [env: FOREMAN_NO_INPUT]
     #[arg(long, global = true, hide_short_help = true)]
     pub no_input: bool,
 }
@@ -127,7 +127,7 @@ settings! {
     "namespace" "FOREMAN_NAMESPACE" "namespace of the objects";
     "log-level" "FOREMAN_LOG_LEVEL" "what is logged on stderr";
     "log-format" "FOREMAN_LOG_FORMAT" "text or json";
-    "no-input" "FOREMAN_NO_INPUT" "never ask anything on the terminal";
+    "no-input" "FOREMAN_NO_INPUT" "never ask anything on the terminal, and read no keys";
     "model-url" "FOREMAN_MODEL_URL" "model server; the file may list several";
     "model" "FOREMAN_MODEL" "the model's name";
     "model-key-file" "FOREMAN_MODEL_KEY_FILE" "file with the model server's key";

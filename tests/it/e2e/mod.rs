@@ -7,4 +7,6 @@ mod next;
 mod refusals;
 mod resume;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod together;

@@ -95,7 +95,16 @@ impl Lab {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(foreman());
+        self.set_up(Command::new(foreman()), arguments)
+    }
+
+    /// The command, run by another program that is given its path and arguments.
+    pub(super) fn command_through(&self, mut program: Command, arguments: &[&str]) -> Command {
+        program.arg(foreman());
+        self.set_up(program, arguments)
+    }
+
+    fn set_up(&self, mut command: Command, arguments: &[&str]) -> Command {
         command
             .args(arguments)
             .env_clear()

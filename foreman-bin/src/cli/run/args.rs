@@ -16,7 +16,7 @@ use crate::settings::{ModelFlags, NodeFlags};
     long_about = "Give a repository and an intent, get a branch whose change has passed the repository's own gate and a \
 review. Nothing but that branch is written; your working copy is not touched. Work survives Ctrl-C, crashes and \
 reboots: foreman run --continue NAME, or foreman up, goes on with it. Where another process works on the data directory, \
-the work is given to that one and followed. Agents named foreman-coder, foreman-verifier and foreman-reviewer are made where \
+the work is given to that one and followed; in the live view the key d then detaches from it. Agents named foreman-coder, foreman-verifier and foreman-reviewer are made where \
 they are absent; those that are there are left as they are.",
     after_long_help = "Examples:\n  foreman run --repo . \"greet the world when no name is given\"\n  \
 foreman run --repo . --gate \"make test\" --no-review \"fix the flaky login test\"\n  \

@@ -10,12 +10,13 @@ use foreman_core::control::Shutdown;
 use foreman_core::model::{Key, Uid};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::show::{HINT, Show};
+use super::show::Show;
 use super::signals::Signals;
 use crate::exit::{Exit, Failure};
 use crate::follow::{Bus, FollowError, Follower, Of};
 use crate::leader::{self, LeaderError, Leadership};
 use crate::parts::{Engine, EngineEnd, Ready, Recipe};
+use crate::progress::KeyPress;
 
 /// How long the engine may take beyond its drain deadline before the process leaves without it.
 const ENGINE_GRACE: Duration = Duration::from_secs(10);
@@ -40,6 +41,8 @@ pub(in crate::cli) enum Followed {
         /// What becomes of the work.
         kept: Kept,
     },
+    /// A person left it to this other process, which does the work.
+    Detached(String),
     /// The workload is gone.
     Deleted(FollowError),
 }
@@ -66,9 +69,12 @@ struct Flow<'a> {
     take_over: Option<(String, TakeOver)>,
     show: &'a mut Show,
     workload: String,
+    /// The command that goes on with the work when this process leaves.
+    go_on: &'a str,
 }
 
-/// Follows the workload until it is settled or a signal comes.
+/// Follows the workload until it is settled, a signal comes, or a person detaches. `go_on` is the
+/// command that goes on with the work when this process leaves.
 ///
 /// # Errors
 /// The engine could not start or broke.
@@ -79,12 +85,15 @@ pub(in crate::cli) async fn follow(
     worker: Worker,
     show: &mut Show,
     signals: &mut Signals,
+    go_on: &str,
 ) -> Result<Followed, Failure> {
+    show.listen(&recipe.settings);
     let (bus, heard) = Bus::new();
     let (key, uid) = workload;
     let name = key.name.clone();
     let mut facts = Follower::new(&recipe.home.stores, Of::Workload(key, uid), heard);
-    let mut flow = Flow { recipe, role, bus, engine: None, take_over: None, show, workload: name };
+    let mut flow =
+        Flow { recipe, role, bus, engine: None, take_over: None, show, workload: name, go_on };
     match worker {
         Worker::Here(leadership, ready) => flow.start(leadership, *ready).await?,
         Worker::Elsewhere(holder) => flow.wait_behind(&holder),
@@ -95,7 +104,7 @@ pub(in crate::cli) async fn follow(
             let kept = flow.drain(&mut facts, signals).await?;
             Followed::Stopped { exit, kept }
         }
-        Followed::Settled | Followed::Deleted(_) => {
+        Followed::Settled | Followed::Detached(_) | Followed::Deleted(_) => {
             flow.drain(&mut facts, signals).await?;
             followed
         }
@@ -118,11 +127,27 @@ impl Flow<'_> {
         let message =
             format!("{holder} does the work on this data directory; this only follows it");
         self.show.notice(Some(&self.workload), message);
-        self.show.set_hint("ctrl-c stop following, the work goes on");
+        self.show.hint_elsewhere();
         let data_dir = self.recipe.home.paths.data_dir.clone();
         let role = self.role;
         let taken: TakeOver = Box::pin(async move { leader::take_over(&data_dir, role).await });
         self.take_over = Some((holder.to_owned(), taken));
+    }
+
+    /// What a key does. The work can be left only to somebody: says who that is, or what to do when
+    /// it is nobody.
+    fn pressed(&mut self, key: KeyPress) -> Option<String> {
+        let KeyPress::Detach = key;
+        if let Some((holder, _)) = &self.take_over {
+            return Some(holder.clone());
+        }
+        let message = format!(
+            "this process does the work itself and cannot be detached from; to keep it going without \
+             this terminal, press ctrl-c and run in another one: {}; nothing is lost",
+            self.go_on
+        );
+        self.show.notice(Some(&self.workload), message);
+        None
     }
 
     async fn until_settled(
@@ -136,6 +161,11 @@ impl Flow<'_> {
                 biased;
                 exit = signals.next() => {
                     return Ok(Followed::Stopped { exit, kept: Kept::Adopted });
+                }
+                key = self.show.key() => {
+                    if let Some(holder) = self.pressed(key) {
+                        return Ok(Followed::Detached(holder));
+                    }
                 }
                 _ = ticks.tick() => self.show.tick(),
                 fact = follower.next() => match fact {
@@ -157,7 +187,7 @@ impl Flow<'_> {
                         Failure::new(Exit::Error, "the work cannot be taken over").because(error)
                     })?;
                     self.show.notice(Some(&self.workload), "it has left: this process goes on with the work");
-                    self.show.set_hint(HINT);
+                    self.show.hint_here();
                     let ready = self.recipe.require().await?;
                     self.start(leadership, ready).await?;
                 }

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::follow::{Fact, Tally};
 use crate::os_clock::SystemClock;
 use crate::output;
-use crate::progress::{Progress, ProgressMode, REDRAW_EVERY, Surroundings};
+use crate::progress::{KeyPress, Progress, ProgressMode, REDRAW_EVERY, Surroundings};
 use crate::settings::Settings;
 
 /// What stdout carries.
@@ -27,12 +27,20 @@ pub enum RunOutput {
 }
 
 /// What is said of keys while the work is done here.
-pub(in crate::cli) const HINT: &str = "ctrl-c stop, work is kept";
+const HINT: &str = "ctrl-c stop, work is kept";
+/// The same where keys are read.
+const HINT_WITH_KEYS: &str = "d detach   ctrl-c stop, work is kept";
+/// What is said of keys while others do the work.
+const HINT_ELSEWHERE: &str = "ctrl-c stop following, the work goes on";
+/// The same where keys are read; short, because the line is full.
+const HINT_ELSEWHERE_WITH_KEYS: &str = "d detach   ctrl-c stop following";
 
 /// Shows facts, and ends with a result.
 pub(in crate::cli) struct Show {
     output: RunOutput,
     progress: Progress,
+    /// Whether keys are read.
+    listens: bool,
     stream: Option<Stream<io::Stdout>>,
     clock: SystemClock,
     last_line: Instant,
@@ -78,6 +86,7 @@ impl Show {
         Self {
             output,
             progress: Progress::begin(mode, settings, budget, HINT),
+            listens: false,
             stream: streams.then(|| Stream::new(io::stdout())),
             clock: SystemClock::new(),
             last_line: Instant::now(),
@@ -113,6 +122,28 @@ impl Show {
             let written = stream.heartbeat(self.clock.wall());
             self.wrote(written);
         }
+    }
+
+    /// Begins to read keys where a person sits at a live view, and says which ones work. Nothing else
+    /// may read the terminal from now on.
+    pub(in crate::cli) fn listen(&mut self, settings: &Settings) {
+        self.listens = self.progress.listen(settings);
+        self.hint_here();
+    }
+
+    /// The next key; never, where none are read. Cancelling loses none.
+    pub(in crate::cli) async fn key(&mut self) -> KeyPress {
+        self.progress.key().await
+    }
+
+    /// Says what keys do while the work is done here.
+    pub(in crate::cli) fn hint_here(&mut self) {
+        self.set_hint(if self.listens { HINT_WITH_KEYS } else { HINT });
+    }
+
+    /// Says what keys do while others do the work.
+    pub(in crate::cli) fn hint_elsewhere(&mut self) {
+        self.set_hint(if self.listens { HINT_ELSEWHERE_WITH_KEYS } else { HINT_ELSEWHERE });
     }
 
     /// Changes what is said of keys.

@@ -40,6 +40,7 @@ pub(in crate::cli) fn last_words(
     match followed {
         Followed::Settled => settled(about, tally),
         Followed::Stopped { exit, kept } => stopped(about, *exit, kept, tally),
+        Followed::Detached(holder) => detached(about, holder),
         Followed::Deleted(error) => LastWords {
             exit: Exit::NotOnTarget,
             workload: Some(about.workload.to_owned()),
@@ -101,6 +102,23 @@ fn missed(tally: &Tally) -> Vec<String> {
             format!("  task/{task}: {verdict}: {message}")
         })
         .collect()
+}
+
+/// A person left the work to the one that does it.
+fn detached(about: &About<'_>, holder: &str) -> LastWords {
+    let holder = untrusted::line(holder, 100);
+    let mut next: Vec<String> = about.go_on.iter().take(1).cloned().collect();
+    next.push(format!("foreman describe workload/{}{}", about.workload, about.flags));
+    LastWords {
+        exit: Exit::StillGoing,
+        workload: Some(about.workload.to_owned()),
+        lines: vec![
+            format!("workload/{}", about.workload),
+            format!("detached; {holder} goes on with the work"),
+        ],
+        next,
+        error: None,
+    }
 }
 
 fn stopped(about: &About<'_>, exit: Exit, kept: &Kept, tally: &Tally) -> LastWords {

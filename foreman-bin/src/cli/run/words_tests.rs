@@ -135,6 +135,19 @@ fn a_stop_says_what_is_kept_and_how_to_go_on() {
 }
 
 #[test]
+fn who_detaches_is_told_the_name_and_how_to_follow_again() {
+    let go_on = ["foreman run --continue fix-7f3a".to_owned(), "foreman up".to_owned()];
+    let about = About { go_on: &go_on, ..about() };
+    let detached = Followed::Detached("pid 7 (foreman up)".into());
+    let words = last_words(&about, &detached, &Tally::default());
+    let lines = ["workload/fix-7f3a", "detached; pid 7 (foreman up) goes on with the work"];
+    assert_eq!(words.lines, lines);
+    let describe = "foreman describe workload/fix-7f3a --data-dir /d";
+    assert_eq!(words.next, ["foreman run --continue fix-7f3a", describe]);
+    assert_eq!((words.exit, words.error), (Exit::StillGoing, None));
+}
+
+#[test]
 fn a_deleted_workload_is_said() {
     let gone = Followed::Deleted(FollowError::Deleted { name: "fix-7f3a".into() });
     let words = last_words(&about(), &gone, &Tally::default());
