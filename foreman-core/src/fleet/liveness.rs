@@ -24,7 +24,7 @@ impl Seen {
         }
     }
 
-    /// Whether work may be placed there: the heartbeat changed within [`NODE_DEAD`] on our awake
+    /// Whether work may be placed there: the heartbeat changed within 90 s on our awake
     /// clock; as long as one value was seen only, its own age decides.
     pub fn is_fresh(&self, wall: WallTime, awake: AwakeTime) -> bool {
         let Some(value) = self.value else {
