@@ -1,5 +1,6 @@
 //! `foreman describe`: the whole story of one object, with the next commands.
 
+mod events;
 mod generic;
 mod task;
 mod workload;

@@ -5,6 +5,7 @@ use foreman_core::model::shared::LocalObjectReference;
 use foreman_core::model::wellknown::LABEL_WORKLOAD;
 use foreman_core::model::{AgenticTask, Object, WallTime};
 
+use super::events::events;
 use super::{Effects, Lines, budget, conditions};
 use crate::cli::fleet::Fleet;
 use crate::cli::words;
@@ -66,6 +67,7 @@ pub(super) fn text(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects)
     lines.add_all("Gate", words::gate(task));
     lines.add("Effects", effects.text());
     lines.add_all("Conditions", conditions(&status.conditions, fleet.now));
+    lines.add_all("Events", events([task], fleet.now));
     lines.add("Next", next(task, fleet, effects));
     lines.render()
 }

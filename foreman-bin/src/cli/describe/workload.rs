@@ -3,6 +3,7 @@
 use foreman_core::model::condition::{find_condition, is_true};
 use foreman_core::model::{AgenticTask, Key, Object, Workload};
 
+use super::events::events;
 use super::task::short;
 use super::{Effects, Lines, budget, conditions};
 use crate::cli::fleet::Fleet;
@@ -64,6 +65,7 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet, effects: &Effects
         tasks(workload, fleet).filter_map(|task| task.status.branch.as_deref()).collect();
     lines.add_some("Branch", branches.last().map(|branch| words::clean(branch)));
     lines.add_all("Conditions", conditions(&status.conditions, fleet.now));
+    lines.add_all("Events", events(tasks(workload, fleet), fleet.now));
     lines.add("Next", next(workload, fleet, effects, branches.last().copied()));
     lines.render()
 }
