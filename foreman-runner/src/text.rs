@@ -50,6 +50,21 @@ pub fn head_and_tail(text: &str, bytes_max: usize) -> String {
     format!("{first}\n[... {missing} bytes omitted here ...]\n{last}")
 }
 
+/// An error with its causes on one line, for people; a cause that was said already is left out.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

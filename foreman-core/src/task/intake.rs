@@ -109,7 +109,8 @@ fn unsupported(task: &Object<AgenticTask>, agent: Option<&Object<Agent>>) -> Opt
     vision.then_some("Agent spec.vision.enabled")
 }
 
-fn not_supported(field: &'static str) -> OperatorEnd {
+/// A task that ends Failed before a model decided anything and before any verification was due.
+fn failed(infrastructure: Infrastructure, reason: &'static str, message: String) -> OperatorEnd {
     OperatorEnd {
         phase: TaskPhase::Failed,
         verdict: Verdict::Incomplete,
@@ -117,13 +118,20 @@ fn not_supported(field: &'static str) -> OperatorEnd {
         outcome: Outcome {
             decision: Decision::None,
             verification: Verification::NotApplicable,
-            infrastructure: Infrastructure::Error,
-            reason: Some(OutcomeReason::Unsupported),
+            infrastructure,
+            reason: None,
         },
         condition: "Failed",
-        reason: "Unsupported",
-        message: format!("{field} asks for something that this version cannot do"),
+        reason,
+        message,
     }
+}
+
+fn not_supported(field: &'static str) -> OperatorEnd {
+    let message = format!("{field} asks for something that this version cannot do");
+    let mut end = failed(Infrastructure::Error, "Unsupported", message);
+    end.outcome.reason = Some(OutcomeReason::Unsupported);
+    end
 }
 
 /// A task that a person ended.
@@ -145,20 +153,7 @@ pub(crate) fn cancelled(message: &str) -> OperatorEnd {
 }
 
 fn upstream_failed(message: String) -> Step {
-    Step::End(OperatorEnd {
-        phase: TaskPhase::Failed,
-        verdict: Verdict::Incomplete,
-        failure_reason: None,
-        outcome: Outcome {
-            decision: Decision::None,
-            verification: Verification::NotApplicable,
-            infrastructure: Infrastructure::Ok,
-            reason: None,
-        },
-        condition: "Failed",
-        reason: "UpstreamFailed",
-        message,
-    })
+    Step::End(failed(Infrastructure::Ok, "UpstreamFailed", message))
 }
 
 /// What the tasks before this one say, or nothing when all ended on target.
@@ -293,20 +288,9 @@ fn agent_missing(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
             until: Some(AGENT_MISSING_MAX.saturating_sub(waited)),
         });
     }
-    Some(Step::End(OperatorEnd {
-        phase: TaskPhase::Failed,
-        verdict: Verdict::Incomplete,
-        failure_reason: Some(FailureReason::AgentNotFound),
-        outcome: Outcome {
-            decision: Decision::None,
-            verification: Verification::NotApplicable,
-            infrastructure: Infrastructure::Error,
-            reason: None,
-        },
-        condition: "Failed",
-        reason: "AgentNotFound",
-        message: format!("there is no Agent {name} in the task's namespace"),
-    }))
+    let message = format!("there is no Agent {name} in the task's namespace");
+    let end = failed(Infrastructure::Error, "AgentNotFound", message);
+    Some(Step::End(OperatorEnd { failure_reason: Some(FailureReason::AgentNotFound), ..end }))
 }
 
 /// The budget that is spent, in words; a paused task resumes when the number is raised.

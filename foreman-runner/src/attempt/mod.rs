@@ -38,6 +38,7 @@ use crate::model_client::{BaseUrl, CallMode};
 use crate::observe::{RunEvent, RunObserver};
 use crate::redact::Redactor;
 use crate::sandbox::Tier;
+use crate::text::chain;
 use crate::workspace::Person;
 
 use end::Ending;
@@ -319,19 +320,4 @@ impl Fault {
     fn new(kind: Infrastructure, error: &dyn std::error::Error) -> Self {
         Self { kind, message: chain(error) }
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let more = source.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = source.source();
-    }
-    text
 }

@@ -16,6 +16,7 @@ use crate::limits::{
     ERROR_BODY_BYTES_MAX, ERROR_TEXT_BYTES_MAX, FINISH_GRACE_MS, RESPONSE_BYTES_MAX,
 };
 use crate::redact::Redactor;
+use crate::text::chain;
 
 /// Why an exchange gave no answer.
 #[derive(Debug)]
@@ -298,19 +299,4 @@ impl Exchange<'_> {
         body.truncate(ERROR_BODY_BYTES_MAX);
         String::from_utf8_lossy(&body).into_owned()
     }
-}
-
-/// An error with its causes, for people.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }
