@@ -15,6 +15,7 @@ mod reconciler;
 mod run;
 mod serving;
 mod supervise;
+mod write;
 
 pub use agent::{AgentEnd, AgentError, AgentSettings, NodeAgent, Shutdown};
 pub use builder::{BuildError, Foreman, ForemanBuilder};

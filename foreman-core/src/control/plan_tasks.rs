@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::memory::Memory;
-use super::reconciler::{World, Write};
+use super::reconciler::World;
+use super::write::{Rank, Urgency, Write};
 use crate::fleet::liveness::Seen;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, WaitingReason};
@@ -110,6 +111,16 @@ impl Planner<'_> {
         change: Result<Change<AgenticTask>, IllegalMove>,
         event: Option<Event>,
     ) {
+        self.write_with(Urgency::Now, task, change, event);
+    }
+
+    fn write_with(
+        &mut self,
+        urgency: Urgency,
+        task: &Object<AgenticTask>,
+        change: Result<Change<AgenticTask>, IllegalMove>,
+        event: Option<Event>,
+    ) {
         let change = match change {
             Ok(change) => change,
             Err(error) => {
@@ -122,6 +133,7 @@ impl Planner<'_> {
             revision: task.revision().clone(),
             change,
             event,
+            urgency,
         });
     }
 
@@ -206,7 +218,13 @@ impl Planner<'_> {
             reason: "TaskWaiting",
             message: format!("{reason}: {message}"),
         });
-        self.write(task, writes::wait(task, reason, message, self.wall), event);
+        let rank = match (pending, same_reason) {
+            (false, _) => Rank::FirstWait,
+            (true, false) => Rank::Reason,
+            (true, true) => Rank::Counts,
+        };
+        let change = writes::wait(task, reason, message, self.wall);
+        self.write_with(Urgency::Lane(rank), task, change, event);
     }
 
     fn place<'t>(

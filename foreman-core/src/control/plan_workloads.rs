@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::memory::{Memory, RefusedChild};
-use super::reconciler::{World, Write};
+use super::reconciler::World;
+use super::write::{Rank, Urgency, Write};
 use crate::model::agentic_task::{AgenticTask, TaskPhase};
 use crate::model::condition::{ConditionStatus, set_condition};
 use crate::model::ids::Key;
@@ -84,11 +85,21 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn write(&self, change: Change<Workload>, event: Option<Event>) -> Write {
+        self.write_with(Urgency::Now, change, event)
+    }
+
+    fn write_with(
+        &self,
+        urgency: Urgency,
+        change: Change<Workload>,
+        event: Option<Event>,
+    ) -> Write {
         Write::Workload {
             key: self.workload.key(),
             revision: self.workload.revision().clone(),
             change,
             event,
+            urgency,
         }
     }
 
@@ -266,7 +277,10 @@ impl Planner<'_> {
             .set("failedTasks", next.failed_tasks)
             .set("incompleteTasks", next.incomplete_tasks)
             .set("conditions", &next.conditions);
-        Next { writes: vec![self.write(change, event)], folded: true, fold_later: false }
+        let phase = next.phase != now.phase || next.conditions != now.conditions;
+        let urgency = if phase { Urgency::Now } else { Urgency::Lane(Rank::Steps) };
+        let writes = vec![self.write_with(urgency, change, event)];
+        Next { writes, folded: true, fold_later: false }
     }
 
     fn status(&self, steps: &[StepRecord], roll_up: &RollUp) -> WorkloadStatus {
@@ -353,5 +367,11 @@ fn has_ended(child: &Object<AgenticTask>) -> bool {
 }
 
 fn copy(child: &Object<AgenticTask>, change: Change<AgenticTask>) -> Write {
-    Write::Task { key: child.key(), revision: child.revision().clone(), change, event: None }
+    Write::Task {
+        key: child.key(),
+        revision: child.revision().clone(),
+        change,
+        event: None,
+        urgency: Urgency::Now,
+    }
 }

@@ -12,13 +12,14 @@ use super::backoff::Backoff;
 use super::feed::feed;
 use super::memory::Memory;
 use super::mirror::{Mirror, Reread};
+use super::write::Write;
 use super::{plan_tasks, plan_workloads};
 use crate::model::Uid;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::AgenticTask;
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::{Key, Revision};
-use crate::model::object::{Kind, NewObject, Object};
+use crate::model::object::{Kind, Object};
 use crate::model::time::AwakeTime;
 use crate::model::workload::Workload;
 use crate::ports::clock::Clock;
@@ -33,39 +34,6 @@ pub(super) struct World {
     pub(super) tasks: Mirror<AgenticTask>,
     pub(super) workloads: Mirror<Workload>,
     pub(super) agents: Mirror<Agent>,
-}
-
-/// A write that was decided.
-#[derive(Debug)]
-pub(super) enum Write {
-    Task {
-        key: Key,
-        revision: Revision,
-        change: Change<AgenticTask>,
-        event: Option<Event>,
-    },
-    Workload {
-        key: Key,
-        revision: Revision,
-        change: Change<Workload>,
-        event: Option<Event>,
-    },
-    /// A child of the workload `owner`.
-    Create {
-        workload: Key,
-        owner: Uid,
-        new: Box<NewObject<AgenticTask>>,
-    },
-}
-
-impl Write {
-    fn task(&self) -> Option<&Key> {
-        match self {
-            Self::Task { key, .. } => Some(key),
-            Self::Create { new, .. } => Some(&new.key),
-            Self::Workload { .. } => None,
-        }
-    }
 }
 
 /// What became of a write.
@@ -251,17 +219,18 @@ impl Reconciler {
         // One write an object: a child that is told to stop is not placed by the same pass.
         let taken: BTreeSet<_> = writes.iter().filter_map(Write::task).cloned().collect();
         writes.extend(more.into_iter().filter(|w| w.task().is_none_or(|key| !taken.contains(key))));
+        writes.sort_by_key(|write| write.urgency().place());
         (writes, [first, second].into_iter().flatten().min())
     }
 
     async fn carry_out(&self, write: Write) -> Done {
         match write {
-            Write::Task { key, revision, change, event } => {
+            Write::Task { key, revision, change, event, urgency: _ } => {
                 let store = &*self.stores.tasks;
                 let answer = self.patch(store, &key, revision, change, event).await;
                 Done::Task(key, answer)
             }
-            Write::Workload { key, revision, change, event } => {
+            Write::Workload { key, revision, change, event, urgency: _ } => {
                 let store = &*self.stores.workloads;
                 let answer = self.patch(store, &key, revision, change, event).await;
                 Done::Workload(key, answer)
