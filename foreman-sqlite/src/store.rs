@@ -179,8 +179,13 @@ impl Drop for SqliteStore {
     }
 }
 
-fn typed<K: Kind>(object: &Value) -> Result<Object<K>, StoreError> {
-    Object::from_json(object).map_err(|error| StoreError::Unreadable { reason: error.to_string() })
+fn typed<K: Kind>(key: &Key, object: &Value) -> Result<Object<K>, StoreError> {
+    Object::read_under(key, object).map_err(|reason| StoreError::Unreadable { reason })
+}
+
+fn read<K: Kind>(key: &Key, json: &str) -> Result<Object<K>, String> {
+    let object: Object<K> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    object.held_under(key)
 }
 
 fn current(tx: &Tx<'_>, kind: &'static str, key: &Key, expect: &Expect) -> Result<Stored, Failure> {
@@ -196,14 +201,14 @@ fn current(tx: &Tx<'_>, kind: &'static str, key: &Key, expect: &Expect) -> Resul
 #[async_trait]
 impl<K: Kind> Store<K> for SqliteStore {
     async fn get(&self, key: &Key) -> Result<Option<Object<K>>, StoreError> {
-        let key = key.clone();
+        let wanted = key.clone();
         let json = self
             .readers
-            .read(move |connection| rows::find_json(connection, K::NAMES.kind, &key))
+            .read(move |connection| rows::find_json(connection, K::NAMES.kind, &wanted))
             .await?;
-        json.map(|json| serde_json::from_str(&json))
+        json.map(|json| read(key, &json))
             .transpose()
-            .map_err(|error| StoreError::Unreadable { reason: error.to_string() })
+            .map_err(|reason| StoreError::Unreadable { reason })
     }
 
     async fn list(&self, query: &Query) -> Result<Listing<K>, StoreError> {
@@ -213,9 +218,9 @@ impl<K: Kind> Store<K> for SqliteStore {
                 let revision = Revision::new(rows::last_revision(connection)?.to_string());
                 let mut listing = Listing { objects: Vec::new(), unreadable: Vec::new(), revision };
                 rows::select(connection, K::NAMES.kind, &query, |key, json| {
-                    match serde_json::from_str(&json) {
+                    match read(&key, &json) {
                         Ok(object) => listing.objects.push(object),
-                        Err(error) => listing.unreadable.push((key, error.to_string())),
+                        Err(reason) => listing.unreadable.push((key, reason)),
                     }
                 })?;
                 Ok(listing)
@@ -225,6 +230,7 @@ impl<K: Kind> Store<K> for SqliteStore {
 
     async fn create(&self, new: NewObject<K>) -> Result<Object<K>, StoreError> {
         let uid = Uid::new(self.entropy.uuid());
+        let key = new.key.clone();
         let created = self.write(move |tx| {
             if let Some(there) = tx.find(K::NAMES.kind, &new.key)? {
                 return Err(StoreError::AlreadyExists { uid: Some(there.uid) }.into());
@@ -232,7 +238,7 @@ impl<K: Kind> Store<K> for SqliteStore {
             let object = apiserver::create(&new, &uid, tx.now())?;
             Ok(tx.insert(K::NAMES.kind, &new.key, object)?)
         });
-        typed(&*created.await?)
+        typed(&key, &*created.await?)
     }
 
     async fn patch(
@@ -241,7 +247,7 @@ impl<K: Kind> Store<K> for SqliteStore {
         change: Change<K>,
         expect: Expect,
     ) -> Result<Object<K>, StoreError> {
-        let key = key.clone();
+        let (key, own) = (key.clone(), key);
         let patched = self.write(move |tx| {
             let stored = current(tx, K::NAMES.kind, &key, &expect)?;
             let before: Value = serde_json::from_str(&stored.json)
@@ -250,12 +256,12 @@ impl<K: Kind> Store<K> for SqliteStore {
                 Patched::Same => Ok(Arc::new(before)),
                 Patched::Changed(object) => {
                     // An answer that is an error must mean that nothing was written.
-                    typed::<K>(&object)?;
+                    typed::<K>(&key, &object)?;
                     Ok(tx.update(K::NAMES.kind, &key, &stored, &before, object)?)
                 }
             }
         });
-        typed(&*patched.await?)
+        typed(own, &*patched.await?)
     }
 
     async fn delete(&self, key: &Key, uid: &Uid, expect: Expect) -> Result<(), StoreError> {

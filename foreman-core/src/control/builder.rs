@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::agent::{AgentEnd, AgentError, AgentSettings, NodeAgent, Shutdown};
 use super::reconciler::Reconciler;
 use crate::fleet::registrar::{Identity, Registrar};
+use crate::policy::admit::Policy;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
 use crate::ports::executor::Executor;
@@ -35,6 +36,7 @@ pub struct ForemanBuilder {
     settings: AgentSettings,
     heartbeat: Duration,
     control_loops: bool,
+    policy: Policy,
 }
 
 struct NodeParts {
@@ -83,6 +85,13 @@ impl ForemanBuilder {
         self
     }
 
+    /// What this installation allows; everything where this is not called.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Leaves the control loops out: somebody else runs them.
     #[must_use]
     pub fn without_control_loops(mut self) -> Self {
@@ -100,6 +109,7 @@ impl ForemanBuilder {
         }
         let reconciler = self.control_loops.then(|| {
             Reconciler::new(self.stores.clone(), self.clock.clone(), self.recorder.clone())
+                .with_policy(self.policy)
         });
         let agents = self
             .nodes
@@ -151,6 +161,7 @@ impl Foreman {
             settings: AgentSettings::default(),
             heartbeat: HEARTBEAT,
             control_loops: true,
+            policy: Policy::default(),
         }
     }
 

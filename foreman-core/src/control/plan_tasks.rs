@@ -14,6 +14,7 @@ use crate::model::ids::Key;
 use crate::model::object::{Kind, Object};
 use crate::model::time::{AwakeTime, WallTime};
 use crate::model::{NodeName, Uid};
+use crate::policy::admit::admit;
 use crate::ports::recorder::{Event, EventKind};
 use crate::ports::store::Change;
 use crate::schedule::Need;
@@ -177,7 +178,15 @@ impl Planner<'_> {
                 }
                 false
             }
-            Step::Place => true,
+            Step::Place => {
+                let agent = intake::agent_of(task, facts.agents);
+                let admitted = admit(self.world.policy, task, agent);
+                if let Err(forbidden) = &admitted {
+                    let message = forbidden.to_string();
+                    self.wait(memory, task, WaitingReason::PolicyForbids, &message);
+                }
+                admitted.is_ok()
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use crate::model::ids::{Key, Revision};
 use crate::model::object::{Kind, Object};
 use crate::model::time::AwakeTime;
 use crate::model::workload::Workload;
+use crate::policy::admit::Policy;
 use crate::ports::clock::Clock;
 use crate::ports::recorder::{Event, Recorder};
 use crate::ports::store::{Change, Expect, Query, Store, StoreError, StoreEvent, Stores};
@@ -34,6 +35,7 @@ pub(super) struct World {
     pub(super) tasks: Mirror<AgenticTask>,
     pub(super) workloads: Mirror<Workload>,
     pub(super) agents: Mirror<Agent>,
+    pub(super) policy: Policy,
 }
 
 /// What became of a write.
@@ -64,6 +66,7 @@ pub struct Reconciler {
     pub(super) stores: Stores,
     clock: Arc<dyn Clock>,
     recorder: Arc<dyn Recorder>,
+    policy: Policy,
 }
 
 impl std::fmt::Debug for Reconciler {
@@ -82,13 +85,20 @@ enum Fed {
 impl Reconciler {
     /// A reconciler of these stores.
     pub fn new(stores: Stores, clock: Arc<dyn Clock>, recorder: Arc<dyn Recorder>) -> Self {
-        Self { stores, clock, recorder }
+        Self { stores, clock, recorder, policy: Policy::default() }
+    }
+
+    /// What this installation allows; everything where this is not called.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Runs until `stop` turns true. Writes that are under way are awaited, so that nothing is left
     /// half known.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
-        let mut world = World::default();
+        let mut world = World { policy: self.policy, ..World::default() };
         let mut memory = Memory::default();
         let mut events = self.events().ready_chunks(EVENTS_AT_ONCE).fuse();
         let mut writes: FuturesUnordered<BoxFuture<'_, Done>> = FuturesUnordered::new();
@@ -161,6 +171,7 @@ impl Reconciler {
             tasks: Mirror::of(self.stores.tasks.list(&query).await.map_err(read)?),
             workloads: Mirror::of(self.stores.workloads.list(&query).await.map_err(read)?),
             agents: Mirror::of(self.stores.agents.list(&query).await.map_err(read)?),
+            policy: self.policy,
         };
         let mut memory = Memory::default();
         let mut away = Backoff::default();

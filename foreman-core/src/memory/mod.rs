@@ -150,15 +150,15 @@ impl State {
     }
 }
 
-fn typed<K: Kind>(object: &Value) -> Result<Object<K>, StoreError> {
-    Object::from_json(object).map_err(|error| StoreError::Unreadable { reason: error.to_string() })
+fn typed<K: Kind>(key: &Key, object: &Value) -> Result<Object<K>, StoreError> {
+    Object::read_under(key, object).map_err(|reason| StoreError::Unreadable { reason })
 }
 
 #[async_trait]
 impl<K: Kind> Store<K> for MemoryStore {
     async fn get(&self, key: &Key) -> Result<Option<Object<K>>, StoreError> {
         let found = self.shared.lock().objects.get(&(K::NAMES.kind, key.clone())).cloned();
-        found.map(|object| typed(&object)).transpose()
+        found.map(|object| typed(key, &object)).transpose()
     }
 
     async fn list(&self, query: &Query) -> Result<Listing<K>, StoreError> {
@@ -171,9 +171,9 @@ impl<K: Kind> Store<K> for MemoryStore {
         };
         let mut listing = Listing { objects: Vec::new(), unreadable: Vec::new(), revision };
         for (key, object) in objects {
-            match Object::from_json(&object) {
+            match Object::read_under(&key, &object) {
                 Ok(object) => listing.objects.push(object),
-                Err(error) => listing.unreadable.push((key, error.to_string())),
+                Err(reason) => listing.unreadable.push((key, reason)),
             }
         }
         Ok(listing)
@@ -188,7 +188,7 @@ impl<K: Kind> Store<K> for MemoryStore {
         let uid = state.next_uid();
         let mut object = apiserver::create(&new, &uid, now)?;
         apiserver::set_revision(&mut object, &state.next_revision());
-        let created = typed(&object)?;
+        let created = typed(&new.key, &object)?;
         state.store::<K>(new.key, Some(object));
         self.shared.announce(state);
         Ok(created)
@@ -203,10 +203,10 @@ impl<K: Kind> Store<K> for MemoryStore {
         let mut state = self.shared.lock();
         let current = state.current::<K>(key, &expect)?;
         match apiserver::patch(&current, &change)? {
-            Patched::Same => typed(&current),
+            Patched::Same => typed(key, &current),
             Patched::Changed(mut object) => {
                 apiserver::set_revision(&mut object, &state.next_revision());
-                let patched = typed(&object)?;
+                let patched = typed(key, &object)?;
                 state.store::<K>(key.clone(), Some(object));
                 self.shared.announce(state);
                 Ok(patched)

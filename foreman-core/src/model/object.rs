@@ -146,6 +146,31 @@ impl<K: Kind> Object<K> {
         Self::deserialize(json)
     }
 
+    /// The object that a store holds under `key`. One that says another name or namespace of itself
+    /// is no object: a write to it would go elsewhere.
+    ///
+    /// # Errors
+    /// Which name it says, in words for [`StoreError::Unreadable`](crate::ports::StoreError).
+    pub fn held_under(self, key: &Key) -> Result<Self, String> {
+        let own = self.key();
+        if own == *key {
+            return Ok(self);
+        }
+        Err(format!(
+            "metadata says that its name is {:?}, but it is stored as {key}",
+            own.to_string()
+        ))
+    }
+
+    /// Reads the object that a store holds under `key`.
+    ///
+    /// # Errors
+    /// Why it is none, in words for [`StoreError::Unreadable`](crate::ports::StoreError): its JSON
+    /// does not fit the kind, or it says another name of itself.
+    pub fn read_under(key: &Key, json: &Value) -> Result<Self, String> {
+        Self::from_json(json).map_err(|error| error.to_string())?.held_under(key)
+    }
+
     /// The object as a manifest.
     pub fn to_json(&self) -> Value {
         json!({

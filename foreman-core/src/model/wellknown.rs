@@ -6,6 +6,10 @@ pub const LABEL_WORKLOAD: &str = "foreman.llmkube.dev/workload";
 pub const LABEL_STEP: &str = "foreman.llmkube.dev/step";
 /// On a task or workload: where branches are pushed when that is not the repository itself.
 pub const ANNOTATION_PUSH_TO: &str = "foreman.llmkube.dev/push-to";
+/// On a task: any value but `false` keeps it from models in the cloud.
+pub const ANNOTATION_LOCAL_ONLY: &str = "foreman.llmkube.dev/local-only";
+/// On a task: its workload suspended it, and will resume it.
+pub const ANNOTATION_SUSPENDED_BY: &str = "foreman.llmkube.dev/suspended-by";
 /// On a node: a word about a cordon.
 pub const ANNOTATION_NOTE: &str = "foreman.llmkube.dev/note";
 /// On a task: how many strikes it has.

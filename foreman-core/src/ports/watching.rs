@@ -66,8 +66,8 @@ impl View {
 }
 
 fn read<K: Kind>(key: Key, object: &Value) -> StoreEvent<K> {
-    match Object::from_json(object) {
+    match Object::read_under(&key, object) {
         Ok(object) => StoreEvent::Upsert(Box::new(object)),
-        Err(error) => StoreEvent::Unreadable { key, reason: error.to_string() },
+        Err(reason) => StoreEvent::Unreadable { key, reason },
     }
 }

@@ -184,6 +184,7 @@ suite! { $
         lists_follow_changes
         texts_in_queries_are_only_compared
         an_unreadable_object_fails_no_list
+        an_object_of_another_name_is_unreadable
         an_unreadable_object_can_be_mended_and_deleted
     }
     delete {

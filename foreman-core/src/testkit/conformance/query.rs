@@ -1,5 +1,6 @@
 //! Lists and their queries.
 
+use futures::stream::StreamExt;
 use serde_json::json;
 
 use super::Subject;
@@ -7,7 +8,7 @@ use super::support::{
     assert_invalid, created, meta, names, node, patched, present, raw_task, status, task, task_in,
 };
 use crate::model::{Key, TaskPhase};
-use crate::ports::{Expect, Query, StoreError};
+use crate::ports::{Expect, Query, StoreError, StoreEvent};
 
 fn here(subject: &dyn Subject) -> Query {
     Query::in_namespace(subject.namespace())
@@ -143,6 +144,43 @@ pub async fn an_unreadable_object_fails_no_list(subject: &dyn Subject) {
     let listing = tasks.list(&Query::all()).await.expect("list");
     assert!(listing.unreadable.iter().any(|(unreadable, _)| *unreadable == key), "{listing:?}");
     assert_eq!(names(&*tasks, here(subject)).await, ["a", "c"]);
+}
+
+/// An object that says another name or namespace of itself than the one it is stored under is
+/// unreadable: what is decided about it would be written elsewhere.
+pub async fn an_object_of_another_name_is_unreadable(subject: &dyn Subject) {
+    let tasks = subject.stores().tasks;
+    let key = Key::namespaced(subject.namespace(), "b");
+    let others = [
+        Key::namespaced(subject.namespace(), ""),
+        Key::namespaced(subject.namespace(), "elsewhere"),
+        Key::namespaced(subject.other_namespace(), "b"),
+        Key::cluster("b"),
+    ];
+    for other in others {
+        let raw = raw_task(&other, &json!({"phase": "Pending"}));
+        if !subject.put_raw("AgenticTask", &key, raw).await {
+            return;
+        }
+        let read = tasks.get(&key).await;
+        assert!(matches!(read, Err(StoreError::Unreadable { .. })), "{other}: {read:?}");
+        let listing = tasks.list(&Query::all()).await.expect("list");
+        assert_eq!(listing.objects, [], "{other}");
+        let unreadable: Vec<_> = listing.unreadable.iter().map(|(key, _)| key).collect();
+        assert_eq!(unreadable, [&key], "{other}");
+        let written = tasks.patch(&key, status().set("attempt", 1), Expect::Any).await;
+        assert!(matches!(written, Err(StoreError::Unreadable { .. })), "{other}: {written:?}");
+        let mut events = tasks.watch(Query::all());
+        loop {
+            match events.next().await.expect("goes on").expect("no error") {
+                StoreEvent::Unreadable { key: told, .. } => break assert_eq!(told, key),
+                StoreEvent::SyncStart => {}
+                event @ (StoreEvent::Upsert(_) | StoreEvent::SyncEnd | StoreEvent::Gone { .. }) => {
+                    assert_eq!(format!("{event:?}"), "Unreadable", "{other}");
+                }
+            }
+        }
+    }
 }
 
 /// An unreadable object is no dead end: a patch of what is wrong mends it, and it can be deleted.
