@@ -23,6 +23,7 @@ use crate::ports::clock::Clock;
 use crate::ports::executor::{Executor, Job, RunEnd};
 use crate::ports::recorder::Recorder;
 use crate::ports::store::{Expect, StoreError, Stores};
+use crate::task::attempts::Closed;
 use crate::task::writes;
 use crate::task::writes::Release;
 use crate::timing::{STORE_RETRY_MAX, STORE_RETRY_MIN};
@@ -159,7 +160,8 @@ impl Run {
         let attempt = status.attempt.unwrap_or(0).max(known).saturating_add(1);
         let now = self.context.clock.wall().max(earliest_claim(&self.task));
         let (session, node) = (registrar.session(), &registrar.identity().name);
-        let change = writes::claim(&self.task, attempt, session, node, now)
+        let before = Closed { ended: AttemptEnd::Adopted, at: now, turn: None };
+        let change = writes::claim(&self.task, attempt, session, node, before, now)
             .map_err(|error| StoreError::Denied { reason: error.to_string() })?;
         let expect = Expect::At(self.task.revision().clone());
         let tasks = &self.context.stores.tasks;

@@ -459,6 +459,15 @@ pub struct AttemptRecord {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Open<AttemptEnd>>,
+    /// The turn that the task had reached when it ended, counted over all claims, as far as known:
+    /// how far this claim came is the difference to the claim before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub turn: Option<i64>,
+    /// Seconds that claims ran which are no longer listed; on the first record only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub earlier_seconds: Option<i64>,
     /// Fields this version does not know.
     #[serde(flatten)]
     #[schemars(skip)]

@@ -113,6 +113,9 @@ pub struct FleetNodeStatus {
     /// `namespace/name` of a task that runs here; no rule reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_task: Option<String>,
+    /// When the agent first saw the drain that `spec.drain` asks for; its deadline counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_since: Option<WallTime>,
     /// When the agent last said it was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_heartbeat_time: Option<WallTime>,

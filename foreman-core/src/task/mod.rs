@@ -1,5 +1,6 @@
 //! One task: its states, its claim, its permits.
 
+pub(crate) mod attempts;
 pub(crate) mod authority;
 pub(crate) mod claim;
 pub(crate) mod intake;

@@ -14,8 +14,9 @@ use crate::model::outcome::{FailureReason, Infrastructure, Outcome, Verdict};
 use crate::model::time::WallTime;
 use crate::ports::executor::Finish;
 use crate::ports::store::{Change, Part};
-use crate::timing::{ATTEMPTS_KEPT, MESSAGE_CHARS_MAX, RESULT_BYTES_MAX};
+use crate::timing::{MESSAGE_CHARS_MAX, RESULT_BYTES_MAX};
 
+use super::attempts::{self, Closed};
 use super::lifecycle::{Actor, IllegalMove, check, finished_reason};
 
 type TaskChange = Result<Change<AgenticTask>, IllegalMove>;
@@ -117,7 +118,8 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
     let message = bounded(&end.message);
     set_condition(conditions, end.condition, yes, end.reason, &message, now);
     finish_condition(&mut next, &message, now);
-    close_attempt(&mut next.attempts, AttemptEnd::Cancelled, now);
+    let closed = Closed { ended: AttemptEnd::Cancelled, at: now, turn: None };
+    attempts::close(&mut next.attempts, closed);
     let change = status()
         .set("phase", check(Actor::Operator, &task.status, end.phase)?)
         .set("verdict", end.verdict)
@@ -154,26 +156,26 @@ fn finish_condition(next: &mut AgenticTaskStatus, message: &str, now: WallTime) 
     set_condition(&mut next.conditions, "Finished", ConditionStatus::True, reason, message, now);
 }
 
-/// An agent claims a task.
+/// An agent claims a task. `before` is what it knows of the end of the claim that it takes over, when
+/// it adopts a run.
 pub(crate) fn claim(
     task: &Object<AgenticTask>,
     attempt: Attempt,
     session: &Session,
     node: &NodeName,
+    before: Closed,
     now: WallTime,
 ) -> TaskChange {
     let mut attempts = task.status.attempts.clone();
-    close_attempt(&mut attempts, AttemptEnd::Adopted, now);
-    attempts.push(AttemptRecord {
+    attempts::close(&mut attempts, before);
+    let record = AttemptRecord {
         attempt: Some(attempt),
         node: Some(node.to_string()),
         session: Some(session.to_string()),
         started_at: Some(now),
-        ended_at: None,
-        ended: None,
-        extra: Extra::new(),
-    });
-    keep_last(&mut attempts);
+        ..AttemptRecord::default()
+    };
+    attempts::push(&mut attempts, record);
     let conditions = with(
         task.status.conditions.clone(),
         "Running",
@@ -215,7 +217,8 @@ pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTi
         now,
     );
     let mut attempts = task.status.attempts.clone();
-    close_attempt(&mut attempts, release.ended, now);
+    let turn = attempts::turn_reached(&task.status, release.usage.as_ref());
+    attempts::close(&mut attempts, Closed { ended: release.ended, at: now, turn });
     let mut change = status()
         .set("phase", check(Actor::Agent, &task.status, TaskPhase::Pending)?)
         .set("conditions", conditions)
@@ -270,7 +273,8 @@ pub(crate) fn finish(
         set_condition(&mut next.conditions, "Cancelled", yes, "UserRequest", &message, now);
     }
     finish_condition(&mut next, &message, now);
-    close_attempt(&mut next.attempts, ended_as(finish), now);
+    let turn = attempts::turn_reached(&task.status, Some(&finish.usage));
+    attempts::close(&mut next.attempts, Closed { ended: ended_as(finish), at: now, turn });
     let mut change = status()
         .set("phase", check(Actor::Agent, &task.status, phase)?)
         .set("verdict", finish.verdict)
@@ -313,19 +317,6 @@ fn ended_as(finish: &Finish) -> AttemptEnd {
         | I::PushRefused
         | I::Error => AttemptEnd::Infrastructure,
     }
-}
-
-/// Closes the last claim, if it is still open.
-fn close_attempt(attempts: &mut [AttemptRecord], ended: AttemptEnd, now: WallTime) {
-    if let Some(last) = attempts.last_mut().filter(|last| last.ended_at.is_none()) {
-        last.ended_at = Some(now);
-        last.ended = Some(ended.into());
-    }
-}
-
-fn keep_last(attempts: &mut Vec<AttemptRecord>) {
-    let extra = attempts.len().saturating_sub(ATTEMPTS_KEPT);
-    attempts.drain(..extra);
 }
 
 /// What was spent before and now.

@@ -39,12 +39,16 @@ impl Desk {
     async fn claimed(&self) -> Object<AgenticTask> {
         let task = self.task().await;
         let task = self.write(&task, place(&task, &node(), "fits", self.clock.wall())).await;
-        self.write(&task, claim(&task, 1, &Session::new("s"), &node(), self.clock.wall())).await
+        self.write(&task, claim(&task, 1, &Session::new("s"), &node(), adopted(self.clock.wall()), self.clock.wall())).await
     }
 }
 
 fn node() -> NodeName {
     NodeName::parse("n").expect("valid")
+}
+
+fn adopted(at: WallTime) -> Closed {
+    Closed { ended: AttemptEnd::Adopted, at, turn: None }
 }
 
 fn usage(tokens: i64) -> Usage {
@@ -114,7 +118,8 @@ async fn only_the_last_ten_attempts_are_kept_and_usage_is_summed() {
     let desk = Desk::new();
     let mut task = desk.claimed().await;
     for attempt in 2..14 {
-        let change = claim(&task, attempt, &Session::new("s"), &node(), desk.clock.wall());
+        let now = desk.clock.wall();
+        let change = claim(&task, attempt, &Session::new("s"), &node(), adopted(now), now);
         task = desk.write(&task, change).await;
     }
     let wanted: Vec<_> =
@@ -175,6 +180,6 @@ async fn a_finished_task_is_never_written_again() {
     let now = desk.clock.wall();
     let ended = desk.write(&task, finish(&task, &finished("done"), false, now)).await;
     assert!(finish(&ended, &finished("again"), false, now).is_err());
-    assert!(claim(&ended, 2, &Session::new("s"), &node(), now).is_err());
+    assert!(claim(&ended, 2, &Session::new("s"), &node(), adopted(now), now).is_err());
     assert!(place(&ended, &node(), "", now).is_err());
 }
