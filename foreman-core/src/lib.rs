@@ -32,5 +32,5 @@ pub use fleet::Registrar;
 pub use memory::MemoryStore;
 pub use model::Fence;
 pub use ports::{CapabilityProbe, Clock, NodeStore};
-pub use task::authority::{Authority, LastBeat, Permit, Refused};
+pub use task::authority::{Authority, BeatBegan, LastBeat, Permit, Refused};
 pub use timing::PERMIT_CHECK;

@@ -41,6 +41,8 @@ pub(crate) const STORE_RETRY_MIN: Duration = Duration::from_millis(200);
 pub(crate) const STORE_RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a run may take to hand over when its node drains.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long runs may finish when `spec.drain` of their node names no deadline, in seconds.
+pub(crate) const DRAIN_BY_SPEC_SECONDS: i64 = 3600;
 /// What a node that drains may take beyond that for its children and its last writes; then it leaves
 /// and its claims stay for the next life.
 pub(crate) const DRAIN_GRACE: Duration = Duration::from_secs(6);

@@ -1,6 +1,6 @@
 //! The node's agent: claims what is placed here, runs it, hands it over.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::FutureExt;
@@ -8,18 +8,20 @@ use futures::stream::StreamExt;
 use tokio::sync::watch;
 
 use super::feed::feed;
-use super::run::{RunContext, may_pass};
+use super::run::{Before, RunContext, may_pass, said_goodbye};
 use super::serving::Serving;
+use crate::fleet::drain::{self, DrainStep, Orders};
 use crate::fleet::registrar::{RegisterError, Registrar, error_chain};
 use crate::model::fleet_node::{FleetNode, NodePhase};
 use crate::model::object::Object;
+use crate::model::time::AwakeTime;
 use crate::ports::clock::Clock;
 use crate::ports::executor::Executor;
 use crate::ports::recorder::Recorder;
 use crate::ports::store::{Query, Stores};
 use crate::timing::{
-    DRAIN_DEADLINE, DRAIN_GRACE, EVENTS_AT_ONCE, GOODBYE, STORE_RETRY_MAX, STORE_RETRY_MIN,
-    TWIN_CHECK, TWIN_POLL,
+    DRAIN_DEADLINE, DRAIN_GRACE, EVENTS_AT_ONCE, GOODBYE, HEARTBEAT, STORE_RETRY_MAX,
+    STORE_RETRY_MIN, TWIN_CHECK, TWIN_POLL,
 };
 
 /// What an agent is told from outside.
@@ -113,6 +115,7 @@ impl NodeAgent {
             clock,
             recorder,
             drain_deadline: settings.drain_deadline,
+            before: OnceLock::new(),
         };
         Self { context: Arc::new(context), registrar, settings }
     }
@@ -128,6 +131,9 @@ impl NodeAgent {
         loop {
             let attempt = async {
                 let node = self.registrar.upsert().await.map_err(AgentError::Register)?;
+                if node.status.session.as_deref() != Some(self.registrar.session().as_str()) {
+                    self.context.before.get_or_init(|| Before::of(&node));
+                }
                 self.not_a_twin(node).await?;
                 Ok::<_, AgentError>(())
             };
@@ -158,10 +164,8 @@ impl NodeAgent {
         let known = self.settings.known_session.as_deref();
         let free = |node: &Object<FleetNode>| {
             let session = node.status.session.as_deref();
-            let draining =
-                node.status.phase.as_ref().is_some_and(|phase| phase.is(NodePhase::Draining));
             let mine = session == known || session == Some(self.registrar.session().as_str());
-            session.is_none() || mine || draining
+            session.is_none() || mine || said_goodbye(node)
         };
         if self.settings.takeover || free(&node) {
             return Ok(());
@@ -205,17 +209,14 @@ impl NodeAgent {
         let clock = self.context.clock.clone();
         let feed = feed(self.context.stores.tasks.clone(), clock, query);
         let mut events = feed.ready_chunks(EVENTS_AT_ONCE).fuse();
-        let mut told = shutdown.clone();
-        let mut serving = Serving::new(self.context.clone(), shutdown);
+        let mut told = shutdown;
+        let mut orders = self.registrar.orders();
+        let mut serving = Serving::new(self.context.clone());
         let mut leave_by = None;
+        let mut drain = DrainStep::Serve;
         let mut orphaned = false;
         loop {
-            let deadline = async {
-                match leave_by {
-                    Some(at) => self.context.clock.sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let deadline = self.sleep_until(leave_by);
             let changed = async {
                 if orphaned {
                     std::future::pending::<()>().await;
@@ -223,9 +224,11 @@ impl NodeAgent {
                 // Nobody is left who could say anything: leave in good order.
                 told.changed().await.is_err()
             };
+            let ordered = self.new_orders(&mut orders, drain);
             futures::select_biased! {
                 alone = changed.fuse() => orphaned = alone,
                 done = serving.futures.select_next_some() => serving.ended(done),
+                () = ordered.fuse() => {}
                 () = deadline.fuse() => {
                     tracing::error!("not everything could be handed over in time: claims stay");
                     return AgentEnd::Left;
@@ -247,19 +250,57 @@ impl NodeAgent {
                 Shutdown::Drain | Shutdown::No => {}
             }
             if leave_by.is_some() {
-                serving.refuse_all();
+                serving.hand_over(true);
+                serving.refuse_all("it is leaving");
                 if serving.runs.is_empty() {
                     return AgentEnd::Drained;
                 }
             } else if serving.tasks.is_synced() {
-                serving.start_runs();
-                self.registrar.set_state(|state| {
-                    if state.phase == NodePhase::Unknown {
-                        state.phase = NodePhase::Ready;
-                    }
-                });
+                drain = self.drain_step(&orders.borrow_and_update().clone());
+                serving.hand_over(drain == DrainStep::HandOver);
+                serving.start_runs(drain != DrainStep::Serve);
             }
         }
+    }
+
+    async fn sleep_until(&self, until: Option<AwakeTime>) {
+        match until {
+            Some(at) => self.context.clock.sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Returns when people want something else of the node, or when a drain's time may be over.
+    async fn new_orders(&self, orders: &mut watch::Receiver<Orders>, drain: DrainStep) {
+        let over = match drain {
+            // Not in one go: the machine may sleep, and its clock be set.
+            DrainStep::LetFinish(left) => Some(self.context.clock.awake() + left.min(HEARTBEAT)),
+            DrainStep::Serve | DrainStep::HandOver => None,
+        };
+        futures::select_biased! {
+            // The registrar lives as long as this agent, so there is no error.
+            changed = orders.changed().fuse() => drop(changed),
+            () = self.sleep_until(over).fuse() => {}
+        }
+    }
+
+    /// What `spec.drain` asks for now; shown from the next beat on.
+    fn drain_step(&self, orders: &Orders) -> DrainStep {
+        let (shown, since) = self.registrar.shown();
+        let (step, since_now) =
+            drain::assess(orders.drain.as_ref(), since, self.context.clock.wall());
+        let phase = match step {
+            DrainStep::Serve => NodePhase::Ready,
+            DrainStep::LetFinish(_) | DrainStep::HandOver => NodePhase::Draining,
+        };
+        if (phase, since_now) != (shown, since) {
+            tracing::info!(%phase, "the node's phase");
+            self.registrar.set_state(|state| {
+                state.phase = phase;
+                state.drain_since = since_now;
+            });
+        }
+        step
     }
 
     /// Says that the node leaves, once, within its own deadline; the registrar's later beats say the

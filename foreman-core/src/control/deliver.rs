@@ -118,7 +118,7 @@ fn released(why: &ReleaseWhy) -> Release {
             (AttemptEnd::Infrastructure, "InfrastructureError", message, None)
         }
     };
-    Release { ended, reason, message, waiting, usage: None, checkpoint: None }
+    Release { ended, reason, message, waiting, usage: None, checkpoint: None, known: None }
 }
 
 /// Why a claim is given back that its executor took for lost.

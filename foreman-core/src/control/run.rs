@@ -1,19 +1,21 @@
 //! One run on a node: claim it, have it supervised, deliver its end.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::FutureExt;
 use tokio::sync::watch;
 
-use super::agent::Shutdown;
 use super::deliver::{deliver, failed};
 use super::plan_tasks::REFUSED_REASON;
+use super::serving::Refusal;
 use super::supervise::supervise;
 use crate::fleet::registrar::Registrar;
 use crate::model::agent::Agent;
-use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, WaitingReason};
+use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase};
+use crate::model::fleet_node::{FleetNode, NodePhase};
 use crate::model::ids::{Attempt, Fence, Key, Revision};
 use crate::model::object::Object;
 use crate::model::outcome::FailureReason;
@@ -36,6 +38,39 @@ pub(super) struct RunContext {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) recorder: Arc<dyn Recorder>,
     pub(super) drain_deadline: Duration,
+    /// What the node's object told of the life before this one.
+    pub(super) before: OnceLock<Before>,
+}
+
+/// What the life of the agent before this one left on the node's object.
+#[derive(Debug)]
+pub(super) struct Before {
+    session: Option<String>,
+    /// It said goodbye: what it left behind is no fault of the work.
+    goodbye: bool,
+    /// When it was heard last.
+    heard: Option<WallTime>,
+    /// The turns that its runs had reached then, by uid.
+    turns: BTreeMap<String, i64>,
+}
+
+impl Before {
+    pub(super) fn of(node: &Object<FleetNode>) -> Self {
+        let runs = node.status.runs.iter();
+        Self {
+            session: node.status.session.clone(),
+            goodbye: said_goodbye(node),
+            heard: node.status.last_heartbeat_time,
+            turns: runs.filter_map(|run| Some((run.uid.clone()?, run.turn?))).collect(),
+        }
+    }
+}
+
+/// Whether the last life of this node's agent left in good order. A node that drains by its spec shows
+/// the same phase while its agent lives.
+pub(super) fn said_goodbye(node: &Object<FleetNode>) -> bool {
+    let phase = node.status.phase.as_ref();
+    phase.is_some_and(|phase| phase.is(NodePhase::Draining)) && node.spec.drain.is_none()
 }
 
 /// The task as the watch last showed it; `None` = it left this node or was deleted.
@@ -46,7 +81,7 @@ pub(super) struct Run {
     pub(super) context: Arc<RunContext>,
     pub(super) task: Object<AgenticTask>,
     pub(super) seen: Sight,
-    pub(super) shutdown: watch::Receiver<Shutdown>,
+    pub(super) hand_over: watch::Receiver<bool>,
 }
 
 /// What became of a run's try.
@@ -60,14 +95,20 @@ pub(super) struct Tried {
 
 impl Run {
     /// Gives the placement back unclaimed.
-    pub(super) async fn refuse(self, why: &str, waiting: Option<WaitingReason>) -> Tried {
+    pub(super) async fn refuse(self, refusal: &Refusal) -> Tried {
+        let registrar = &self.context.registrar;
+        // The operator may know better than the last beat: a drain that is over, slots that were added.
+        if refusal.by_order && registrar.look().await.is_ok_and(|news| news) {
+            return Tried { again: true, claimed: None };
+        }
         let release = Release {
             ended: AttemptEnd::Refused,
             reason: REFUSED_REASON,
-            message: format!("refused by {}: {why}", self.context.registrar.identity().name),
-            waiting,
+            message: format!("refused by {}: {}", registrar.identity().name, refusal.why),
+            waiting: refusal.waiting,
             usage: None,
             checkpoint: None,
+            known: None,
         };
         self.give_back(&release).await
     }
@@ -92,7 +133,7 @@ impl Run {
         let end = match self.agent_object(&task).await {
             Ok(agent) => {
                 let job = Job { task, agent, fence: fence.clone() };
-                supervise(&self.context, job, self.seen, self.shutdown).await
+                supervise(&self.context, job, self.seen, self.hand_over).await
             }
             Err(end) => *end,
         };
@@ -130,8 +171,25 @@ impl Run {
             waiting: None,
             usage: None,
             checkpoint: None,
+            known: Some(self.life_before(AttemptEnd::HandedBack, self.context.clock.wall())),
         };
         self.give_back(&release).await
+    }
+
+    /// How the claim of an earlier life ended that this one takes up: when it was heard last, as far as
+    /// that is known, so that the time a machine was off does not count as running time.
+    fn life_before(&self, ended: AttemptEnd, now: WallTime) -> Closed {
+        let status = &self.task.status;
+        let before = self.context.before.get();
+        let before = before.filter(|it| it.session.is_some() && it.session == status.session);
+        let Some(before) = before else {
+            return Closed { ended, at: now, turn: None };
+        };
+        Closed {
+            ended: if before.goodbye { AttemptEnd::Drained } else { ended },
+            at: before.heard.map_or(now, |heard| heard.min(now)),
+            turn: before.turns.get(self.task.meta.uid.as_str()).copied(),
+        }
     }
 
     /// Writes a release of a task that this life never claimed; whoever was faster is left alone.
@@ -160,7 +218,7 @@ impl Run {
         let attempt = status.attempt.unwrap_or(0).max(known).saturating_add(1);
         let now = self.context.clock.wall().max(earliest_claim(&self.task));
         let (session, node) = (registrar.session(), &registrar.identity().name);
-        let before = Closed { ended: AttemptEnd::Adopted, at: now, turn: None };
+        let before = self.life_before(AttemptEnd::Adopted, now);
         let change = writes::claim(&self.task, attempt, session, node, before, now)
             .map_err(|error| StoreError::Denied { reason: error.to_string() })?;
         let expect = Expect::At(self.task.revision().clone());

@@ -7,7 +7,6 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 
-use super::agent::Shutdown;
 use super::mirror::Mirror;
 use super::run::{Run, RunContext, Tried};
 use crate::model::agentic_task::{AgenticTask, TaskPhase, WaitingReason};
@@ -24,7 +23,8 @@ pub(super) struct Handle {
 
 pub(super) struct Serving<'a> {
     context: Arc<RunContext>,
-    shutdown: watch::Receiver<Shutdown>,
+    /// Whether runs are to be handed over.
+    hand_over: watch::Sender<bool>,
     pub(super) tasks: Mirror<AgenticTask>,
     pub(super) runs: BTreeMap<Uid, Handle>,
     /// The versions of each task that were tried and that the claim made: the mirror may show them
@@ -45,10 +45,10 @@ pub(super) struct Ended {
 }
 
 impl Serving<'_> {
-    pub(super) fn new(context: Arc<RunContext>, shutdown: watch::Receiver<Shutdown>) -> Self {
+    pub(super) fn new(context: Arc<RunContext>) -> Self {
         Self {
             context,
-            shutdown,
+            hand_over: watch::channel(false).0,
             tasks: Mirror::default(),
             runs: BTreeMap::new(),
             handled: BTreeMap::new(),
@@ -99,8 +99,13 @@ impl Serving<'_> {
         self.handled.retain(|uid, _| seen.contains(uid));
     }
 
-    /// Gives placements back that nobody claimed: this node is leaving.
-    pub(super) fn refuse_all(&mut self) {
+    /// Tells all runs to hand over, or lets those that come next run on.
+    pub(super) fn hand_over(&self, now: bool) {
+        self.hand_over.send_if_modified(|told| std::mem::replace(told, now) != now);
+    }
+
+    /// Gives placements back that nobody claimed.
+    pub(super) fn refuse_all(&mut self, why: &str) {
         let waiting: Vec<_> = self
             .tasks
             .objects
@@ -110,8 +115,8 @@ impl Serving<'_> {
             .cloned()
             .collect();
         for task in waiting {
-            let why = Refusal { why: "it is leaving".to_owned(), waiting: None };
-            self.start(task, Some(why));
+            let refusal = Refusal { why: why.to_owned(), waiting: None, by_order: false };
+            self.start(task, Some(refusal));
         }
     }
 
@@ -123,8 +128,9 @@ impl Serving<'_> {
         !handled && !self.runs.contains_key(&task.meta.uid) && to_be_run(task, session)
     }
 
-    /// Claims what is placed here, as far as there is room, and refuses the rest.
-    pub(super) fn start_runs(&mut self) {
+    /// Claims what is placed here, as far as there is room, and refuses the rest. While the node
+    /// drains only runs of an earlier life are taken up, to finish them or to hand them over.
+    pub(super) fn start_runs(&mut self, draining: bool) {
         let registrar = self.context.registrar.clone();
         let session = registrar.session().as_str();
         let mut waiting: Vec<_> =
@@ -133,7 +139,7 @@ impl Serving<'_> {
             let adopted = task.status.known_phase() != Some(TaskPhase::Scheduled);
             (!adopted, order::rank(&task.spec.kind), task.meta.creation_timestamp, task.key())
         });
-        let slots = registrar.slots();
+        let slots = registrar.orders().borrow().slots();
         let held = |task: &&Object<AgenticTask>| task.status.session.as_deref() == Some(session);
         let running = self.tasks.objects.values().filter(held).count();
         let disk_low = registrar.free_disk_gb().is_some_and(|gb| gb < CLAIM_DISK_GB_MIN);
@@ -143,17 +149,19 @@ impl Serving<'_> {
             let adopt = task.status.known_phase() != Some(TaskPhase::Scheduled);
             let refusal = if adopt {
                 None
+            } else if draining {
+                Some(Refusal { why: "it is draining".to_owned(), waiting: None, by_order: true })
             } else if disk_low {
-                Some(format!("less than {CLAIM_DISK_GB_MIN} GiB of disk are free"))
+                Some(busy(format!("less than {CLAIM_DISK_GB_MIN} GiB of disk are free"), false))
+            } else if slots == 0 {
+                Some(busy("it takes no work (spec.slots is 0)".to_owned(), true))
             } else if room == 0 && running >= slots {
-                Some(format!("all {slots} slots are in use"))
+                Some(busy(format!("all {slots} slots are in use"), true))
             } else if room == 0 {
                 continue;
             } else {
                 None
             };
-            let refusal =
-                refusal.map(|why| Refusal { why, waiting: Some(WaitingReason::NodesBusy) });
             room = room.saturating_sub(1);
             starts.push((task.clone(), refusal));
         }
@@ -167,12 +175,12 @@ impl Serving<'_> {
         let (view, seen) = watch::channel(Some(Arc::new(task.clone())));
         self.runs.insert(uid.clone(), Handle { view });
         self.handled.insert(uid.clone(), Handled { tried: task.revision().clone(), claimed: None });
-        let run =
-            Run { context: self.context.clone(), task, seen, shutdown: self.shutdown.clone() };
+        let hand_over = self.hand_over.subscribe();
+        let run = Run { context: self.context.clone(), task, seen, hand_over };
         let future = async move {
             // Boxed: a run's future is large, and most of these are refusals or lost races.
             let tried = match refusal {
-                Some(refusal) => run.refuse(&refusal.why, refusal.waiting).await,
+                Some(refusal) => run.refuse(&refusal).await,
                 None => Box::pin(run.run()).await,
             };
             Ended { uid, tried }
@@ -182,9 +190,15 @@ impl Serving<'_> {
 }
 
 /// Why a placement is given back.
-struct Refusal {
-    why: String,
-    waiting: Option<WaitingReason>,
+pub(super) struct Refusal {
+    pub(super) why: String,
+    pub(super) waiting: Option<WaitingReason>,
+    /// Whether it rests on what people want of the node, which may have changed since the last beat.
+    pub(super) by_order: bool,
+}
+
+fn busy(why: String, by_order: bool) -> Refusal {
+    Refusal { why, waiting: Some(WaitingReason::NodesBusy), by_order }
 }
 
 /// Whether a task on this node is to be claimed: newly placed, or running under an earlier session.

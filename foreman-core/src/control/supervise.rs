@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures::future::{BoxFuture, Fuse, FutureExt};
 use tokio::sync::watch;
 
-use super::agent::Shutdown;
 use super::deliver::failed;
 use super::run::{RunContext, Sight};
 use crate::fleet::registrar::Registrar;
@@ -29,7 +28,7 @@ pub(super) async fn supervise(
     context: &Arc<RunContext>,
     job: Job,
     mut seen: Sight,
-    mut shutdown: watch::Receiver<Shutdown>,
+    mut hand_over: watch::Receiver<bool>,
 ) -> RunEnd {
     let (stop, stopped) = watch::channel(Stop::Continue);
     let (progress, mut moved) = watch::channel(Progress::default());
@@ -51,6 +50,7 @@ pub(super) async fn supervise(
     watched.obey();
     let run = async { context.executor.run(job, authority, progress, stopped).await };
     let mut run = Box::pin(AssertUnwindSafe(run).catch_unwind().fuse());
+    let mut woke = context.registrar.woke();
     let mut draining = false;
     let mut check_again = false;
     let mut next_show = context.clock.awake();
@@ -59,14 +59,8 @@ pub(super) async fn supervise(
     loop {
         let limit = wait_for(&*context.clock, watched.time_left());
         let again = check_again.then_some(CLAIM_CHECK_RETRY);
-        let again = wait_for(&*context.clock, again);
-        let told = async {
-            if draining {
-                std::future::pending::<()>().await;
-            }
-            // An error means that nobody is left who could say anything: hand over.
-            drop(shutdown.wait_for(|told| *told == Shutdown::Drain).await);
-        };
+        let again = wait_or(&*context.clock, again, &mut woke);
+        let told = told_to(&mut hand_over, draining);
         // Not more often: a run that reports without a pause must not keep the rest from being heard.
         let progressed = async {
             context.clock.sleep_until(next_show).await;
@@ -89,6 +83,7 @@ pub(super) async fn supervise(
                 }
             }
             answer = reading => check_again = !watched.judge(answer),
+            // Not asked yet, or the machine slept: others may have taken the task meanwhile.
             () = again.fuse() => {
                 check_again = false;
                 reading = watched.read().fuse();
@@ -117,6 +112,23 @@ async fn wait_for(clock: &dyn Clock, pause: Option<Duration>) {
     match pause {
         Some(pause) => clock.sleep(pause).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Returns once the run is to be handed over, if it was not told so before. An error means that nobody
+/// is left who could say anything: hand over.
+async fn told_to(hand_over: &mut watch::Receiver<bool>, before: bool) {
+    if before {
+        std::future::pending::<()>().await;
+    }
+    drop(hand_over.wait_for(|told| *told).await);
+}
+
+/// Returns after the pause, if there is one, or at the next change.
+async fn wait_or<T>(clock: &dyn Clock, pause: Option<Duration>, changes: &mut watch::Receiver<T>) {
+    futures::select_biased! {
+        () = changed(changes).fuse() => {}
+        () = wait_for(clock, pause).fuse() => {}
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn change(
     let mut next = old.cloned().unwrap_or_default();
     next.phase = Some(state.phase.into());
     next.runs = state.runs;
+    next.drain_since = state.drain_since;
     next.last_heartbeat_time = Some(now);
     next.agent_kind = Some(Open::Known(AgentKind::ForemanAgent));
     next.agent_version = Some(identity.version.clone());
@@ -66,6 +67,7 @@ fn full_change(next: &FleetNodeStatus) -> Change<FleetNode> {
         .set("lastHeartbeatTime", next.last_heartbeat_time)
         .set("capability", &next.capability)
         .set("capacity", &next.capacity)
+        .set("drainSince", plain(&next.drain_since))
         .set("runs", if next.runs.is_empty() { Value::Null } else { plain(&next.runs) })
         .set("agentKind", &next.agent_kind)
         .set("agentVersion", &next.agent_version)

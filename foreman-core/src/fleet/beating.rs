@@ -17,7 +17,9 @@ impl Registrar {
         let mut state = self.state.subscribe();
         let mut failures = 0_usize;
         let mut hurried = false;
+        let mut slept = self.slept();
         while !*stop.borrow_and_update() {
+            slept = self.note_waking(slept);
             let phase = state.borrow_and_update().phase;
             let pause = match self.heartbeat().await {
                 Ok(answer) => {
@@ -59,15 +61,30 @@ impl Registrar {
         }
     }
 
+    /// How long the machine slept since it was started.
+    fn slept(&self) -> Duration {
+        self.clock.boot().since_origin().saturating_sub(self.clock.awake().since_origin())
+    }
+
+    /// Tells those who hold claims when the machine slept since `before`: they must be looked at again
+    /// before anything else.
+    fn note_waking(&self, before: Duration) -> Duration {
+        let now = self.slept();
+        if now.saturating_sub(before) <= SLEPT {
+            return before;
+        }
+        tracing::info!(seconds = now.saturating_sub(before).as_secs(), "the machine slept");
+        self.woke.send_modify(|count| *count += 1);
+        now
+    }
+
     /// Waits, but wakes early when the machine slept: then others may think that it is dead.
     async fn wait(&self, pause: Duration) {
-        let asleep =
-            || self.clock.boot().since_origin().saturating_sub(self.clock.awake().since_origin());
-        let before = asleep();
+        let before = self.slept();
         let until = self.clock.awake() + pause;
         while self.clock.awake() < until {
             self.clock.sleep_until(until.min(self.clock.awake() + SLEPT)).await;
-            if asleep().saturating_sub(before) > SLEPT {
+            if self.slept().saturating_sub(before) > SLEPT {
                 return;
             }
         }

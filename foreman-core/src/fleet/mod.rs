@@ -3,6 +3,7 @@
 mod beat;
 mod beating;
 pub mod composite_probe;
+pub(crate) mod drain;
 pub mod liveness;
 pub mod naming;
 pub mod quantities;

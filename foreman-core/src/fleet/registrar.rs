@@ -8,14 +8,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::beat;
+use super::drain::Orders;
 use crate::model::fleet_node::{Capability, FleetNode, FleetNodeSpec, NodePhase, RunSummary};
 use crate::model::ids::{Key, NodeName, Session};
 use crate::model::object::{NewObject, Object};
-use crate::model::time::BootTime;
+use crate::model::time::WallTime;
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
 use crate::ports::probe::{CapabilityProbe, ProbeError};
 use crate::ports::store::{Change, Expect, NodeStore, Part, StoreError};
+use crate::task::authority::{BeatBegan, LastBeat};
 use crate::timing::{HEARTBEAT, HEARTBEAT_MIN};
 
 /// What the machine says of itself.
@@ -69,6 +71,8 @@ pub struct NodeState {
     pub phase: NodePhase,
     /// What runs here now.
     pub runs: Vec<RunSummary>,
+    /// When the drain that `spec.drain` asks for was first seen.
+    pub drain_since: Option<WallTime>,
 }
 
 /// Why the node could not be registered.
@@ -137,11 +141,13 @@ pub struct Registrar {
     session: Session,
     pub(super) interval: Duration,
     pub(super) state: watch::Sender<NodeState>,
-    last_beat: watch::Sender<Option<BootTime>>,
+    last_beat: watch::Sender<Option<BeatBegan>>,
     /// The object in the answer to the last write: what the next beat is compared with.
     answered: Mutex<Option<Object<FleetNode>>>,
-    /// `spec.slots` as the object last showed it: people own it.
-    slots: Mutex<Option<i32>>,
+    /// What people want of the node, as its object last said.
+    orders: watch::Sender<Orders>,
+    /// How often the machine woke from a sleep.
+    pub(super) woke: watch::Sender<u64>,
     /// What the last good probe found.
     probed: Mutex<Option<Capability>>,
     beating: tokio::sync::Mutex<()>,
@@ -166,8 +172,8 @@ impl Registrar {
         identity: Identity,
     ) -> Self {
         let session = Session::new(entropy.uuid());
-        let slots = Mutex::new(identity.slots);
-        let state = NodeState { phase: NodePhase::Ready, runs: Vec::new() };
+        let orders = Orders { slots: identity.slots, drain: None };
+        let state = NodeState { phase: NodePhase::Ready, runs: Vec::new(), drain_since: None };
         Self {
             nodes,
             probe,
@@ -179,7 +185,8 @@ impl Registrar {
             state: watch::channel(state).0,
             last_beat: watch::channel(None).0,
             answered: Mutex::default(),
-            slots,
+            orders: watch::channel(orders).0,
+            woke: watch::channel(0).0,
             probed: Mutex::default(),
             beating: tokio::sync::Mutex::default(),
         }
@@ -210,19 +217,29 @@ impl Registrar {
     }
 
     /// When the last good heartbeat began; what permits are measured by.
-    pub fn last_beat(&self) -> watch::Receiver<Option<BootTime>> {
+    pub fn last_beat(&self) -> LastBeat {
         self.last_beat.subscribe()
+    }
+
+    /// Counts the times that the machine woke from a sleep, once a beat loop runs.
+    pub(crate) fn woke(&self) -> watch::Receiver<u64> {
+        self.woke.subscribe()
+    }
+
+    /// What people want of the node, as its object last said.
+    pub(crate) fn orders(&self) -> watch::Receiver<Orders> {
+        self.orders.subscribe()
+    }
+
+    /// What the next beat publishes of phase and drain.
+    pub(crate) fn shown(&self) -> (NodePhase, Option<WallTime>) {
+        let state = self.state.borrow();
+        (state.phase, state.drain_since)
     }
 
     /// Changes what the next beat publishes; [`Self::run`] then beats at once if the phase changed.
     pub fn set_state(&self, change: impl FnOnce(&mut NodeState)) {
         self.state.send_modify(change);
-    }
-
-    /// Runs that this node may hold at the same time, as its object last said.
-    pub(crate) fn slots(&self) -> usize {
-        let declared = *self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        usize::try_from(declared.unwrap_or(1)).unwrap_or(0)
     }
 
     /// Free disk in GiB, as last probed.
@@ -232,8 +249,25 @@ impl Registrar {
         capability.disk.as_ref()?.free_gb
     }
 
-    fn note_slots(&self, node: &Object<FleetNode>) {
-        *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = node.spec.slots;
+    fn note_orders(&self, node: &Object<FleetNode>) {
+        let new = Orders::of(node);
+        self.orders.send_if_modified(|old| {
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+    }
+
+    /// Reads what people want of the node now, between two beats; whether it is news.
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    pub(crate) async fn look(&self) -> Result<bool, StoreError> {
+        let known = self.orders.borrow().clone();
+        if let Some(node) = self.nodes.get(&self.key()).await? {
+            self.note_orders(&node);
+        }
+        Ok(*self.orders.borrow() != known)
     }
 
     fn key(&self) -> Key {
@@ -261,7 +295,8 @@ impl Registrar {
             Some(found) => self.correct(found).await.map_err(failed)?,
             None => self.create().await.map_err(failed)?,
         };
-        self.note_slots(&object);
+        self.note_orders(&object);
+        self.set_state(|state| state.drain_since = object.status.drain_since);
         *self.answered() = None;
         Ok(object)
     }
@@ -319,7 +354,7 @@ impl Registrar {
     /// for the node.
     pub async fn heartbeat(&self) -> Result<Object<FleetNode>, BeatError> {
         let _one_at_a_time = self.beating.lock().await;
-        let began = self.clock.boot();
+        let began = BeatBegan::now(&*self.clock);
         let capability = self.probe().await?;
         let failed = |source| BeatError::Store { name: self.identity.name.clone(), source };
         let before = self.answered().clone();
@@ -328,7 +363,7 @@ impl Registrar {
             Err(StoreError::NotFound) => self.register_again(capability).await?,
             answer => answer.map_err(failed)?,
         };
-        self.note_slots(&answer);
+        self.note_orders(&answer);
         *self.answered() = Some(answer.clone());
         self.mine(answer.status.session.as_deref())?;
         self.last_beat.send_replace(Some(began));
@@ -351,7 +386,7 @@ impl Registrar {
         let failed = |source| BeatError::Store { name: self.identity.name.clone(), source };
         let made = self.create().await.map_err(failed)?;
         self.mine(made.status.session.as_deref())?;
-        self.note_slots(&made);
+        self.note_orders(&made);
         let full = self.change(None, capability).set("session", self.session.as_str());
         self.nodes.patch(&self.key(), full, Expect::Any).await.map_err(failed)
     }
@@ -380,7 +415,8 @@ impl Registrar {
         capability: Capability,
     ) -> Change<FleetNode> {
         let state = self.state.borrow().clone();
-        let slots = i32::try_from(self.slots()).unwrap_or(i32::MAX);
+        let slots = self.orders.borrow().slots();
+        let slots = i32::try_from(slots).unwrap_or(i32::MAX);
         beat::change(&self.identity, state, slots, before, capability, self.clock.wall())
     }
 

@@ -239,12 +239,6 @@ fn node(spec: &FleetNodeSpec, out: &mut Findings) {
             "0 means that nothing ever runs there; spec.unschedulable cordons",
         );
     }
-    if spec.drain.is_some() {
-        out.warning(
-            "spec.drain",
-            "keeps new work away; runs are not handed over by this version (stop the agent to do so)",
-        );
-    }
 }
 
 fn release(spec: &AgentReleaseSpec, out: &mut Findings) {

@@ -7,13 +7,37 @@ use tokio::sync::watch;
 
 use super::claim::{self, Lost};
 use crate::model::ids::{Fence, Key};
-use crate::model::time::BootTime;
+use crate::model::time::{AwakeTime, BootTime};
 use crate::ports::clock::Clock;
 use crate::ports::store::{StoreError, TaskStore};
-use crate::timing::PERMIT_WINDOW;
+use crate::timing::{PERMIT_WINDOW, SLEPT};
 
-/// When the last good heartbeat *began*; `None` before the first.
-pub type LastBeat = watch::Receiver<Option<BootTime>>;
+/// When a heartbeat began, on both clocks: what has passed on one and not on the other was slept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BeatBegan {
+    boot: BootTime,
+    awake: AwakeTime,
+}
+
+impl BeatBegan {
+    /// A heartbeat that begins now.
+    pub fn now(clock: &dyn Clock) -> Self {
+        Self { boot: clock.boot(), awake: clock.awake() }
+    }
+
+    /// Whether effects are still allowed by it: it began within the window, and the machine was awake
+    /// ever since. After a sleep nobody knows what others made of the silence, so that a new beat must
+    /// come first, however short it was.
+    fn allows(self, clock: &dyn Clock) -> bool {
+        // Awake first: what passes between the two looks must not count as sleep that never was.
+        let awake = clock.awake().since(self.awake);
+        let passed = clock.boot().since(self.boot);
+        passed <= PERMIT_WINDOW && passed.saturating_sub(awake) <= SLEPT
+    }
+}
+
+/// The last good heartbeat; `None` before the first.
+pub type LastBeat = watch::Receiver<Option<BeatBegan>>;
 
 /// Why no permit was given.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +186,6 @@ impl Permit {
     /// does the effect asks each second and kills it when this is false.
     pub fn still_holds(&self) -> bool {
         let began = *self.last_beat.borrow();
-        began.is_some_and(|began| self.clock.boot().since(began) <= PERMIT_WINDOW)
+        began.is_some_and(|began| began.allows(&*self.clock))
     }
 }

@@ -204,6 +204,8 @@ pub(crate) struct Release {
     pub(crate) waiting: Option<WaitingReason>,
     pub(crate) usage: Option<Usage>,
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// What is known of the claim's end, where somebody else than its holder gives it back.
+    pub(crate) known: Option<Closed>,
 }
 
 /// The holder gives a task back to Pending; the attempt number stays.
@@ -218,7 +220,8 @@ pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTi
     );
     let mut attempts = task.status.attempts.clone();
     let turn = attempts::turn_reached(&task.status, release.usage.as_ref());
-    attempts::close(&mut attempts, Closed { ended: release.ended, at: now, turn });
+    let closed = Closed { ended: release.ended, at: now, turn };
+    attempts::close(&mut attempts, release.known.unwrap_or(closed));
     let mut change = status()
         .set("phase", check(Actor::Agent, &task.status, TaskPhase::Pending)?)
         .set("conditions", conditions)

@@ -39,7 +39,18 @@ impl Desk {
     async fn claimed(&self) -> Object<AgenticTask> {
         let task = self.task().await;
         let task = self.write(&task, place(&task, &node(), "fits", self.clock.wall())).await;
-        self.write(&task, claim(&task, 1, &Session::new("s"), &node(), adopted(self.clock.wall()), self.clock.wall())).await
+        self.write(
+            &task,
+            claim(
+                &task,
+                1,
+                &Session::new("s"),
+                &node(),
+                adopted(self.clock.wall()),
+                self.clock.wall(),
+            ),
+        )
+        .await
     }
 }
 
@@ -97,6 +108,7 @@ async fn a_claim_is_told_apart_and_a_release_forgets_it_but_not_its_number() {
         waiting: None,
         usage: Some(usage(7)),
         checkpoint: None,
+        known: None,
     };
     desk.clock.advance(Duration::from_secs(9));
     let later = desk.clock.wall();

@@ -182,10 +182,24 @@ impl Executor for WithJournals {
 
 /// A task that ran here under session `old`, after a start of an agent that holds such journals.
 async fn after_restart(highest: i64) -> (Lab, Arc<ScriptedExecutor>) {
+    after_a_life_that_ended(highest, NodePhase::Ready).await
+}
+
+/// The same after an hour in which the machine was off; the node was left in that phase, a minute after
+/// the claim and with the run at its seventh turn.
+async fn after_a_life_that_ended(highest: i64, phase: NodePhase) -> (Lab, Arc<ScriptedExecutor>) {
     let lab = Lab::new();
-    left_by(&lab, Some("old"), NodePhase::Ready).await;
-    lab.task("t", freeform(None)).await;
+    let task = lab.task("t", freeform(None)).await;
     let now = lab.clock.wall();
+    lab.clock.advance(Duration::from_mins(1));
+    left_by(&lab, Some("old"), phase).await;
+    let run = foreman_core::model::fleet_node::RunSummary {
+        uid: Some(task.uid().to_string()),
+        turn: Some(7),
+        ..foreman_core::model::fleet_node::RunSummary::default()
+    };
+    lab.patch_node("one", Change::of(Part::Status).set("runs", vec![run])).await;
+    lab.clock.advance(Duration::from_hours(1));
     lab.set_status("t", |status| {
         status.phase = Some(TaskPhase::Running.into());
         status.assigned_node = Some("one".into());
@@ -252,6 +266,23 @@ async fn a_run_that_left_no_journal_is_handed_back() {
         foreman_core::model::condition::find_condition(&task.status.conditions, "Running");
     assert_eq!(running.map(|condition| condition.reason.as_str()), Some("AgentRestartRecovery"));
     assert_eq!((task.status.assigned_node, task.status.attempt), (None, Some(2)));
+}
+
+#[tokio::test]
+async fn a_claim_of_an_earlier_life_ended_when_it_was_heard_last_and_a_goodbye_is_no_crash() {
+    for (phase, journals, ended) in [
+        (NodePhase::Ready, 2, "Adopted"),
+        (NodePhase::Draining, 2, "Drained"),
+        (NodePhase::Ready, 0, "HandedBack"),
+        (NodePhase::Draining, 0, "Drained"),
+    ] {
+        let (lab, _) = after_a_life_that_ended(journals, phase).await;
+        let record = lab.task_now("t").await.status.attempts.into_iter().next().expect("kept");
+        assert_eq!(record.ended.map(|it| it.to_string()).as_deref(), Some(ended), "{phase}");
+        let ran = record.ended_at.expect("closed").since(record.started_at.expect("begun"));
+        assert_eq!(ran, Duration::from_mins(1), "the hour that the machine was off does not count");
+        assert_eq!(record.turn, Some(7));
+    }
 }
 
 #[test]

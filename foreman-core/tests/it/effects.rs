@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreman_core::model::agentic_task::AgenticTaskStatus;
-use foreman_core::model::{BootTime, Fence, Key, NodeName, Session, TaskPhase};
+use foreman_core::model::{Fence, Key, NodeName, Session, TaskPhase};
 use foreman_core::ports::Clock;
 use foreman_core::testkit::fault::{Fault, Operation};
 use foreman_core::testkit::mock::MockTaskStore;
-use foreman_core::{Authority, Refused};
+use foreman_core::{Authority, BeatBegan, Refused};
 use tokio::sync::watch;
 
 use crate::lab::{Lab, freeform};
 
 struct Claimed {
     lab: Lab,
-    beats: watch::Sender<Option<BootTime>>,
+    beats: watch::Sender<Option<BeatBegan>>,
     authority: Authority,
 }
 
@@ -47,7 +47,7 @@ impl Claimed {
     }
 
     fn beat(&self) {
-        self.beats.send_replace(Some(self.lab.clock.boot()));
+        self.beats.send_replace(Some(BeatBegan::now(&*self.lab.clock)));
     }
 
     async fn refusal(&self) -> String {
@@ -79,6 +79,21 @@ async fn a_permit_needs_a_beat_that_began_within_60_seconds_and_ends_with_it() {
     claimed.lab.clock.asleep(Duration::from_secs(61));
     assert!(!permit.still_holds(), "rights age while the machine sleeps");
     assert_eq!(claimed.refusal().await, none);
+}
+
+#[tokio::test]
+async fn after_a_sleep_a_permit_needs_a_new_beat_however_short_it_was() {
+    let claimed = Claimed::new().await;
+    claimed.beat();
+    let permit = claimed.authority.permit("push").await.expect("permitted");
+    claimed.lab.clock.asleep(Duration::from_secs(5));
+    assert!(permit.still_holds(), "clocks are not that exact");
+    claimed.lab.clock.asleep(Duration::from_millis(1));
+    assert!(!permit.still_holds());
+    assert!(claimed.refusal().await.ends_with("(may pass)"));
+    claimed.beat();
+    assert!(permit.still_holds());
+    claimed.authority.permit("push").await.expect("permitted after the beat");
 }
 
 type Edit = fn(&mut AgenticTaskStatus);

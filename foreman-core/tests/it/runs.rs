@@ -18,14 +18,14 @@ use tokio::sync::watch;
 use crate::lab::{Lab, away, freeform, identity, in_time, settle};
 
 /// Waits until the run is told to stop, and says what it was told.
-async fn told(run: &ScriptedRun) -> Stop {
+pub(crate) async fn told(run: &ScriptedRun) -> Stop {
     let mut stop = run.stop.clone();
     let told = stop.wait_for(|stop| *stop != Stop::Continue).await;
     told.map_or(Stop::Lost, |stop| *stop)
 }
 
 /// How an honest executor ends when it is told to.
-fn obeys(run: &ScriptedRun, told: Stop) -> RunEnd {
+pub(crate) fn obeys(run: &ScriptedRun, told: Stop) -> RunEnd {
     let release = |why| RunEnd::Released { checkpoint: None, usage: Usage::default(), why };
     let failed = |infrastructure| {
         let RunEnd::Finished(mut finish) = on_target(&run.job) else { return RunEnd::Lost };
@@ -44,7 +44,7 @@ fn obeys(run: &ScriptedRun, told: Stop) -> RunEnd {
     }
 }
 
-fn until_told() -> Arc<ScriptedExecutor> {
+pub(crate) fn until_told() -> Arc<ScriptedExecutor> {
     ScriptedExecutor::new(|run| {
         Box::pin(async move {
             let stop = told(&run).await;

@@ -1,6 +1,7 @@
 //! The future of a run dropped at each place where it can wait, and a new claim on the same data.
 //! The same with a real kill -9 of a whole process is in the suite of the commands.
 
+use foreman_core::BeatBegan;
 use foreman_core::model::outcome::{Infrastructure, Verification};
 use foreman_core::model::{Key, Verdict};
 use foreman_core::ports::executor::{Executor as _, Finish, Stop};
@@ -164,7 +165,7 @@ async fn ended_then_cut(keep: impl Fn(&Entry) -> bool) -> (Bench, Key, String) {
     let aside = bench.folder.path().join("aside");
     copy(&data.join("workspaces"), &aside.join("workspaces"));
     copy(&data.join("git"), &aside.join("git"));
-    bench.beat.send_replace(Some(bench.clock.boot()));
+    bench.beat.send_replace(Some(BeatBegan::now(&*bench.clock)));
     let first = finished(run.ended().await);
     assert_eq!(first.verdict, Verdict::Go, "{}", first.message);
     copy(&aside.join("workspaces"), &data.join("workspaces"));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use foreman_core::BeatBegan;
 use foreman_core::model::outcome::{Decision, FailureReason, Infrastructure, Verification};
 use foreman_core::model::{Key, Verdict};
 use foreman_core::ports::executor::{ReleaseWhy, RunEnd, Stop};
@@ -206,7 +207,7 @@ async fn a_drain_lets_a_publication_finish() {
     within("the publication", publishing).await.expect("the run lives");
     let by = bench.clock.boot() + Duration::from_mins(1);
     run.stop.send_replace(Stop::Drain { by });
-    bench.beat.send_replace(Some(bench.clock.boot()));
+    bench.beat.send_replace(Some(BeatBegan::now(&*bench.clock)));
     let finish = finished(run.ended().await);
     assert_eq!(finish.verdict, Verdict::Go, "{}", finish.message);
     assert_eq!(bench.remote.branches(), ["foreman/fix"]);
@@ -275,7 +276,7 @@ async fn a_lost_claim_pushes_nothing_and_writes_nothing() {
         if told {
             run.stop.send_replace(Stop::Lost);
         }
-        bench.beat.send_replace(Some(bench.clock.boot()));
+        bench.beat.send_replace(Some(BeatBegan::now(&*bench.clock)));
         assert_eq!(run.ended().await, RunEnd::Lost, "told: {told}");
         assert_eq!(bench.remote.branches(), Vec::<String>::new());
         let now = bench.now(&task.key()).await;
@@ -296,7 +297,7 @@ async fn a_cancel_that_only_the_store_knows_stops_the_push() {
     within("the publication", publishing).await.expect("the run lives");
     let change = Change::of(Part::Spec).set("cancel", true);
     bench.stores.tasks.patch(&task.key(), change, Expect::Any).await.expect("cancelled");
-    bench.beat.send_replace(Some(bench.clock.boot()));
+    bench.beat.send_replace(Some(BeatBegan::now(&*bench.clock)));
     let finish = finished(run.ended().await);
     assert_eq!(finish.outcome.infrastructure, Infrastructure::Cancelled, "{}", finish.message);
     assert!(finish.message.contains(".patch"), "the work is kept: {}", finish.message);

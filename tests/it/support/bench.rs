@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use foreman_core::Authority;
+use foreman_core::{Authority, BeatBegan};
 use foreman_core::memory::MemoryStore;
 use foreman_core::model::agent::{AgentRole, AgentSpec};
 use foreman_core::model::{
-    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, BootTime, Fence, Key, NewObject,
+    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, Fence, Key, NewObject,
     NodeName, Object, Session, TaskKind,
 };
 use foreman_core::ports::executor::{Executor, Finish, Job, Progress, RunEnd, Stop};
@@ -110,7 +110,7 @@ pub(crate) struct Bench {
     pub(crate) stores: Stores,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) heard: Arc<Heard>,
-    pub(crate) beat: watch::Sender<Option<BootTime>>,
+    pub(crate) beat: watch::Sender<Option<BeatBegan>>,
     pub(crate) settings: RunnerSettings,
     pub(crate) agent: AgentSpec,
     pub(crate) endpoint: Fixed,
@@ -153,7 +153,7 @@ impl Bench {
         }));
         let mut agent = AgentSpec::new(AgentRole::Coder, all_tools());
         agent.max_retries = Some(0);
-        let beat = watch::Sender::new(Some(clock.boot()));
+        let beat = watch::Sender::new(Some(BeatBegan::now(&*clock)));
         let heard = Arc::new(Heard::default());
         Self { folder, remote, model, stores, clock, heard, beat, settings, agent, endpoint }
     }
@@ -223,7 +223,7 @@ impl Bench {
     /// Claims a task and starts its run in a task of its own.
     pub(crate) async fn start(&self, key: &Key, session: &str) -> Started {
         let (task, fence) = self.claim(key, session).await;
-        self.beat.send_replace(Some(self.clock.boot()));
+        self.beat.send_replace(Some(BeatBegan::now(&*self.clock)));
         let new = NewObject::<Agent>::new(Key::namespaced("default", "coder"), self.agent.clone());
         let agent = if let Ok(agent) = self.stores.agents.create(new).await {
             agent
