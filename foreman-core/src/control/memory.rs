@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::Backoff;
+use super::plan_claims::ClaimsMemory;
+use super::plan_nodes::NodesMemory;
 use super::reconciler::World;
 use crate::fleet::liveness::Seen;
 use crate::model::agentic_task::WaitingReason;
 use crate::model::ids::Key;
-use crate::model::time::AwakeTime;
+use crate::model::time::{AwakeTime, BootTime, WallTime};
 use crate::model::{NodeName, Uid};
 use crate::ports::store::StoreError;
 use crate::schedule::snapshot::Reservation;
@@ -23,13 +25,34 @@ pub(super) struct Memory {
     /// Placements whose write is under way.
     pub(super) placing: BTreeMap<Uid, (NodeName, Reservation)>,
     /// Nodes that a task is kept away from, and until when.
-    pub(super) avoided: BTreeMap<(Uid, NodeName), AwakeTime>,
+    pub(super) avoided: BTreeMap<(Uid, NodeName), Avoided>,
+    /// What else was seen of the nodes.
+    pub(super) nodes: NodesMemory,
+    /// What was seen of the claims.
+    #[expect(dead_code, reason = "the rules that need it come next")]
+    pub(super) claims: ClaimsMemory,
     /// When each waiting task was last told why it waits, and why.
     pub(super) told: BTreeMap<Uid, (AwakeTime, WaitingReason)>,
     /// When each workload's facts were last folded.
     pub(super) folded: BTreeMap<Uid, AwakeTime>,
     /// Workloads of which the store refused a child.
     pub(super) refused: BTreeMap<Uid, RefusedChild>,
+}
+
+/// How far a task is kept away from a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Avoid {
+    /// It is not placed there.
+    Hard,
+    /// It is placed there only if no other node fits.
+    Soft,
+}
+
+/// A node that a task is kept away from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Avoided {
+    pub(super) how: Avoid,
+    pub(super) until: AwakeTime,
 }
 
 /// The store refused to create a child.
@@ -42,16 +65,20 @@ pub(super) enum RefusedChild {
 }
 
 impl Memory {
-    pub(super) fn refresh(&mut self, world: &World, now: AwakeTime) {
+    pub(super) fn refresh(&mut self, world: &World, wall: WallTime, now: AwakeTime) {
         self.seen.retain(|key, _| world.nodes.objects.contains_key(key));
         for (key, node) in &world.nodes.objects {
             let heartbeat = node.status.last_heartbeat_time;
             self.seen
                 .entry(key.clone())
-                .and_modify(|seen| seen.observe(heartbeat, now))
+                .and_modify(|seen| seen.observe(heartbeat, wall, now))
                 .or_insert_with(|| Seen::first(heartbeat, now));
         }
-        self.avoided.retain(|_, until| *until > now);
+        self.nodes.refresh(world, now);
+        if self.nodes.is_deaf() {
+            self.restart_silences(now);
+        }
+        self.avoided.retain(|_, avoided| avoided.until > now);
         if self.told.len() > world.tasks.objects.len() + FORGET_SLACK {
             let alive: BTreeSet<_> =
                 world.tasks.objects.values().map(|task| task.meta.uid.clone()).collect();
@@ -63,6 +90,47 @@ impl Memory {
                 world.workloads.objects.values().map(|w| w.meta.uid.clone()).collect();
             self.folded.retain(|uid, _| alive.contains(uid));
             self.refused.retain(|uid, _| alive.contains(uid));
+        }
+    }
+
+    /// Every silence begins now: after our own absence nobody else's is known. To be called at the
+    /// start, on becoming leader, and after every time in which nothing could be heard.
+    pub(super) fn restart_silences(&mut self, now: AwakeTime) {
+        for seen in self.seen.values_mut() {
+            seen.restart(now);
+        }
+    }
+
+    /// Nothing is heard of the nodes from now on.
+    pub(super) fn goes_deaf(&mut self) {
+        self.nodes.set_deaf(true);
+    }
+
+    /// The nodes were read in full.
+    pub(super) fn hears_again(&mut self, now: AwakeTime) {
+        self.nodes.set_deaf(false);
+        self.restart_silences(now);
+    }
+
+    /// Notices that the machine slept: who sleeps hears nothing.
+    pub(super) fn notice_sleep(&mut self, awake: AwakeTime, boot: BootTime) {
+        if self.nodes.slept(awake, boot) {
+            tracing::info!("this machine slept: every node's silence begins anew");
+            self.restart_silences(awake);
+        }
+    }
+
+    /// A fresh read of that node did not show what a decision rested on.
+    pub(super) fn doubts(&mut self, node: Key, now: AwakeTime) {
+        self.nodes.doubts(node, now);
+    }
+
+    /// Keeps a task away from a node, unless it is kept away longer already.
+    pub(super) fn avoid(&mut self, uid: Uid, node: NodeName, avoided: Avoided) {
+        let known = self.avoided.entry((uid, node)).or_insert(avoided);
+        let weaker = known.how == Avoid::Soft && avoided.how == Avoid::Hard;
+        if weaker || (known.how == avoided.how && known.until < avoided.until) {
+            *known = avoided;
         }
     }
 

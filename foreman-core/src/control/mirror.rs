@@ -22,6 +22,8 @@ pub(crate) struct Mirror<K: Kind> {
     echoes: BTreeMap<Key, Vec<Revision>>,
     /// Writes in flight, and whether the watch showed something new meanwhile.
     in_flight: BTreeMap<Key, bool>,
+    /// Fresh reads under way, how many, and whether the watch showed something new meanwhile.
+    reads: BTreeMap<Key, (usize, bool)>,
     /// Versions of objects on which a write of ours was refused for good.
     refused: BTreeMap<Key, Revision>,
     /// Objects that are there and cannot be read: nothing is known of them, nothing is written.
@@ -36,6 +38,7 @@ impl<K: Kind> Default for Mirror<K> {
             syncing: None,
             echoes: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            reads: BTreeMap::new(),
             refused: BTreeMap::new(),
             unreadable: BTreeSet::new(),
         }
@@ -134,6 +137,9 @@ impl<K: Kind> Mirror<K> {
         if let Some(shown) = self.in_flight.get_mut(key) {
             *shown = true;
         }
+        if let Some((_, shown)) = self.reads.get_mut(key) {
+            *shown = true;
+        }
     }
 
     fn forget(&mut self, key: &Key) {
@@ -190,6 +196,33 @@ impl<K: Kind> Mirror<K> {
             }
             Reread::Absent => self.forget(key),
             Reread::Unknown => {}
+        }
+    }
+
+    /// A fresh read of an object goes out.
+    pub(crate) fn read_begins(&mut self, key: Key) {
+        self.reads.entry(key).or_default().0 += 1;
+    }
+
+    /// A fresh read's answer came. What the watch showed meanwhile may be newer or older than it: the
+    /// watch will correct itself, and a write of ours under way knows better.
+    pub(crate) fn read_done(&mut self, key: &Key, found: Reread<K>) {
+        let Some((count, shown)) = self.reads.get_mut(key) else { return };
+        let shown = *shown;
+        *count -= 1;
+        if *count == 0 {
+            self.reads.remove(key);
+        }
+        if shown || self.in_flight.contains_key(key) {
+            return;
+        }
+        match found {
+            Reread::There(object) if object.key() == *key => {
+                self.forget(key);
+                self.objects.insert(key.clone(), *object);
+            }
+            Reread::Absent => self.forget(key),
+            Reread::There(_) | Reread::Unknown => {}
         }
     }
 

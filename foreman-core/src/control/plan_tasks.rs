@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::memory::Memory;
+use super::memory::{Avoid, Avoided, Memory};
 use super::reconciler::World;
 use super::write::{Rank, Urgency, Write};
 use crate::fleet::liveness::Seen;
+use crate::model::NodeName;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, WaitingReason};
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::Key;
 use crate::model::object::{Kind, Object};
 use crate::model::time::{AwakeTime, WallTime};
-use crate::model::{NodeName, Uid};
 use crate::policy::admit::admit;
 use crate::ports::recorder::{Event, EventKind};
 use crate::ports::store::Change;
@@ -253,9 +253,11 @@ impl Planner<'_> {
         for (uid, (node, reservation)) in &memory.placing {
             snapshot.reserve(node, uid.clone(), reservation.clone());
         }
-        for ((uid, node), until) in &memory.avoided {
-            snapshot.avoid(uid.clone(), node.clone());
-            self.wake_at(*until);
+        for ((uid, node), avoided) in &memory.avoided {
+            if avoided.how == Avoid::Hard {
+                snapshot.avoid(uid.clone(), node.clone());
+                self.wake_at(avoided.until);
+            }
         }
         let mut scheduler = Scheduler::new(snapshot);
         let mut per_agent = intake::in_flight_by_agent(self.world.tasks.objects.values(), |task| {
@@ -330,8 +332,8 @@ pub(super) fn note_refusal(
         .iter()
         .any(|condition| condition.kind == "Running" && condition.reason == REFUSED_REASON);
     if let (Some(node), true, true, true) = (was, scheduled, given_back, refused) {
-        let avoid: (Uid, NodeName) = (after.meta.uid.clone(), node);
-        memory.avoided.insert(avoid, awake + REFUSED_AVOID);
+        let avoided = Avoided { how: Avoid::Hard, until: awake + REFUSED_AVOID };
+        memory.avoid(after.meta.uid.clone(), node, avoided);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
@@ -9,11 +10,12 @@ use tokio::sync::watch;
 
 use super::answer::{Answer, not_read, settle};
 use super::backoff::Backoff;
-use super::feed::feed;
+use super::confirm::{Confirm, Confirmed};
+use super::feed::{feed, feed_or_break};
 use super::memory::Memory;
 use super::mirror::{Mirror, Reread};
-use super::write::Write;
-use super::{plan_tasks, plan_workloads};
+use super::write::{Target, Write};
+use super::{plan_claims, plan_nodes, plan_tasks, plan_workloads};
 use crate::model::Uid;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::AgenticTask;
@@ -43,6 +45,19 @@ enum Done {
     Task(Key, Answer<AgenticTask>),
     Workload(Key, Answer<Workload>),
     Created(Key, Uid, Answer<AgenticTask>),
+    Node(Key, Answer<FleetNode>),
+    /// A node was read afresh, and what came then.
+    Checked {
+        node: Key,
+        found: Reread<FleetNode>,
+        then: Box<Self>,
+    },
+    /// The write was not sent: the node showed something else, or could not be read (then the store
+    /// may have asked to be left alone for so long).
+    Dropped {
+        target: Target,
+        unread: Option<Option<Duration>>,
+    },
 }
 
 /// Why [`Reconciler::reconcile_once`] gave up.
@@ -77,6 +92,8 @@ impl std::fmt::Debug for Reconciler {
 
 enum Fed {
     Node(StoreEvent<FleetNode>),
+    /// Nothing is heard of the nodes until they are read in full again.
+    NodesBroken,
     Task(StoreEvent<AgenticTask>),
     Workload(StoreEvent<Workload>),
     Agent(StoreEvent<Agent>),
@@ -199,7 +216,9 @@ impl Reconciler {
         let (stores, all) = (&self.stores, Query::all);
         let clock = || self.clock.clone();
         stream::select_all([
-            feed(stores.nodes.clone(), clock(), all()).map(Fed::Node).boxed(),
+            feed_or_break(stores.nodes.clone(), clock(), all())
+                .map(|event| event.map_or(Fed::NodesBroken, Fed::Node))
+                .boxed(),
             feed(stores.tasks.clone(), clock(), all()).map(Fed::Task).boxed(),
             feed(stores.workloads.clone(), clock(), all()).map(Fed::Workload).boxed(),
             feed(stores.agents.clone(), clock(), all()).map(Fed::Agent).boxed(),
@@ -209,7 +228,17 @@ impl Reconciler {
 
     fn apply(&self, world: &mut World, memory: &mut Memory, event: Fed) {
         match event {
-            Fed::Node(event) => world.nodes.apply(event),
+            Fed::Node(event) => {
+                match &event {
+                    StoreEvent::SyncStart => memory.goes_deaf(),
+                    StoreEvent::SyncEnd => memory.hears_again(self.clock.awake()),
+                    StoreEvent::Upsert(_)
+                    | StoreEvent::Unreadable { .. }
+                    | StoreEvent::Gone { .. } => {}
+                }
+                world.nodes.apply(event);
+            }
+            Fed::NodesBroken => memory.goes_deaf(),
             Fed::Task(event) => {
                 if let StoreEvent::Upsert(after) = &event {
                     let before = world.tasks.objects.get(&after.key());
@@ -224,14 +253,20 @@ impl Reconciler {
 
     fn plan(&self, world: &World, memory: &mut Memory) -> (Vec<Write>, Option<AwakeTime>) {
         let (wall, awake) = (self.clock.wall(), self.clock.awake());
-        memory.refresh(world, awake);
-        let (mut writes, first) = plan_workloads::plan(world, memory, wall, awake);
-        let (more, second) = plan_tasks::plan(world, memory, wall, awake);
-        // One write an object: a child that is told to stop is not placed by the same pass.
-        let taken: BTreeSet<_> = writes.iter().filter_map(Write::task).cloned().collect();
-        writes.extend(more.into_iter().filter(|w| w.task().is_none_or(|key| !taken.contains(key))));
+        memory.notice_sleep(awake, self.clock.boot());
+        memory.refresh(world, wall, awake);
+        let (mut writes, first) = plan_nodes::plan(world, memory, wall, awake);
+        let mut look_again = vec![first];
+        for plan in [plan_workloads::plan, plan_claims::plan, plan_tasks::plan] {
+            let (more, at) = plan(world, memory, wall, awake);
+            look_again.push(at);
+            // One write an object: a child that is told to stop is not placed by the same pass.
+            let taken: BTreeSet<_> = writes.iter().filter_map(Write::task).cloned().collect();
+            let free = |write: &Write| write.task().is_none_or(|key| !taken.contains(key));
+            writes.extend(more.into_iter().filter(free));
+        }
         writes.sort_by_key(|write| write.urgency().place());
-        (writes, [first, second].into_iter().flatten().min())
+        (writes, look_again.into_iter().flatten().min())
     }
 
     async fn carry_out(&self, write: Write) -> Done {
@@ -251,6 +286,50 @@ impl Reconciler {
                 let answer = self.create_child(&workload, &owner, *new).await;
                 Done::Created(key, owner, answer)
             }
+            Write::Node { key, revision, change, event, urgency: _ } => {
+                let answer = self.patch(&*self.stores.nodes, &key, revision, change, event).await;
+                Done::Node(key, answer)
+            }
+            Write::DeleteNode { key, uid, revision, event } => {
+                let answer = self.delete_node(&key, &uid, revision, event).await;
+                Done::Node(key, answer)
+            }
+            Write::Confirmed { confirm, then } => self.confirmed(confirm, *then).await,
+        }
+    }
+
+    /// Boxed, because it carries out a write that may be anything.
+    fn confirmed(&self, confirm: Confirm, then: Write) -> BoxFuture<'_, Done> {
+        async move {
+            let target = then.target();
+            let (found, then) = match self.confirm(&confirm).await {
+                Confirmed::Yes => (Reread::Unknown, self.carry_out(then).await),
+                Confirmed::No(found) => (found, Done::Dropped { target, unread: None }),
+                Confirmed::Unread { retry_after } => {
+                    (Reread::Unknown, Done::Dropped { target, unread: Some(retry_after) })
+                }
+            };
+            Done::Checked { node: confirm.node, found, then: Box::new(then) }
+        }
+        .boxed()
+    }
+
+    async fn delete_node(
+        &self,
+        key: &Key,
+        uid: &Uid,
+        revision: Revision,
+        event: Option<Event>,
+    ) -> Answer<FleetNode> {
+        let store = &*self.stores.nodes;
+        match store.delete(key, uid, Expect::At(revision)).await {
+            Ok(()) => {
+                if let Some(event) = event {
+                    self.recorder.record(event);
+                }
+                Answer::Lost(Reread::Absent)
+            }
+            Err(error) => self.answer(store, key, Err(error)).await,
         }
     }
 
@@ -326,6 +405,26 @@ impl Reconciler {
                 }
                 settle(&mut world.tasks, &key, away, now, answer);
             }
+            Done::Node(key, answer) => settle(&mut world.nodes, &key, away, now, answer),
+            Done::Checked { node, found, then } => {
+                if matches!(*then, Done::Dropped { .. }) {
+                    memory.doubts(node.clone(), now);
+                }
+                world.nodes.read_done(&node, found);
+                self.take(world, memory, away, *then);
+            }
+            Done::Dropped { target, unread } => {
+                if let Some(retry_after) = unread {
+                    // Who cannot be asked cannot be heard either.
+                    memory.restart_silences(now);
+                    away.failed(now, retry_after);
+                }
+                match target {
+                    Target::Task(key) => world.tasks.write_failed(&key, Reread::Unknown),
+                    Target::Workload(key) => world.workloads.write_failed(&key, Reread::Unknown),
+                    Target::Node(key) => world.nodes.write_failed(&key, Reread::Unknown),
+                }
+            }
         }
     }
 }
@@ -339,10 +438,13 @@ impl World {
     }
 
     fn begins(&mut self, write: &Write) {
-        match write {
-            Write::Task { key, .. } => self.tasks.write_begins(key.clone()),
-            Write::Workload { key, .. } => self.workloads.write_begins(key.clone()),
-            Write::Create { new, .. } => self.tasks.write_begins(new.key.clone()),
+        if let Write::Confirmed { confirm, .. } = write {
+            self.nodes.read_begins(confirm.node.clone());
+        }
+        match write.target() {
+            Target::Task(key) => self.tasks.write_begins(key),
+            Target::Workload(key) => self.workloads.write_begins(key),
+            Target::Node(key) => self.nodes.write_begins(key),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Writes that were decided, and how much each of them hurries.
 
+use super::confirm::Confirm;
 use crate::model::Uid;
 use crate::model::agentic_task::AgenticTask;
+use crate::model::fleet_node::FleetNode;
 use crate::model::ids::{Key, Revision};
 use crate::model::object::NewObject;
 use crate::model::workload::Workload;
@@ -56,6 +58,7 @@ impl Urgency {
 
 /// A write that was decided.
 #[derive(Debug)]
+#[expect(dead_code, reason = "the rules that need it come next")]
 pub(super) enum Write {
     Task {
         key: Key,
@@ -73,6 +76,25 @@ pub(super) enum Write {
     },
     /// A child of the workload `owner`.
     Create { workload: Key, owner: Uid, new: Box<NewObject<AgenticTask>> },
+    Node {
+        key: Key,
+        revision: Revision,
+        change: Change<FleetNode>,
+        event: Option<Event>,
+        urgency: Urgency,
+    },
+    /// A node that nobody will speak for again, at exactly this version.
+    DeleteNode { key: Key, uid: Uid, revision: Revision, event: Option<Event> },
+    /// `then`, if a fresh read of a node still shows what the decision rests on.
+    Confirmed { confirm: Confirm, then: Box<Self> },
+}
+
+/// The object that a write is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    Task(Key),
+    Workload(Key),
+    Node(Key),
 }
 
 impl Write {
@@ -81,15 +103,30 @@ impl Write {
         match self {
             Self::Task { key, .. } => Some(key),
             Self::Create { new, .. } => Some(&new.key),
-            Self::Workload { .. } => None,
+            Self::Confirmed { then, .. } => then.task(),
+            Self::Workload { .. } | Self::Node { .. } | Self::DeleteNode { .. } => None,
         }
     }
 
     /// How much it hurries.
     pub(super) fn urgency(&self) -> Urgency {
         match self {
-            Self::Task { urgency, .. } | Self::Workload { urgency, .. } => *urgency,
-            Self::Create { .. } => Urgency::Now,
+            Self::Task { urgency, .. }
+            | Self::Workload { urgency, .. }
+            | Self::Node { urgency, .. } => *urgency,
+            Self::Create { .. } | Self::DeleteNode { .. } => Urgency::Now,
+            Self::Confirmed { then, .. } => then.urgency(),
+        }
+    }
+
+    /// The object that it is about.
+    pub(super) fn target(&self) -> Target {
+        match self {
+            Self::Task { key, .. } => Target::Task(key.clone()),
+            Self::Create { new, .. } => Target::Task(new.key.clone()),
+            Self::Workload { key, .. } => Target::Workload(key.clone()),
+            Self::Node { key, .. } | Self::DeleteNode { key, .. } => Target::Node(key.clone()),
+            Self::Confirmed { then, .. } => then.target(),
         }
     }
 }

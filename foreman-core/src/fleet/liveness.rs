@@ -18,10 +18,17 @@ impl Seen {
     }
 
     /// A further sight of it.
-    pub fn observe(&mut self, heartbeat: Option<WallTime>, now: AwakeTime) {
+    pub fn observe(&mut self, heartbeat: Option<WallTime>, _wall: WallTime, now: AwakeTime) {
         if heartbeat != self.value {
             *self = Self { value: heartbeat, changed_at: now, moved: true };
         }
+    }
+
+    /// Begins the silence anew: nothing could be heard until now. As long as no further value is
+    /// seen, the known one's own age decides whether work may be placed.
+    pub fn restart(&mut self, now: AwakeTime) {
+        self.changed_at = now;
+        self.moved = false;
     }
 
     /// Whether work may be placed there: the heartbeat changed within 90 s on our awake
@@ -63,7 +70,7 @@ mod tests {
         let old = Some(wall.minus(Duration::from_secs(91)));
         let mut seen = Seen::first(old, at(0));
         assert!(!seen.is_fresh(wall, at(0)));
-        seen.observe(Some(wall.minus(Duration::from_secs(500))), at(1));
+        seen.observe(Some(wall.minus(Duration::from_secs(500))), wall, at(1));
         assert!(seen.is_fresh(wall, at(91)));
         assert!(!seen.is_fresh(wall, at(92)));
         assert!(!Seen::first(None, at(0)).is_fresh(wall, at(0)));
