@@ -3,13 +3,18 @@
 
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt};
+
+use super::backoff::Backoff;
+use super::memory::Memory;
 use super::mirror::Reread;
-use super::reconciler::Reconciler;
+use super::reconciler::{Done, Reconciler, World};
+use super::write::{Target, Write};
 use crate::model::Uid;
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::{Attempt, Key};
 use crate::model::object::Object;
-use crate::model::time::WallTime;
+use crate::model::time::{AwakeTime, WallTime};
 use crate::ports::store::StoreError;
 
 /// What a fresh read of a node must show, else the write that rests on it is dropped.
@@ -75,31 +80,72 @@ pub(super) fn shows_run(node: &Object<FleetNode>, uid: &Uid, attempt: Attempt) -
     })
 }
 
-/// What a fresh read of the node came to.
-pub(super) enum Confirmed {
-    /// It shows what the decision rests on.
-    Yes,
-    /// It shows something else: decide again on that.
-    No(Reread<FleetNode>),
-    /// It could not be read: nothing is known of any node's silence.
+/// A write that was not sent, because a fresh read of its node did not confirm it.
+pub(super) struct Unconfirmed {
+    node: Key,
+    target: Target,
+    why: Why,
+}
+
+enum Why {
+    /// The node shows something else: decide again on that.
+    Differs(Reread<FleetNode>),
+    /// It could not be read; the store may have asked to be left alone for so long.
     Unread { retry_after: Option<Duration> },
 }
 
-impl Reconciler {
-    /// Reads the node afresh.
-    pub(super) async fn confirm(&self, confirm: &Confirm) -> Confirmed {
-        match self.stores.nodes.get(&confirm.node).await {
-            Ok(found) if confirm.shows.agrees(found.as_ref()) => Confirmed::Yes,
-            Ok(Some(found)) => Confirmed::No(Reread::There(Box::new(found))),
-            Ok(None) => Confirmed::No(Reread::Absent),
-            Err(StoreError::Unavailable { retry_after, reason }) => {
-                tracing::warn!(node = %confirm.node, reason, "the node could not be read");
-                Confirmed::Unread { retry_after }
+impl Unconfirmed {
+    /// Folds it into what the loop knows.
+    pub(super) fn settle(
+        self,
+        world: &mut World,
+        memory: &mut Memory,
+        away: &mut Backoff,
+        now: AwakeTime,
+    ) {
+        let found = match self.why {
+            Why::Differs(found) => found,
+            Why::Unread { retry_after } => {
+                // Who cannot be asked cannot be heard either.
+                memory.restart_silences(now);
+                away.failed(now, retry_after);
+                Reread::Unknown
             }
-            Err(error) => {
-                tracing::warn!(node = %confirm.node, %error, "the node could not be read");
-                Confirmed::Unread { retry_after: None }
-            }
+        };
+        world.nodes.read_done(&self.node, found);
+        memory.doubts(self.node, now);
+        match self.target {
+            Target::Task(key) => world.tasks.write_failed(&key, Reread::Unknown),
+            Target::Workload(key) => world.workloads.write_failed(&key, Reread::Unknown),
+            Target::Node(key) => world.nodes.write_failed(&key, Reread::Unknown),
         }
+    }
+}
+
+impl Reconciler {
+    /// Carries out `then` if a fresh read of the node confirms it. Boxed, because `then` may be any
+    /// write.
+    pub(super) fn carry_out_if(&self, confirm: Confirm, then: Write) -> BoxFuture<'_, Done> {
+        let Confirm { node, shows } = confirm;
+        async move {
+            let why = match self.stores.nodes.get(&node).await {
+                Ok(found) if shows.agrees(found.as_ref()) => {
+                    let then = Box::new(self.carry_out(then).await);
+                    return Done::Confirmed { node, then };
+                }
+                Ok(Some(found)) => Why::Differs(Reread::There(Box::new(found))),
+                Ok(None) => Why::Differs(Reread::Absent),
+                Err(StoreError::Unavailable { retry_after, reason }) => {
+                    tracing::warn!(%node, reason, "the node could not be read, nothing is written");
+                    Why::Unread { retry_after }
+                }
+                Err(error) => {
+                    tracing::warn!(%node, %error, "the node could not be read, nothing is written");
+                    Why::Differs(Reread::Unknown)
+                }
+            };
+            Done::Unconfirmed(Unconfirmed { node, target: then.target(), why })
+        }
+        .boxed()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, BoxStream, FuturesUnordered, StreamExt};
@@ -10,7 +9,7 @@ use tokio::sync::watch;
 
 use super::answer::{Answer, not_read, settle};
 use super::backoff::Backoff;
-use super::confirm::{Confirm, Confirmed};
+use super::confirm::Unconfirmed;
 use super::feed::{feed, feed_or_break};
 use super::memory::Memory;
 use super::mirror::{Mirror, Reread};
@@ -41,23 +40,18 @@ pub(super) struct World {
 }
 
 /// What became of a write.
-enum Done {
+pub(super) enum Done {
     Task(Key, Answer<AgenticTask>),
     Workload(Key, Answer<Workload>),
     Created(Key, Uid, Answer<AgenticTask>),
     Node(Key, Answer<FleetNode>),
-    /// A node was read afresh, and what came then.
-    Checked {
+    /// A node was read afresh, and what came of the write then.
+    Confirmed {
         node: Key,
-        found: Reread<FleetNode>,
         then: Box<Self>,
     },
-    /// The write was not sent: the node showed something else, or could not be read (then the store
-    /// may have asked to be left alone for so long).
-    Dropped {
-        target: Target,
-        unread: Option<Option<Duration>>,
-    },
+    /// The write was not sent.
+    Unconfirmed(Unconfirmed),
 }
 
 /// Why [`Reconciler::reconcile_once`] gave up.
@@ -269,7 +263,7 @@ impl Reconciler {
         (writes, look_again.into_iter().flatten().min())
     }
 
-    async fn carry_out(&self, write: Write) -> Done {
+    pub(super) async fn carry_out(&self, write: Write) -> Done {
         match write {
             Write::Task { key, revision, change, event, urgency: _ } => {
                 let store = &*self.stores.tasks;
@@ -294,24 +288,8 @@ impl Reconciler {
                 let answer = self.delete_node(&key, &uid, revision, event).await;
                 Done::Node(key, answer)
             }
-            Write::Confirmed { confirm, then } => self.confirmed(confirm, *then).await,
+            Write::Confirmed { confirm, then } => self.carry_out_if(confirm, *then).await,
         }
-    }
-
-    /// Boxed, because it carries out a write that may be anything.
-    fn confirmed(&self, confirm: Confirm, then: Write) -> BoxFuture<'_, Done> {
-        async move {
-            let target = then.target();
-            let (found, then) = match self.confirm(&confirm).await {
-                Confirmed::Yes => (Reread::Unknown, self.carry_out(then).await),
-                Confirmed::No(found) => (found, Done::Dropped { target, unread: None }),
-                Confirmed::Unread { retry_after } => {
-                    (Reread::Unknown, Done::Dropped { target, unread: Some(retry_after) })
-                }
-            };
-            Done::Checked { node: confirm.node, found, then: Box::new(then) }
-        }
-        .boxed()
     }
 
     async fn delete_node(
@@ -406,25 +384,11 @@ impl Reconciler {
                 settle(&mut world.tasks, &key, away, now, answer);
             }
             Done::Node(key, answer) => settle(&mut world.nodes, &key, away, now, answer),
-            Done::Checked { node, found, then } => {
-                if matches!(*then, Done::Dropped { .. }) {
-                    memory.doubts(node.clone(), now);
-                }
-                world.nodes.read_done(&node, found);
+            Done::Confirmed { node, then } => {
+                world.nodes.read_done(&node, Reread::Unknown);
                 self.take(world, memory, away, *then);
             }
-            Done::Dropped { target, unread } => {
-                if let Some(retry_after) = unread {
-                    // Who cannot be asked cannot be heard either.
-                    memory.restart_silences(now);
-                    away.failed(now, retry_after);
-                }
-                match target {
-                    Target::Task(key) => world.tasks.write_failed(&key, Reread::Unknown),
-                    Target::Workload(key) => world.workloads.write_failed(&key, Reread::Unknown),
-                    Target::Node(key) => world.nodes.write_failed(&key, Reread::Unknown),
-                }
-            }
+            Done::Unconfirmed(why) => why.settle(world, memory, away, now),
         }
     }
 }
