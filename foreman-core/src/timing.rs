@@ -60,6 +60,20 @@ pub(crate) const MESSAGE_CHARS_MAX: usize = 2048;
 pub(crate) const STEPS_FOLD: Duration = Duration::from_secs(2);
 /// How often the counts in a waiting message are refreshed.
 pub(crate) const WAITING_REFRESH: Duration = Duration::from_secs(30);
+/// How long everybody else leaves the lease record alone after they saw it change.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// How often the leader renews it.
+pub(crate) const LEASE_RENEW: Duration = Duration::from_secs(3);
+/// How soon the leader tries again when it could not renew.
+pub(crate) const LEASE_RETRY: Duration = Duration::from_millis(500);
+/// How often a candidate looks at it, and so how long a lease that was given back stays free.
+pub(crate) const LEASE_LOOK: Duration = Duration::from_secs(2);
+/// How long an answer about the lease is waited for.
+pub(crate) const LEASE_CALL_MAX: Duration = Duration::from_secs(2);
+/// The leader stops acting so long after the start of its last good renewal, on its boot clock.
+pub(crate) const LEADER_ACTS: Duration = Duration::from_secs(10);
+/// How long a write of the leader is waited for; what comes later is not known to have been done.
+pub(crate) const LEADER_WRITE: Duration = Duration::from_secs(4);
 /// Store events that are taken in one pass.
 pub(crate) const EVENTS_AT_ONCE: usize = 1024;
 /// Passes after which a reconciliation that never settles gives up.
@@ -88,5 +102,10 @@ mod tests {
         assert!(HEARTBEAT * 11 / 10 < TWIN_CHECK);
         assert!(HEARTBEAT_MIN <= HEARTBEAT);
         assert!(STORE_RETRY_MIN < STORE_RETRY_MAX);
+        // A write that the last leader began has ended when the next one may begin.
+        assert!(LEADER_ACTS + LEADER_WRITE < LEASE);
+        // One renewal may be lost without an answer and is tried again in time.
+        assert!(LEASE_RENEW + 3 * LEASE_CALL_MAX + LEASE_RETRY < LEADER_ACTS);
+        assert!(LEASE_LOOK < LEASE);
     }
 }

@@ -7,6 +7,8 @@ mod builder;
 mod confirm;
 mod create_child;
 mod deliver;
+mod election;
+mod elector;
 mod feed;
 mod memory;
 mod mirror;
@@ -22,6 +24,7 @@ mod write;
 
 pub use agent::{AgentEnd, AgentError, AgentSettings, NodeAgent, Shutdown};
 pub use builder::{BuildError, Foreman, ForemanBuilder};
+pub use elector::{Elector, Leadership};
 pub use reconciler::{ReconcileError, Reconciler};
 
 pub use plan_tasks::snapshot_of;

@@ -1,5 +1,7 @@
 //! The in-memory store: a full citizen, for unit tests of embedders and for simulations.
 
+mod leases;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +17,8 @@ use crate::model::time::WallTime;
 use crate::ports::clock::Clock;
 use crate::ports::store::{Change, Expect, Listing, Query, Store, StoreError, StoreEvent};
 use crate::ports::watching::View;
+
+pub use leases::MemoryLeases;
 
 /// Changes that are kept for watchers; one that falls further behind is resynced.
 const LOG_ENTRIES_MAX: usize = 16_384;

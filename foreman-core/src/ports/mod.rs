@@ -4,6 +4,7 @@ pub mod change;
 pub mod clock;
 pub mod entropy;
 pub mod executor;
+pub mod leases;
 pub mod probe;
 pub mod recorder;
 pub mod store;
@@ -13,6 +14,7 @@ pub use change::{Change, Field, Part};
 pub use clock::Clock;
 pub use entropy::Entropy;
 pub use executor::{Executor, Finish, Job, Progress, RunEnd, Stop};
+pub use leases::{Lease, LeaseRecord, Leases};
 pub use probe::{CapabilityProbe, ProbeError};
 pub use recorder::{Event, EventKind, Recorder};
 pub use store::{

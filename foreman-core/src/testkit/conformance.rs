@@ -20,6 +20,7 @@ pub mod admission;
 pub mod concurrency;
 pub mod create;
 pub mod delete;
+pub mod leases;
 pub mod patch;
 pub mod query;
 pub mod scale;
