@@ -35,6 +35,9 @@ pub(crate) const AGENT_MISSING_MAX: Duration = Duration::from_secs(5);
 pub(crate) const DEPENDENCY_MISSING_MAX: Duration = Duration::from_hours(1);
 /// After a refusal: that node is not tried again for this task for so long.
 pub(crate) const REFUSED_AVOID: Duration = Duration::from_mins(1);
+/// Things that needs ask of nodes (a role, a label, a model …) that are kept as bits; when there are
+/// more, all are learnt again as they are asked for.
+pub(crate) const ATOMS_MAX: usize = 4096;
 /// A control loop's first and longest pause after a store error.
 pub(crate) const STORE_RETRY_MIN: Duration = Duration::from_millis(200);
 /// See [`STORE_RETRY_MIN`].

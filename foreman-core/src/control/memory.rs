@@ -13,6 +13,7 @@ use crate::model::time::{AwakeTime, BootTime, WallTime};
 use crate::model::{NodeName, Uid};
 use crate::ports::store::StoreError;
 use crate::schedule::snapshot::Reservation;
+pub(super) use crate::schedule::snapshot::Avoid;
 
 /// Entries of dead objects that are tolerated before a sweep.
 const FORGET_SLACK: usize = 1024;
@@ -37,15 +38,6 @@ pub(super) struct Memory {
     pub(super) folded: BTreeMap<Uid, AwakeTime>,
     /// Workloads of which the store refused a child.
     pub(super) refused: BTreeMap<Uid, RefusedChild>,
-}
-
-/// How far a task is kept away from a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Avoid {
-    /// It is not placed there.
-    Hard,
-    /// It is placed there only if no other node fits.
-    Soft,
 }
 
 /// A node that a task is kept away from.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::memory::{Avoid, Avoided, Memory};
+use super::memory::{Avoided, Memory};
 use super::reconciler::World;
 use super::write::{Rank, Urgency, Write};
 use crate::fleet::liveness::Seen;
@@ -17,11 +17,11 @@ use crate::model::time::{AwakeTime, WallTime};
 use crate::policy::admit::admit;
 use crate::ports::recorder::{Event, EventKind};
 use crate::ports::store::Change;
-use crate::schedule::Need;
 use crate::schedule::explain::waiting;
 use crate::schedule::order::{self, Turn};
 use crate::schedule::scheduler::{Placement, Scheduler};
 use crate::schedule::snapshot::{NodeRow, Reservation, Snapshot, reservation_of};
+use crate::schedule::{Avoid, Need};
 use crate::task::intake::{self, Facts, Step};
 use crate::task::lifecycle::IllegalMove;
 use crate::task::writes;
@@ -254,10 +254,8 @@ impl Planner<'_> {
             snapshot.reserve(node, uid.clone(), reservation.clone());
         }
         for ((uid, node), avoided) in &memory.avoided {
-            if avoided.how == Avoid::Hard {
-                snapshot.avoid(uid.clone(), node.clone());
-                self.wake_at(avoided.until);
-            }
+            snapshot.avoid(uid.clone(), node.clone(), avoided.how);
+            self.wake_at(avoided.until);
         }
         let mut scheduler = Scheduler::new(snapshot);
         let mut per_agent = intake::in_flight_by_agent(self.world.tasks.objects.values(), |task| {
@@ -296,7 +294,7 @@ impl Planner<'_> {
                     );
                 }
                 Placement::Nowhere(refused) => {
-                    let (reason, message) = waiting(&refused);
+                    let (reason, message) = waiting(&refused, &need);
                     self.wait(memory, task, reason, &message);
                 }
             }

@@ -1,33 +1,61 @@
 //! Words for decisions. Calls the deciding function, never repeats it.
 
-use std::collections::BTreeMap;
-
 use super::fit::{Refusal, Refusals, memory_gb};
 use super::need::Need;
-use super::scheduler::{Placement, decide};
+use super::scheduler::{Counts, Placement, placement};
 use super::snapshot::{NodeRow, Snapshot};
 use crate::model::NodeName;
 use crate::model::agentic_task::WaitingReason;
 
 /// Why a task that no node fits is waiting: the reason of the node that came furthest, and a
 /// message that counts. It names no ages, so it stays the same while nothing changes.
-pub fn waiting(refused: &[(NodeName, Refusals)]) -> (WaitingReason, String) {
-    let mut counts: BTreeMap<Refusal, usize> = BTreeMap::new();
-    for refusal in refused.iter().filter_map(|(_, refusals)| refusals.first()) {
-        *counts.entry(refusal).or_default() += 1;
+pub fn waiting(refused: &[(NodeName, Refusals)], need: &Need) -> (WaitingReason, String) {
+    let mut counts = Counts::default();
+    for (_, refusals) in refused {
+        counts.add(*refusals);
     }
-    let total = refused.len();
+    waiting_for(&counts, need)
+}
+
+/// The same, from the counts of a decision.
+pub fn waiting_for(counts: &Counts, need: &Need) -> (WaitingReason, String) {
+    let total = counts.total();
     if total == 0 {
         return (
             WaitingReason::NoNodes,
             "there are no nodes: start one with foreman up".to_owned(),
         );
     }
-    let furthest = refused.iter().filter_map(|(_, refusals)| refusals.first()).map(reason).max();
+    if let Some(node) = &need.only {
+        return (WaitingReason::NodesRecovering, waits_for_its_node(counts, node));
+    }
+    let furthest = counts.refused().map(|(refusal, _)| reason(refusal)).max();
     let parts: Vec<_> =
-        counts.iter().map(|(refusal, n)| format!("{n} {}", short(*refusal))).collect();
+        counts.refused().map(|(refusal, n)| counted(n, &short(refusal, need))).collect();
     let reason = furthest.map_or(WaitingReason::NoMatchingNode, Progressed::reason);
     (reason, format!("0/{total} nodes fit: {}", parts.join(", ")))
+}
+
+/// `1 lacks role coder`, `3 lack role coder`.
+fn counted(count: u32, words: &str) -> String {
+    let (verb, rest) = words.split_once(' ').unwrap_or((words, ""));
+    let one = match verb {
+        "lack" => "lacks",
+        "have" => "has",
+        "offer" => "offers",
+        "take" => "takes",
+        _ => return format!("{count} {words}"),
+    };
+    format!("{count} {} {rest}", if count == 1 { one } else { verb })
+}
+
+/// A run that can be resumed on one node only. What that node says is the one first refusal that
+/// is not "the journal is elsewhere".
+fn waits_for_its_node(counts: &Counts, node: &NodeName) -> String {
+    let why = counts.refused().map(|(refusal, _)| refusal);
+    let why = why.filter(|refusal| *refusal != Refusal::JournalElsewhere).last();
+    let state = why.map_or("gone", state);
+    format!("waits for {node}, where its run can be resumed ({node} is {state})")
 }
 
 /// How near a refused node came, from far to near.
@@ -63,28 +91,59 @@ const fn reason(refusal: Refusal) -> Progressed {
         | Refusal::Cordoned
         | Refusal::Draining => Progressed::NoMatch,
         Refusal::Stale => Progressed::Stale,
-        Refusal::Recovering => Progressed::Recovering,
+        Refusal::Recovering | Refusal::JournalElsewhere => Progressed::Recovering,
         Refusal::Avoided | Refusal::SlotsFull | Refusal::MemoryInUse => Progressed::Busy,
     }
 }
 
-const fn short(refusal: Refusal) -> &'static str {
-    match refusal {
+fn short(refusal: Refusal, need: &Need) -> String {
+    let words = match refusal {
+        Refusal::Role if !need.roles.is_empty() => {
+            return format!("lack role {}", need.roles.join(" or "));
+        }
         Refusal::Role => "lack the role",
         Refusal::Label => "lack a label",
         Refusal::Namespace => "take no tasks of this namespace",
-        Refusal::Accelerator => "lack the accelerator",
-        Refusal::Model => "lack the model",
-        Refusal::Context => "offer too little context",
-        Refusal::MemoryTooSmall => "have too little memory",
+        Refusal::Accelerator => {
+            return format!("lack accelerator {}", need.accelerator.as_deref().unwrap_or("any"));
+        }
+        Refusal::Model => match &need.model {
+            Some(model) => return format!("lack model {model}"),
+            None => "lack the model",
+        },
+        Refusal::Context => return format!("offer less than {} context", need.context_tokens),
+        Refusal::MemoryTooSmall => return format!("have less than {} GB", need.ram_gb),
         Refusal::NoSlots => "have no slots",
         Refusal::Cordoned => "cordoned",
         Refusal::Draining => "draining",
         Refusal::Avoided => "refused it just now",
+        Refusal::JournalElsewhere => "lack its journal",
         Refusal::Stale => "stale",
         Refusal::Recovering => "starting",
         Refusal::SlotsFull => "busy",
-        Refusal::MemoryInUse => "short of free memory",
+        Refusal::MemoryInUse => return format!("have less than {} GB free", need.ram_gb),
+    };
+    words.to_owned()
+}
+
+/// What a node is, in the eyes of a run that waits for it.
+const fn state(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::SlotsFull | Refusal::MemoryInUse => "busy",
+        Refusal::Stale => "silent",
+        Refusal::Recovering => "starting",
+        Refusal::Cordoned => "cordoned",
+        Refusal::Draining => "draining",
+        Refusal::Avoided => "not asked again just now",
+        Refusal::JournalElsewhere => "gone",
+        Refusal::Role
+        | Refusal::Label
+        | Refusal::Namespace
+        | Refusal::Accelerator
+        | Refusal::Model
+        | Refusal::Context
+        | Refusal::MemoryTooSmall
+        | Refusal::NoSlots => "no longer fit for it",
     }
 }
 
@@ -95,7 +154,7 @@ pub struct NodeVerdict {
     pub node: NodeName,
     /// Every refusal; empty = it fits.
     pub refusals: Refusals,
-    /// One word: `fits`, `busy`, `too small`, `refused`, `away`.
+    /// One word: `fits`, `busy`, `too small`, `refused`, `away`, `not asked`.
     pub word: &'static str,
     /// Every refusal with its numbers.
     pub detail: String,
@@ -108,6 +167,8 @@ pub struct NodeVerdict {
 pub struct Explanation {
     /// The decision.
     pub placement: Placement,
+    /// Why it waits, when no node fits: the words that stand on the task.
+    pub waiting: Option<(WaitingReason, String)>,
     /// What the task needs, in words.
     pub needs: String,
     /// What each node says, by name.
@@ -117,7 +178,14 @@ pub struct Explanation {
 /// Explains the decision for a need on a snapshot.
 pub fn explain(snapshot: &Snapshot, need: &Need) -> Explanation {
     let nodes = snapshot.nodes().map(|node| verdict(snapshot, node, need)).collect();
-    Explanation { placement: decide(snapshot, need), needs: need.in_words(), nodes }
+    {
+        let placement = placement(snapshot, need);
+        let waiting = match &placement {
+            Placement::On { .. } => None,
+            Placement::Nowhere(refused) => Some(waiting(refused, need)),
+        };
+        Explanation { placement, waiting, needs: need.in_words(), nodes }
+    }
 }
 
 fn verdict(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> NodeVerdict {
@@ -133,6 +201,7 @@ fn verdict(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> NodeVerdict {
         Some(Refusal::SlotsFull | Refusal::MemoryInUse | Refusal::Avoided) => "busy",
         Some(Refusal::MemoryTooSmall | Refusal::Context) => "too small",
         Some(Refusal::Stale | Refusal::Recovering) => "away",
+        Some(Refusal::JournalElsewhere) => "not asked",
         Some(_) => "refused",
     };
     let detail = if details.is_empty() {
@@ -183,6 +252,10 @@ fn detail(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) ->
         },
         Refusal::Draining => "draining".to_owned(),
         Refusal::Avoided => "refused this task just now".to_owned(),
+        Refusal::JournalElsewhere => match &need.only {
+            Some(only) => format!("the run is on {only}"),
+            None => "the run is elsewhere".to_owned(),
+        },
         Refusal::Stale => "no heartbeat".to_owned(),
         Refusal::Recovering => "its agent is starting".to_owned(),
         Refusal::SlotsFull => {
@@ -222,6 +295,7 @@ fn remedy(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) ->
         | Refusal::Context
         | Refusal::Draining
         | Refusal::Avoided
+        | Refusal::JournalElsewhere
         | Refusal::Recovering => None,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::columns::{Asks, Atom};
+use super::fit::Refusal;
 use crate::model::agent::AgentSpec;
 use crate::model::agentic_task::AgenticTask;
 use crate::model::object::Object;
@@ -34,6 +36,8 @@ pub struct Need {
     pub roles: Vec<String>,
     /// The node that holds the run's journal, if one does.
     pub journal: Option<NodeName>,
+    /// The only node it may go to: where its run can be resumed.
+    pub only: Option<NodeName>,
 }
 
 impl Need {
@@ -69,7 +73,34 @@ impl Need {
             labels: required.node_selector,
             roles: required.roles,
             journal,
+            only: None,
         }
+    }
+
+    /// What it asks of a node in words, each with the refusal of a node that lacks it; absent =
+    /// lacking it is no reason to refuse.
+    pub(super) fn atoms(&self) -> impl Iterator<Item = (Atom<'_>, Option<Refusal>)> {
+        let roles = self.roles.iter().map(|role| (Atom::new(Asks::Role, role), Refusal::Role));
+        let labels = self
+            .labels
+            .iter()
+            .map(|(word, value)| (Atom { asks: Asks::Label, word, value }, Refusal::Label));
+        let namespace = (Atom::new(Asks::Namespace, &self.namespace), Refusal::Namespace);
+        let accelerator = self.accelerator.as_deref();
+        let accelerator =
+            accelerator.map(|kind| (Atom::new(Asks::Accelerator, kind), Refusal::Accelerator));
+        // A need that wants its model installed and names none fits nowhere.
+        let installed = self.model_installed.then(|| {
+            (Atom::new(Asks::Installed, self.model.as_deref().unwrap_or("")), Refusal::Model)
+        });
+        let loaded = self.model.as_deref().map(|model| (Atom::new(Asks::Loaded, model), None));
+        roles
+            .chain(labels)
+            .chain([namespace])
+            .chain(accelerator)
+            .chain(installed)
+            .map(|(atom, refusal)| (atom, Some(refusal)))
+            .chain(loaded)
     }
 
     /// The need in words, for `explain`.

@@ -1,7 +1,12 @@
-//! One view of the fleet: rows of what the rules need, and what is reserved on each.
+//! The fleet at one moment, kept up to date by events: a row for each node with what the rules need,
+//! what is reserved on each, and who is kept away. Decisions read the columns, words the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::columns::{Columns, Hot};
+use super::fit::{Refusal, Refusals};
+use super::need::Need;
 use crate::fleet::liveness::Seen;
 use crate::model::agentic_task::AgenticTask;
 use crate::model::fleet_node::{FleetNode, NodePhase};
@@ -93,6 +98,11 @@ impl NodeRow {
             running: status.runs.iter().filter_map(|run| run.uid.clone()).collect(),
         })
     }
+
+    /// Whether work could go on there by itself: heard of lately, open and not leaving.
+    pub fn is_there(&self) -> bool {
+        self.fresh && !self.cordoned && self.phase == Some(NodePhase::Ready)
+    }
 }
 
 /// What one task in flight holds on its node.
@@ -104,48 +114,176 @@ pub struct Reservation {
     pub ram_gb: i32,
 }
 
-/// The fleet at one moment. Sorted, so that equal inputs give equal decisions.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// How far a task is kept away from a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Avoid {
+    /// It goes there only if no other node fits.
+    Soft,
+    /// It does not go there.
+    Hard,
+}
+
+/// The fleet at one moment. Sorted, so that equal inputs give equal decisions. Equal snapshots decide
+/// equally; what was asked of them before does not count.
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    nodes: BTreeMap<NodeName, NodeRow>,
+    /// By name.
+    rows: Vec<Arc<NodeRow>>,
+    pub(super) columns: Columns,
     reserved: BTreeMap<NodeName, BTreeMap<Uid, Reservation>>,
-    avoided: BTreeSet<(Uid, NodeName)>,
+    homes: BTreeMap<Uid, NodeName>,
+    avoided: BTreeMap<Uid, BTreeMap<NodeName, Avoid>>,
+    version: u64,
+}
+
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        self.rows == other.rows
+            && self.reserved == other.reserved
+            && self.avoided == other.avoided
+            && self.columns.hot == other.columns.hot
+    }
 }
 
 impl Snapshot {
     /// A snapshot of these nodes, with nothing reserved.
     pub fn new(nodes: impl IntoIterator<Item = NodeRow>) -> Self {
-        Self {
-            nodes: nodes.into_iter().map(|row| (row.name.clone(), row)).collect(),
-            ..Self::default()
+        // Sorted first: then each is put in at the end.
+        let sorted: BTreeMap<_, _> = nodes.into_iter().map(|row| (row.name.clone(), row)).collect();
+        let mut snapshot = Self::default();
+        for row in sorted.into_values() {
+            snapshot.upsert(row);
         }
+        snapshot
     }
 
     /// The nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeRow> {
-        self.nodes.values()
+        self.rows.iter().map(|row| &**row)
     }
 
-    /// Takes room on a node for a task.
-    pub fn reserve(&mut self, node: &NodeName, uid: Uid, reservation: Reservation) {
-        self.reserved.entry(node.clone()).or_default().insert(uid, reservation);
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
     }
 
-    /// Gives a task's room back.
-    pub fn release(&mut self, node: &NodeName, uid: &Uid) {
-        if let Some(reserved) = self.reserved.get_mut(node) {
-            reserved.remove(uid);
+    /// Whether there are no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &NodeName) -> Option<&NodeRow> {
+        self.rows.get(self.at(name)?).map(|row| &**row)
+    }
+
+    pub(super) fn at(&self, name: &NodeName) -> Option<usize> {
+        self.place_of(name).ok()
+    }
+
+    fn place_of(&self, name: &NodeName) -> Result<usize, usize> {
+        // Fleets are mostly read in the order of names.
+        match self.rows.last() {
+            Some(last) if last.name < *name => Err(self.rows.len()),
+            Some(_) | None => self.rows.binary_search_by(|row| row.name.cmp(name)),
         }
     }
 
-    /// Keeps a task away from a node.
-    pub fn avoid(&mut self, uid: Uid, node: NodeName) {
-        self.avoided.insert((uid, node));
+    pub(super) fn row(&self, at: usize) -> Option<&NodeRow> {
+        self.rows.get(at).map(|row| &**row)
     }
 
-    /// Whether a task is kept away from a node.
-    pub fn is_avoided(&self, uid: &Uid, node: &NodeName) -> bool {
-        !self.avoided.is_empty() && self.avoided.contains(&(uid.clone(), node.clone()))
+    /// Counts the changes: while it stays, every decision stays.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Takes a node's row; says whether it differs from what was known.
+    pub fn upsert(&mut self, row: NodeRow) -> bool {
+        let at = match self.place_of(&row.name) {
+            Ok(at) => {
+                match self.rows.get_mut(at) {
+                    Some(known) if **known != row => *known = Arc::new(row),
+                    Some(_) | None => return false,
+                }
+                if let Some(row) = self.rows.get(at) {
+                    self.columns.refresh(at, row);
+                }
+                at
+            }
+            Err(at) => {
+                self.columns.insert(at, &row);
+                self.rows.insert(at, Arc::new(row));
+                at
+            }
+        };
+        self.count(at);
+        true
+    }
+
+    /// The node is gone. What is reserved there stays reserved, should it come back.
+    pub fn remove(&mut self, node: &NodeName) -> bool {
+        let Some(at) = self.at(node) else { return false };
+        self.rows.remove(at);
+        self.columns.remove(at);
+        self.version += 1;
+        true
+    }
+
+    /// Takes room on a node for a task; a task has room on one node.
+    pub fn reserve(&mut self, node: &NodeName, uid: Uid, reservation: Reservation) {
+        if let Some(other) = self.homes.insert(uid.clone(), node.clone())
+            && other != *node
+        {
+            self.free(&other, &uid);
+        }
+        self.reserved.entry(node.clone()).or_default().insert(uid, reservation);
+        self.recount(node);
+    }
+
+    /// Gives a task's room back; says where it was.
+    pub fn release(&mut self, uid: &Uid) -> Option<NodeName> {
+        let node = self.homes.remove(uid)?;
+        self.free(&node, uid);
+        Some(node)
+    }
+
+    fn free(&mut self, node: &NodeName, uid: &Uid) {
+        if let Some(reserved) = self.reserved.get_mut(node) {
+            reserved.remove(uid);
+            if reserved.is_empty() {
+                self.reserved.remove(node);
+            }
+        }
+        self.recount(node);
+    }
+
+    /// Where a task has room, and how much.
+    pub fn home(&self, uid: &Uid) -> Option<(&NodeName, &Reservation)> {
+        let node = self.homes.get(uid)?;
+        Some((node, self.reserved.get(node)?.get(uid)?))
+    }
+
+    /// Keeps a task away from a node.
+    pub fn avoid(&mut self, uid: Uid, node: NodeName, avoid: Avoid) {
+        self.avoided.entry(uid).or_default().insert(node, avoid);
+        self.version += 1;
+    }
+
+    /// Lets a task go to a node again.
+    pub fn forgive(&mut self, uid: &Uid, node: &NodeName) {
+        if let Some(avoided) = self.avoided.get_mut(uid) {
+            avoided.remove(node);
+            if avoided.is_empty() {
+                self.avoided.remove(uid);
+            }
+            self.version += 1;
+        }
+    }
+
+    /// Which nodes a task is kept away from, by name.
+    pub fn avoided(&self, uid: &Uid) -> impl Iterator<Item = (&NodeName, Avoid)> {
+        self.avoided.get(uid).into_iter().flatten().map(|(node, avoid)| (node, *avoid))
     }
 
     /// What is reserved on a node, by task uid.
@@ -156,6 +294,75 @@ impl Snapshot {
     /// Slots in use on a node, without the task `but`.
     pub fn slots_used(&self, node: &NodeName, but: &Uid) -> usize {
         self.reservations(node).filter(|(uid, _)| *uid != but).count()
+    }
+
+    /// Makes the words of a need into bits, so that no later decision for it compares words.
+    pub fn learn(&mut self, need: &Need) {
+        let new = need.atoms().filter(|(atom, _)| self.columns.bit(*atom).is_none()).count();
+        if new == 0 {
+            return;
+        }
+        // All of a need's atoms stay known together.
+        if !self.columns.has_room(new) {
+            self.columns.forget_atoms();
+        }
+        for (atom, _) in need.atoms() {
+            self.columns.learn(atom, self.rows.iter().map(|row| &**row));
+        }
+    }
+
+    fn recount(&mut self, node: &NodeName) {
+        if let Some(at) = self.at(node) {
+            self.count(at);
+        }
+    }
+
+    fn count(&mut self, at: usize) {
+        self.version += 1;
+        if let Some(row) = self.rows.get(at) {
+            let hot = self.numbers(row, None);
+            if let Some(known) = self.columns.hot.get_mut(at) {
+                *known = hot;
+            }
+        }
+    }
+
+    /// A node's numbers; `but` is a task whose own room does not count.
+    pub(super) fn numbers(&self, row: &NodeRow, but: Option<&Uid>) -> Hot {
+        let (mut used, mut reserved, mut unseen) = (0_usize, 0_i64, 0_i64);
+        for (uid, held) in self.reservations(&row.name).filter(|(uid, _)| Some(*uid) != but) {
+            used += 1;
+            reserved += i64::from(held.ram_gb);
+            if held.ram_gb > 0 && !row.running.contains(uid.as_str()) {
+                unseen += i64::from(held.ram_gb);
+            }
+        }
+        let mut base = Refusals::default();
+        base.refuse_if(row.slots == 0, Refusal::NoSlots);
+        base.refuse_if(row.slots > 0 && used >= row.slots, Refusal::SlotsFull);
+        base.refuse_if(row.cordoned, Refusal::Cordoned);
+        base.refuse_if(row.phase == Some(NodePhase::Draining), Refusal::Draining);
+        base.refuse_if(row.phase == Some(NodePhase::Unknown), Refusal::Recovering);
+        let silent = !row.fresh || matches!(row.phase, None | Some(NodePhase::NotReady));
+        base.refuse_if(silent, Refusal::Stale);
+        let available = row.available_ram_gb.unwrap_or(0);
+        let (memory_gb, free_gb) = match row.capacity_ram_gb {
+            None => (available, available),
+            Some(capacity) => {
+                let left = i64::from(capacity) - reserved;
+                let left = left.min(i64::from(available) - unseen).max(0);
+                (capacity, i32::try_from(left).unwrap_or(i32::MAX))
+            }
+        };
+        let load = used.saturating_mul(1000) / row.slots.max(1);
+        Hot {
+            base,
+            memory_gb,
+            free_gb,
+            context_tokens: row.context_tokens,
+            speed: u32::try_from(row.tokens_per_second).unwrap_or(0),
+            load_permille: u32::try_from(load).unwrap_or(u32::MAX),
+        }
     }
 }
 

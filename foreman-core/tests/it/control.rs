@@ -120,7 +120,7 @@ async fn three_unlike_nodes_each_get_what_fits() {
         lab.until(|| async {
             let waiting = lab.task_now("vulkan").await.status.waiting;
             waiting.and_then(|w| w.message).as_deref()
-                == Some("0/3 nodes fit: 3 lack the accelerator")
+                == Some("0/3 nodes fit: 3 lack accelerator vulkan")
         })
         .await;
         lab.task("cuda-too", freeform(Some("needs-cuda"))).await;
@@ -131,7 +131,7 @@ async fn three_unlike_nodes_each_get_what_fits() {
         .await;
         assert_eq!(
             lab.task_now("cuda-too").await.status.waiting.and_then(|w| w.message).as_deref(),
-            Some("0/3 nodes fit: 2 lack the accelerator, 1 busy")
+            Some("0/3 nodes fit: 2 lack accelerator cuda, 1 busy")
         );
     })
     .await;

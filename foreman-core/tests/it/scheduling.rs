@@ -10,7 +10,7 @@ use foreman_core::model::{
 };
 use foreman_core::schedule::order::turn;
 use foreman_core::schedule::{
-    Need, NodeRow, Placement, Refusal, Reservation, Scheduler, Snapshot, explain, waiting,
+    Avoid, Need, NodeRow, Placement, Refusal, Reservation, Scheduler, Snapshot, explain, waiting,
 };
 use serde_json::{Value, json};
 
@@ -48,6 +48,7 @@ pub(crate) fn need(uid: &str) -> Need {
         labels: BTreeMap::new(),
         roles: Vec::new(),
         journal: None,
+        only: None,
     }
 }
 
@@ -151,10 +152,16 @@ fn refusals_by_state() -> Vec<Refused> {
             ..plain(Refusal::Draining)
         },
         Refused {
-            snapshot: |s| s.avoid(Uid::new("t"), NodeName::parse("n").expect("valid")),
+            snapshot: |s| s.avoid(Uid::new("t"), NodeName::parse("n").expect("valid"), Avoid::Hard),
             word: "busy",
             detail: "refused this task just now",
             ..plain(Refusal::Avoided)
+        },
+        Refused {
+            need: |t| t.only = NodeName::parse("other").ok(),
+            word: "not asked",
+            detail: "the run is on other",
+            ..plain(Refusal::JournalElsewhere)
         },
         Refused {
             node: |n| n.fresh = false,
@@ -251,7 +258,7 @@ fn a_mixed_fleet_waits_for_the_node_that_came_furthest() {
         }
         let placement = Scheduler::new(snapshot).place(Key::namespaced("default", "t"), &need("t"));
         let Placement::Nowhere(refused) = placement else { panic!("placed: {message}") };
-        assert_eq!(waiting(&refused), (reason, message.to_owned()));
+        assert_eq!(waiting(&refused, &need("t")), (reason, message.to_owned()));
     }
 }
 

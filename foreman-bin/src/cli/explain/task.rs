@@ -7,7 +7,7 @@ use foreman_core::model::open::Open;
 use foreman_core::model::outcome::on_target;
 use foreman_core::model::shared::LocalObjectReference;
 use foreman_core::model::{Agent, AgenticTask, Key, Object, TaskPhase};
-use foreman_core::schedule::{Explanation, Need, Placement, Refusal, explain, order, waiting};
+use foreman_core::schedule::{Explanation, Need, Placement, Refusal, explain, order};
 
 use crate::cli::fleet::Fleet;
 use crate::cli::words;
@@ -116,12 +116,10 @@ fn headline(
     obstacle: Option<&str>,
 ) -> String {
     let stored = task.status.waiting.as_ref();
-    let (decided, counts) = match &explanation.placement {
-        Placement::Nowhere(refused) => {
-            let (reason, message) = waiting(refused);
-            (Some(reason), message)
-        }
-        Placement::On { node, .. } => (None, format!("{node} fits now")),
+    let (decided, counts) = match (&explanation.waiting, explanation.placement.node()) {
+        (Some((reason, message)), _) => (Some(*reason), message.clone()),
+        (None, Some(node)) => (None, format!("{node} fits now")),
+        (None, None) => (None, String::new()),
     };
     let said = stored.and_then(|waiting| waiting.reason.as_ref());
     let about_nodes = said.and_then(Open::known).is_none_or(is_about_nodes);
