@@ -12,8 +12,8 @@ use crate::model::ids::Key;
 use crate::model::time::{AwakeTime, BootTime, WallTime};
 use crate::model::{NodeName, Uid};
 use crate::ports::store::StoreError;
-use crate::schedule::snapshot::Reservation;
 pub(super) use crate::schedule::snapshot::Avoid;
+use crate::schedule::snapshot::Reservation;
 
 /// Entries of dead objects that are tolerated before a sweep.
 const FORGET_SLACK: usize = 1024;
