@@ -252,8 +252,8 @@ fn a_mixed_fleet_waits_for_the_node_that_came_furthest() {
         let mut snapshot = Snapshot::new(rows);
         for node in ["n0", "n1", "n2", "n3"] {
             let node = NodeName::parse(node).expect("valid");
-            for uid in ["a", "b"] {
-                snapshot.reserve(&node, Uid::new(uid), reservation(uid, 0));
+            for uid in [format!("a-{node}"), format!("b-{node}")] {
+                snapshot.reserve(&node, Uid::new(&uid), reservation(&uid, 0));
             }
         }
         let placement = Scheduler::new(snapshot).place(Key::namespaced("default", "t"), &need("t"));
