@@ -29,6 +29,14 @@ pub(crate) const HEARTBEAT_RETRY: [Duration; 4] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
+/// How long a node that comes up again may stay `Unknown` before it is judged like any other.
+pub(crate) const RECOVERY: Duration = Duration::from_mins(2);
+/// By how much a node's clock may differ from ours before we say so.
+pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(30);
+/// Silence after which the object of a node that drained is deleted.
+pub(crate) const DRAIN_REAP: Duration = Duration::from_mins(10);
+/// How long a pod's node is not ready before its object is deleted.
+pub(crate) const NOT_READY_REAP: Duration = Duration::from_hours(24);
 /// How long an absent Agent is waited for (manifests may come in any order).
 pub(crate) const AGENT_MISSING_MAX: Duration = Duration::from_secs(5);
 /// How long an absent dependency is waited for.
@@ -110,5 +118,7 @@ mod tests {
         // One renewal may be lost without an answer and is tried again in time.
         assert!(LEASE_RENEW + 3 * LEASE_CALL_MAX + LEASE_RETRY < LEADER_ACTS);
         assert!(LEASE_LOOK < LEASE);
+        assert!(NODE_DEAD < RECOVERY && RECOVERY < DRAIN_REAP && DRAIN_REAP < NOT_READY_REAP);
+        assert!(CLOCK_SKEW < NODE_DEAD, "a clock that is off is said before its node looks dead");
     }
 }

@@ -41,7 +41,6 @@ pub(super) enum Shows {
 }
 
 impl Shows {
-    #[expect(dead_code, reason = "the rules that need it come next")]
     /// What a node shows whose silence is to be confirmed.
     pub(super) fn silence_of(node: &Object<FleetNode>) -> Self {
         Self::Silence {

@@ -30,7 +30,6 @@ pub(super) struct Memory {
     /// What else was seen of the nodes.
     pub(super) nodes: NodesMemory,
     /// What was seen of the claims.
-    #[expect(dead_code, reason = "the rules that need it come next")]
     pub(super) claims: ClaimsMemory,
     /// When each waiting task was last told why it waits, and why.
     pub(super) told: BTreeMap<Uid, (AwakeTime, WaitingReason)>,
@@ -60,13 +59,11 @@ impl Memory {
     pub(super) fn refresh(&mut self, world: &World, wall: WallTime, now: AwakeTime) {
         self.seen.retain(|key, _| world.nodes.objects.contains_key(key));
         for (key, node) in &world.nodes.objects {
-            let heartbeat = node.status.last_heartbeat_time;
-            self.seen
-                .entry(key.clone())
-                .and_modify(|seen| seen.observe(heartbeat, wall, now))
-                .or_insert_with(|| Seen::first(heartbeat, now));
+            let first = Seen::first(node.status.last_heartbeat_time, now);
+            self.seen.entry(key.clone()).or_insert(first).look(node, wall, now);
         }
-        self.nodes.refresh(world, now);
+        self.nodes.refresh(now);
+        self.claims.refresh(world);
         if self.nodes.is_deaf() {
             self.restart_silences(now);
         }

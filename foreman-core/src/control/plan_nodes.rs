@@ -1,14 +1,25 @@
-//! From what is known of the nodes to the writes that are due: who is alive, who is gone.
+//! From what is known of the nodes to the writes that are due: who is alive, who is gone, what each
+//! works on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::confirm::{Confirm, Shows};
 use super::memory::Memory;
 use super::reconciler::World;
-use super::write::Write;
+use super::write::{Urgency, Write};
+use crate::fleet::current_task::current_task;
+use crate::fleet::liveness::{Assessment, Seen, assess};
+use crate::fleet::reap;
+use crate::model::agentic_task::AgenticTask;
+use crate::model::condition::{Condition, ConditionStatus, find_condition, is_true, set_condition};
+use crate::model::fleet_node::{FleetNode, NodePhase};
 use crate::model::ids::Key;
+use crate::model::object::{Kind, Object};
 use crate::model::time::{AwakeTime, BootTime, WallTime};
-use crate::timing::{SLEPT, STORE_RETRY_MIN};
+use crate::ports::recorder::{Event, EventKind};
+use crate::ports::store::{Change, Part};
+use crate::timing::{CLOCK_SKEW, SLEPT, STORE_RETRY_MIN};
 
 /// What was seen of the nodes beside their heartbeats.
 #[derive(Debug, Default)]
@@ -38,7 +49,8 @@ impl NodesMemory {
         before.is_some_and(|before| ahead.saturating_sub(before) > SLEPT)
     }
 
-    pub(super) fn refresh(&mut self, _world: &World, now: AwakeTime) {
+    /// Forgets doubts that are over.
+    pub(super) fn refresh(&mut self, now: AwakeTime) {
         self.doubted.retain(|_, until| *until > now);
     }
 
@@ -46,14 +58,158 @@ impl NodesMemory {
     pub(super) fn doubts(&mut self, node: Key, now: AwakeTime) {
         self.doubted.insert(node, now + STORE_RETRY_MIN);
     }
+
+    /// Until when nothing is decided about a node.
+    pub(super) fn doubted_until(&self, node: &Key) -> Option<AwakeTime> {
+        self.doubted.get(node).copied()
+    }
 }
 
 /// The writes that nodes need now, and when to look again although nothing changed.
 pub(super) fn plan(
-    _world: &World,
-    _memory: &mut Memory,
-    _wall: WallTime,
-    _awake: AwakeTime,
+    world: &World,
+    memory: &mut Memory,
+    wall: WallTime,
+    awake: AwakeTime,
 ) -> (Vec<Write>, Option<AwakeTime>) {
-    (Vec::new(), None)
+    let mut writes = Vec::new();
+    let mut look_again: Vec<AwakeTime> = Vec::new();
+    for (key, node) in &world.nodes.objects {
+        let Some(seen) = memory.seen.get(key) else { continue };
+        look_again.extend(seen.judged_again_at(wall, awake));
+        let reaped = reap::looked_at_again_in(node, seen, wall, awake);
+        look_again.extend(reaped.map(|pause| awake + pause));
+        if let Some(until) = memory.nodes.doubted_until(key) {
+            look_again.push(until);
+            continue;
+        }
+        if node.meta.deletion_timestamp.is_some() || !world.nodes.is_free(key) {
+            continue;
+        }
+        let here = memory.claims.on(world, &node.meta.name);
+        let judged = Judged { node, seen, here, wall, awake };
+        writes.extend(judged.deletion().or_else(|| judged.status()));
+    }
+    (writes, look_again.into_iter().min())
+}
+
+/// One node with all that is known of it.
+struct Judged<'a> {
+    node: &'a Object<FleetNode>,
+    seen: &'a Seen,
+    /// The tasks in flight that are assigned to it.
+    here: Vec<&'a Object<AgenticTask>>,
+    wall: WallTime,
+    awake: AwakeTime,
+}
+
+impl Judged<'_> {
+    fn event(&self, severity: EventKind, reason: &'static str, message: String) -> Event {
+        Event { kind: FleetNode::NAMES.kind, key: self.node.key(), severity, reason, message }
+    }
+
+    /// The deletion of a node that nobody will speak for again.
+    fn deletion(&self) -> Option<Write> {
+        let holds_tasks = !self.here.is_empty();
+        let gone = reap::gone(self.node, self.seen, holds_tasks, self.wall, self.awake)?;
+        let message = gone.message();
+        Some(Write::DeleteNode {
+            key: self.node.key(),
+            uid: self.node.meta.uid.clone(),
+            revision: self.node.revision().clone(),
+            event: Some(self.event(EventKind::Normal, "NodeDeleted", message)),
+        })
+    }
+
+    /// The change of its status.
+    fn status(&self) -> Option<Write> {
+        let node = self.node;
+        let assessment = assess(node, self.seen, self.wall, self.awake);
+        let mut change = Change::of(Part::Status);
+        if let Some(phase) = assessment.phase {
+            change = change.set("phase", phase);
+        }
+        let conditions = self.conditions(assessment);
+        if conditions != node.status.conditions {
+            change = change.set("conditions", &conditions);
+        }
+        if node.status.session.is_none() {
+            let shown = node.status.current_task.as_deref();
+            let current = current_task(shown, self.here.iter().copied());
+            if current.as_deref() != shown {
+                change = match current {
+                    Some(current) => change.set("currentTask", current),
+                    None => change.clear("currentTask"),
+                };
+            }
+        }
+        if change.is_empty() {
+            return None;
+        }
+        let write = Write::Node {
+            key: node.key(),
+            revision: node.revision().clone(),
+            change,
+            event: assessment.phase.map(|phase| self.said(phase)),
+            urgency: Urgency::Now,
+        };
+        // Who is said to be silent is asked once more.
+        let silent = assessment.phase == Some(NodePhase::NotReady)
+            || (assessment.ready == Some(ConditionStatus::False)
+                && is_true(&node.status.conditions, "Ready"));
+        if !silent {
+            return Some(write);
+        }
+        let confirm = Confirm { node: node.key(), shows: Shows::silence_of(node) };
+        Some(Write::Confirmed { confirm, then: Box::new(write) })
+    }
+
+    fn said(&self, phase: NodePhase) -> Event {
+        if phase == NodePhase::NotReady {
+            let message = match self.node.status.last_heartbeat_time {
+                Some(last) => format!("no heartbeat since {last}"),
+                None => "it never sent a heartbeat".to_owned(),
+            };
+            return self.event(EventKind::Warning, "NodeNotReady", message);
+        }
+        self.event(EventKind::Normal, "NodeReady", "its heartbeat is fresh".to_owned())
+    }
+
+    fn conditions(&self, assessment: Assessment) -> Vec<Condition> {
+        let mut conditions = self.node.status.conditions.clone();
+        let mut set = |kind: &str, status: ConditionStatus, reason: &str, message: &str| {
+            set_condition(&mut conditions, kind, status, reason, message, self.wall);
+        };
+        let (yes, no) = (ConditionStatus::True, ConditionStatus::False);
+        match assessment.ready {
+            Some(ConditionStatus::True) => set("Ready", yes, "HeartbeatFresh", "it is heard of"),
+            Some(ConditionStatus::False | ConditionStatus::Unknown) => {
+                set("Ready", no, "HeartbeatStale", "nothing is heard of it");
+            }
+            None => {}
+        }
+        let before = &self.node.status.conditions;
+        let seconds = CLOCK_SKEW.as_secs();
+        match assessment.skewed {
+            Some(true) => {
+                let message = format!("its clock differs from ours by more than {seconds} s");
+                set("ClockSkew", yes, "ClockDiffers", &message);
+            }
+            Some(false) if is_true(before, "ClockSkew") => {
+                set("ClockSkew", no, "ClockAgrees", &format!("it differs by {seconds} s at most"));
+            }
+            Some(false) | None => {}
+        }
+        match reap::is_drained(self.node, !self.here.is_empty(), assessment.dead) {
+            Some(true) => set("Drained", yes, "NothingRuns", "nothing runs or is assigned here"),
+            Some(false) if find_condition(before, "Drained").is_some() => {
+                set("Drained", no, "TasksLeft", "tasks are still here");
+            }
+            None if is_true(before, "Drained") => {
+                set("Drained", no, "NotDraining", "nobody drains it any more");
+            }
+            Some(false) | None => {}
+        }
+        conditions
+    }
 }

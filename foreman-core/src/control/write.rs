@@ -58,7 +58,6 @@ impl Urgency {
 
 /// A write that was decided.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the rules that need it come next")]
 pub(super) enum Write {
     Task {
         key: Key,

@@ -3,10 +3,12 @@
 mod beat;
 mod beating;
 pub mod composite_probe;
+pub(crate) mod current_task;
 pub(crate) mod drain;
 pub mod liveness;
 pub mod naming;
 pub mod quantities;
+pub(crate) mod reap;
 pub mod registrar;
 
 pub use composite_probe::CompositeProbe;

@@ -7,6 +7,7 @@ mod control;
 mod effects;
 mod given_back;
 mod lab;
+mod liveness;
 mod node_orders;
 mod registrar;
 mod registrar_loop;

@@ -238,8 +238,9 @@ async fn a_store_that_is_away_is_not_hammered() {
             lab.clock.advance(TICK);
         }
         let tries = lab.tasks.calls_of(Operation::Patch).len();
-        // 0.2 + 0.4 + … + 25.6 s: at most nine rounds of 50 in a minute.
-        assert!((50..=9 * 50).contains(&tries), "{tries} tries in a minute");
+        // 0.2 + 0.4 + … + 25.6 s: at most nine rounds of 50 in a minute, and one more because the
+        // node's condition can be written meanwhile.
+        assert!((50..=10 * 50).contains(&tries), "{tries} tries in a minute");
         lab.tasks.mend();
         lab.advance_until(Duration::from_secs(1), || async {
             lab.phase("t49").await == Some(TaskPhase::Succeeded)
