@@ -3,6 +3,7 @@
 #![expect(clippy::large_futures, reason = "a test's future holds a whole fleet")]
 
 mod agent_start;
+mod behaviours;
 mod control;
 mod effects;
 mod given_back;
