@@ -14,6 +14,11 @@ const LOCK_FILE: &str = "lock";
 /// How often a follower tries to take the lock over. A holder that exits leaves work behind that
 /// somebody waits for, so this is short; a try is one system call.
 const TAKE_OVER_POLL: Duration = Duration::from_millis(200);
+/// How often, and after which pause each, a lock that is taken is tried again: somebody may only have
+/// looked at it.
+const CLAIM_TRIES: u32 = 4;
+/// See [`CLAIM_TRIES`]. Looking holds the lock for less than this by far.
+const CLAIM_AGAIN: Duration = Duration::from_millis(5);
 /// How much of the lock file is read to say who holds it, in bytes.
 const HOLDER_BYTES_MAX: u64 = 256;
 
@@ -62,9 +67,41 @@ pub enum Claimed {
     Theirs(String),
 }
 
-/// Tries once to lead on `data_dir`, which must exist. `role` is what others are told, e.g.
-/// `foreman up`.
+/// Tries to lead on `data_dir`, which must exist. `role` is what others are told, e.g. `foreman up`.
 pub fn claim(data_dir: &Path, role: &str) -> Result<Claimed, LeaderError> {
+    let mut claimed = claim_once(data_dir, role)?;
+    for _ in 1..CLAIM_TRIES {
+        match claimed {
+            Claimed::Ours(_) => break,
+            Claimed::Theirs(_) => std::thread::sleep(CLAIM_AGAIN),
+        }
+        claimed = claim_once(data_dir, role)?;
+    }
+    Ok(claimed)
+}
+
+/// Who works on `data_dir`, as it described itself; none, when nobody does. Only looks.
+///
+/// # Errors
+/// The lock cannot be read.
+pub fn holder(data_dir: &Path) -> Result<Option<String>, LeaderError> {
+    let path = data_dir.join(LOCK_FILE);
+    let failed = |source| LeaderError { path: path.clone(), source };
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        // Nobody ever worked here.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    // Shared, so that two who look see nothing of each other; given back when the file is closed.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(described(&mut file))),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn claim_once(data_dir: &Path, role: &str) -> Result<Claimed, LeaderError> {
     let path = data_dir.join(LOCK_FILE);
     let failed = |source| LeaderError { path: path.clone(), source };
     let mut file = OpenOptions::new()
@@ -79,7 +116,7 @@ pub fn claim(data_dir: &Path, role: &str) -> Result<Claimed, LeaderError> {
             describe(&mut file, role).map_err(failed)?;
             Ok(Claimed::Ours(Leadership { file, path }))
         }
-        Err(TryLockError::WouldBlock) => Ok(Claimed::Theirs(holder(&mut file))),
+        Err(TryLockError::WouldBlock) => Ok(Claimed::Theirs(described(&mut file))),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
@@ -87,7 +124,7 @@ pub fn claim(data_dir: &Path, role: &str) -> Result<Claimed, LeaderError> {
 /// Waits until this process leads on `data_dir`. Cancelled by dropping.
 pub async fn take_over(data_dir: &Path, role: &str) -> Result<Leadership, LeaderError> {
     loop {
-        if let Claimed::Ours(leadership) = claim(data_dir, role)? {
+        if let Claimed::Ours(leadership) = claim_once(data_dir, role)? {
             return Ok(leadership);
         }
         tokio::time::sleep(TAKE_OVER_POLL).await;
@@ -101,7 +138,7 @@ fn describe(file: &mut File, role: &str) -> io::Result<()> {
     writeln!(file, "pid {} ({role})", std::process::id())
 }
 
-fn holder(file: &mut File) -> String {
+fn described(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.take(HOLDER_BYTES_MAX).read_to_string(&mut text);
     match (read, text.lines().next()) {
@@ -144,6 +181,22 @@ mod tests {
         std::fs::create_dir(&data).expect("made");
         assert!(matches!(claim(&data, "foreman run"), Ok(Claimed::Ours(_))));
         assert!(!first.is_in_place(), "another one leads there");
+    }
+
+    #[test]
+    fn who_works_can_be_seen_without_being_in_the_way() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let seen = || holder(dir.path()).expect("looked");
+        assert_eq!(seen(), None, "nobody ever did");
+        let Claimed::Ours(first) = claim(dir.path(), "foreman up").expect("claimed") else {
+            panic!("nobody else is there");
+        };
+        assert_eq!(seen(), Some(format!("pid {} (foreman up)", std::process::id())));
+        drop(first);
+        assert_eq!(seen(), None, "the text stays, the lock does not");
+        let looking = File::open(dir.path().join(LOCK_FILE)).expect("there");
+        looking.lock_shared().expect("looked at");
+        assert_eq!(seen(), None, "somebody who looks does not work");
     }
 
     #[tokio::test]

@@ -1,10 +1,9 @@
 //! `foreman cancel`.
 
-use foreman_core::fleet::liveness::Seen;
 use foreman_core::model::manifest::AnyKind;
 use foreman_core::model::{AgenticTask, Open, TaskPhase, Workload, WorkloadPhase};
 use foreman_core::ports::store::Part;
-use foreman_core::ports::{Change, Clock as _, Expect};
+use foreman_core::ports::{Change, Expect};
 
 use super::completion;
 use super::world::{Found, Held, World, write_failed};
@@ -24,7 +23,7 @@ The process that does the work carries it out; when none runs, the next one does
 pub struct CancelArgs {
     /// Tasks or workloads, as KIND/name; a bare name is a workload
     #[arg(value_name = "KIND/NAME…", required = true,
-        add = clap_complete::engine::ArgValueCompleter::new(completion::names))]
+        add = clap_complete::engine::ArgValueCompleter::new(completion::work))]
     pub objects: Vec<String>,
 }
 
@@ -60,8 +59,8 @@ pub async fn cancel(args: &CancelArgs, settings: &Settings) -> anyhow::Result<Ex
         asked |= answer == "cancel requested";
         output::line(format!("{} {answer}", one.name()))?;
     }
-    if asked && !somebody_acts(&world).await? {
-        output::note("no agent runs now; it is carried out as soon as one does: foreman up");
+    if asked {
+        world.note_if_nobody_works()?;
     }
     Ok(Exit::OnTarget)
 }
@@ -84,13 +83,4 @@ async fn ask<K: Held>(
             Ok("cancel requested")
         }
     }
-}
-
-/// Whether a node of the store beat lately.
-async fn somebody_acts(world: &World) -> anyhow::Result<bool> {
-    let (wall, awake) = (world.now(), world.clock.awake());
-    let nodes = world.nodes().await?;
-    Ok(nodes
-        .iter()
-        .any(|node| Seen::first(node.status.last_heartbeat_time, awake).is_fresh(wall, awake)))
 }

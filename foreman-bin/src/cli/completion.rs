@@ -6,6 +6,8 @@ use clap::CommandFactory as _;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
+use foreman_core::model::manifest::AnyKind;
+
 use super::Cli;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -49,8 +51,27 @@ pub fn answer_shell() {
 
 /// Names of objects, for the shell.
 pub fn names(typed: &OsStr) -> Vec<CompletionCandidate> {
+    of_kinds(typed, &AnyKind::ALL)
+}
+
+/// Names of nodes.
+pub fn nodes(typed: &OsStr) -> Vec<CompletionCandidate> {
+    of_kinds(typed, &[AnyKind::FleetNode])
+}
+
+/// Names of tasks.
+pub fn tasks(typed: &OsStr) -> Vec<CompletionCandidate> {
+    of_kinds(typed, &[AnyKind::AgenticTask])
+}
+
+/// Names of what is done: workloads and tasks.
+pub fn work(typed: &OsStr) -> Vec<CompletionCandidate> {
+    of_kinds(typed, &[AnyKind::Workload, AnyKind::AgenticTask])
+}
+
+fn of_kinds(typed: &OsStr, kinds: &[AnyKind]) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
-    let mut candidates = super::world::names_for_completion();
+    let mut candidates = super::world::names_for_completion(kinds);
     candidates.retain(|name| name.starts_with(&*typed));
     candidates.into_iter().map(CompletionCandidate::new).collect()
 }

@@ -20,6 +20,8 @@ pub(super) struct Fleet {
     pub(super) read_at: Instant,
     pub(super) awake: AwakeTime,
     pub(super) suffix: String,
+    /// Who works on the store; none, when nobody does and so nothing will be placed.
+    pub(super) worker: Option<String>,
 }
 
 impl Fleet {
@@ -27,6 +29,14 @@ impl Fleet {
     pub(super) fn snapshot(&self) -> Snapshot {
         let unseen = BTreeMap::new();
         snapshot_of(&self.nodes, &self.tasks, &self.agents, &unseen, self.now, self.awake)
+    }
+
+    /// A line that says that nothing will happen by itself; empty where somebody works on the store.
+    pub(super) fn nobody_works(&self) -> String {
+        match &self.worker {
+            Some(_) => String::new(),
+            None => format!("nobody works on this store: start {}\n", self.command("up")),
+        }
     }
 
     /// A command of ours about this store.

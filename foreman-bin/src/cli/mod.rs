@@ -3,10 +3,12 @@
 pub mod apply;
 pub mod cancel;
 pub mod completion;
+pub mod cordon;
 pub mod delete;
 pub mod demo;
 pub mod describe;
 pub mod doctor;
+pub mod drain;
 pub mod explain;
 mod fleet;
 mod gate_files;
@@ -16,10 +18,13 @@ pub mod logs;
 pub mod models;
 pub mod probe;
 pub mod reference;
+pub mod retry;
 pub mod run;
+pub mod suspend;
 pub mod up;
 pub mod validate;
 pub mod version;
+pub mod wait;
 mod words;
 mod world;
 
@@ -79,6 +84,8 @@ pub enum Command {
     Apply(apply::ApplyArgs),
     #[command(about = "List objects")]
     Get(get::GetArgs),
+    #[command(about = "Wait until tasks or workloads have finished; the exit code says how")]
+    Wait(wait::WaitArgs),
     #[command(about = "Tell the whole story of one object")]
     Describe(describe::DescribeArgs),
     #[command(about = "Say why an object is where it is, or what a field means")]
@@ -87,8 +94,20 @@ pub enum Command {
     Logs(logs::LogsArgs),
     #[command(about = "End tasks or workloads and keep their work")]
     Cancel(cancel::CancelArgs),
+    #[command(about = "Pause tasks or workloads at their next turn")]
+    Suspend(suspend::SuspendArgs),
+    #[command(about = "Let paused tasks or workloads go on")]
+    Resume(suspend::ResumeArgs),
+    #[command(about = "Try tasks again that have ended, from the start or where they were")]
+    Retry(retry::RetryArgs),
     #[command(about = "Delete objects, and what they own")]
     Delete(delete::DeleteArgs),
+    #[command(about = "Place nothing new on a node")]
+    Cordon(cordon::CordonArgs),
+    #[command(about = "Let tasks be placed on a node again")]
+    Uncordon(cordon::UncordonArgs),
+    #[command(about = "Take a node out: runs end or hand over, nothing new comes")]
+    Drain(drain::DrainArgs),
     #[command(about = "Check manifests without a store")]
     Validate(validate::ValidateArgs),
     #[command(about = "Show what this machine can do, and how we know")]
@@ -119,8 +138,15 @@ impl Command {
             | Self::Describe(_)
             | Self::Explain(_)
             | Self::Logs(_)
+            | Self::Wait(_)
             | Self::Cancel(_)
+            | Self::Suspend(_)
+            | Self::Resume(_)
+            | Self::Retry(_)
             | Self::Delete(_)
+            | Self::Cordon(_)
+            | Self::Uncordon(_)
+            | Self::Drain(_)
             | Self::Validate(_)
             | Self::Completion(_)
             | Self::Version(_)
@@ -141,8 +167,15 @@ impl Command {
             | Self::Describe(_)
             | Self::Explain(_)
             | Self::Logs(_)
+            | Self::Wait(_)
             | Self::Cancel(_)
+            | Self::Suspend(_)
+            | Self::Resume(_)
+            | Self::Retry(_)
             | Self::Delete(_)
+            | Self::Cordon(_)
+            | Self::Uncordon(_)
+            | Self::Drain(_)
             | Self::Validate(_)
             | Self::Completion(_)
             | Self::Version(_)
@@ -185,8 +218,15 @@ fn perform(cli: Cli) -> Exit {
         | Command::Describe(_)
         | Command::Explain(_)
         | Command::Logs(_)
+        | Command::Wait(_)
         | Command::Cancel(_)
+        | Command::Suspend(_)
+        | Command::Resume(_)
+        | Command::Retry(_)
         | Command::Delete(_)
+        | Command::Cordon(_)
+        | Command::Uncordon(_)
+        | Command::Drain(_)
         | Command::Validate(_)
         | Command::Probe(_)
         | Command::Models(_)
@@ -223,6 +263,13 @@ async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Exit> 
         Command::Explain(args) => Box::pin(explain::explain(&args, &settings)).await,
         Command::Logs(args) => Box::pin(logs::logs(&args, &settings)).await,
         Command::Cancel(args) => Box::pin(cancel::cancel(&args, &settings)).await,
+        Command::Wait(args) => Box::pin(wait::wait(&args, &settings)).await,
+        Command::Suspend(args) => Box::pin(suspend::suspend(&args, &settings)).await,
+        Command::Resume(args) => Box::pin(suspend::resume(&args, &settings)).await,
+        Command::Retry(args) => Box::pin(retry::retry(&args, &settings)).await,
+        Command::Cordon(args) => Box::pin(cordon::cordon(&args, &settings)).await,
+        Command::Uncordon(args) => Box::pin(cordon::uncordon(&args, &settings)).await,
+        Command::Drain(args) => Box::pin(drain::drain(&args, &settings)).await,
         Command::Delete(args) => Box::pin(delete::delete(&args, &settings)).await,
         Command::Validate(args) => validate::validate(&args, &settings),
         Command::Probe(args) => Box::pin(probe::probe(&args, &settings)).await,

@@ -4,7 +4,7 @@ mod args;
 pub(super) mod flow;
 mod name;
 pub(super) mod order;
-mod quantities;
+pub(super) mod quantities;
 pub(super) mod repository;
 pub(super) mod show;
 pub(super) mod signals;

@@ -1,10 +1,13 @@
 //! Words that several verbs share: what runs, how a task ended, what was spent.
 
 use foreman_core::model::agentic_task::Usage;
-use foreman_core::model::condition::find_condition;
+use foreman_core::model::condition::{find_condition, is_true};
 use foreman_core::model::fleet_node::RunSummary;
-use foreman_core::model::outcome::{Infrastructure, Verification};
-use foreman_core::model::{AgenticTask, FleetNode, NodeName, Object, Outcome, TaskPhase, WallTime};
+use foreman_core::model::outcome::{Infrastructure, Verification, on_target};
+use foreman_core::model::{
+    AgenticTask, FleetNode, NodeName, Object, Open, Outcome, TaskPhase, WallTime, Workload,
+    WorkloadPhase,
+};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -115,6 +118,57 @@ pub(super) fn end_message(task: &Object<AgenticTask>) -> Option<String> {
 /// Whether a task has ended.
 pub(super) fn is_ended(task: &Object<AgenticTask>) -> bool {
     task.status.known_phase().is_some_and(TaskPhase::is_terminal)
+}
+
+/// Whether a workload has ended.
+pub(super) fn is_over(workload: &Object<Workload>) -> bool {
+    let phase = workload.status.phase.as_ref().and_then(Open::known);
+    phase.is_some_and(WorkloadPhase::is_terminal)
+}
+
+/// How a task finished: the reason of its condition, else by the same rule.
+pub(super) fn finished(task: &Object<AgenticTask>) -> String {
+    let conditions = &task.status.conditions;
+    let condition = find_condition(conditions, "Finished");
+    if let Some(condition) = condition.filter(|_| is_true(conditions, "Finished")) {
+        return clean(&condition.reason);
+    }
+    let infrastructure = Outcome::of(&task.status).infrastructure;
+    let word = if infrastructure == Infrastructure::Cancelled {
+        "Cancelled"
+    } else if infrastructure != Infrastructure::Ok {
+        "Infrastructure"
+    } else if on_target(&task.status) {
+        "Succeeded"
+    } else {
+        "NotOnTarget"
+    };
+    word.to_owned()
+}
+
+/// Where a task that has not ended stands: `Running on studio, turn 2, Model`, `Pending: NodesBusy: …`.
+pub(super) fn stands(
+    task: &Object<AgenticTask>,
+    nodes: &[Object<FleetNode>],
+    now: WallTime,
+) -> String {
+    let phase = phase(task);
+    if let Some(node) = node_of(task) {
+        let run = run_of(nodes, task).map(|run| format!(", {}", progress(run, now)));
+        return format!("{phase} on {node}{}", run.unwrap_or_default());
+    }
+    match waiting(task) {
+        Some(waiting) => format!("{phase}: {waiting}"),
+        None => phase,
+    }
+}
+
+/// Why a task waits: `NodesBusy: 0/3 nodes fit: 2 busy, 1 stale`.
+pub(super) fn waiting(task: &Object<AgenticTask>) -> Option<String> {
+    let waiting = task.status.waiting.as_ref()?;
+    let reason = waiting.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+    let message = waiting.message.as_deref().unwrap_or_default();
+    Some(clean(&format!("{reason}: {message}")))
 }
 
 /// The phase as a word; a task that nobody looked at yet is `New`.

@@ -1,6 +1,7 @@
 //! The store as the verbs see it: objects of any kind, by the words of a person.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 use super::fleet::Fleet;
 use super::run::repository::shell_word;
 use crate::exit::{Exit, Failure};
+use crate::leader;
 use crate::os_clock::{SystemClock, SystemEntropy};
 use crate::output;
 use crate::settings::{Origin, Settings};
@@ -78,6 +80,7 @@ pub(super) struct World {
     pub(super) namespace: String,
     /// What a further command needs to find this store: empty where the environment says it.
     suffix: String,
+    data_dir: PathBuf,
 }
 
 /// One object of any kind.
@@ -153,12 +156,29 @@ impl World {
             clock,
             namespace: settings.namespace.clone(),
             suffix: suffix(settings),
+            data_dir: settings.paths.data_dir.clone(),
         })
     }
 
     /// A command that finds the same store again.
     pub(super) fn command(&self, words: &str) -> String {
         format!("foreman {words}{}", self.suffix)
+    }
+
+    /// Who works on this store, as it described itself; none, when nobody does.
+    pub(super) fn worker(&self) -> anyhow::Result<Option<String>> {
+        Ok(leader::holder(&self.data_dir)?)
+    }
+
+    /// Says on stderr that nobody carries out what was asked for, if that is so.
+    pub(super) fn note_if_nobody_works(&self) -> anyhow::Result<()> {
+        if self.worker()?.is_none() {
+            let up = self.command("up");
+            output::note(format!(
+                "nobody works on this store; it is carried out as soon as somebody does: {up}"
+            ));
+        }
+        Ok(())
     }
 
     /// Now, for ages.
@@ -262,6 +282,23 @@ impl World {
         Ok(failure.next(self.command(&format!("get {word}s"))))
     }
 
+    /// The workload that owns a task, if there is one.
+    pub(super) async fn owner_of(
+        &self,
+        task: &Object<AgenticTask>,
+    ) -> anyhow::Result<Option<Object<Workload>>> {
+        let owners = task.meta.owner_references.iter();
+        for owner in owners.filter(|owner| owner.kind == Workload::NAMES.kind) {
+            let key = Key { namespace: task.meta.namespace.clone(), name: owner.name.clone() };
+            let found = self.stores.workloads.get(&key).await;
+            let found = found.map_err(|error| read_failed("workload", &owner.name, error))?;
+            if let Some(workload) = found.filter(|workload| workload.meta.uid == owner.uid) {
+                return Ok(Some(workload));
+            }
+        }
+        Ok(None)
+    }
+
     /// All tasks, by key.
     pub(super) async fn tasks(&self) -> anyhow::Result<BTreeMap<Key, Object<AgenticTask>>> {
         Ok(by_key(list::<AgenticTask>(&self.stores, &Query::all()).await?))
@@ -289,6 +326,7 @@ impl World {
             awake: self.clock.awake(),
             read_at: Instant::now(),
             suffix: self.suffix.clone(),
+            worker: self.worker()?,
         })
     }
 }
@@ -348,8 +386,9 @@ pub(super) fn write_failed(name: &str, error: StoreError) -> anyhow::Error {
     Failure::new(exit, format!("{name} was not written")).next(hint).because(error).into()
 }
 
-/// `kind/name` of every object in the store of the default settings; nothing where there is none.
-pub(super) fn names_for_completion() -> Vec<String> {
+/// `kind/name` of the objects of these kinds in the store of the default settings; nothing where there
+/// is none.
+pub(super) fn names_for_completion(kinds: &[AnyKind]) -> Vec<String> {
     let flags = crate::settings::GlobalFlags::default();
     let Ok(settings) = Settings::load(&flags, None, None) else {
         return Vec::new();
@@ -362,9 +401,9 @@ pub(super) fn names_for_completion() -> Vec<String> {
     };
     runtime.block_on(async {
         let mut names = Vec::new();
-        for kind in AnyKind::ALL {
-            let query = Query { namespace: world.namespace_of(kind), ..Query::all() };
-            let found = world.list(kind, &query).await.unwrap_or_default();
+        for kind in kinds {
+            let query = Query { namespace: world.namespace_of(*kind), ..Query::all() };
+            let found = world.list(*kind, &query).await.unwrap_or_default();
             names.extend(found.iter().map(Found::name));
         }
         names

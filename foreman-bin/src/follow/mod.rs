@@ -9,4 +9,4 @@ mod watcher;
 pub use fact::{Begun, Ended, Fact, PlannedStep, What, tokens};
 pub use story::{Story, finished};
 pub use tally::{GateRun, Tally};
-pub use watcher::{Bus, FollowError, Follower, Of};
+pub use watcher::{Bus, FollowError, Follower, Of, steady};

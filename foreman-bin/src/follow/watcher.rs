@@ -216,7 +216,7 @@ impl Follower {
 }
 
 /// A watch that is opened again when it breaks.
-fn steady<K: Kind, S: Store<K> + ?Sized + 'static>(
+pub fn steady<K: Kind, S: Store<K> + ?Sized + 'static>(
     store: Arc<S>,
     query: Query,
 ) -> BoxStream<'static, StoreEvent<K>> {

@@ -10,6 +10,10 @@ pub const ANNOTATION_PUSH_TO: &str = "foreman.llmkube.dev/push-to";
 pub const ANNOTATION_LOCAL_ONLY: &str = "foreman.llmkube.dev/local-only";
 /// On a task: its workload suspended it, and will resume it.
 pub const ANNOTATION_SUSPENDED_BY: &str = "foreman.llmkube.dev/suspended-by";
+/// On a task: the name of the first task of the chain of retries that it goes on with.
+pub const ANNOTATION_RETRY_OF: &str = "foreman.llmkube.dev/retry-of";
+/// On a task: turns of its run, in place of its Agent's `maxTurns`.
+pub const ANNOTATION_MAX_TURNS: &str = "foreman.llmkube.dev/max-turns";
 /// On a node: a word about a cordon.
 pub const ANNOTATION_NOTE: &str = "foreman.llmkube.dev/note";
 /// On a task: how many strikes it has.

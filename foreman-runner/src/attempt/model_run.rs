@@ -7,6 +7,8 @@ use foreman_core::model::agent::AgentSpec;
 use foreman_core::model::agentic_task::{Checkpoint as CheckpointRecord, TaskKind, Usage};
 use foreman_core::model::meta::Extra;
 use foreman_core::model::outcome::Infrastructure;
+use foreman_core::model::wellknown::ANNOTATION_MAX_TURNS;
+use foreman_core::model::{AgenticTask, Object};
 
 use super::end::{Conclusion, Ending};
 use super::hooks::Hooks;
@@ -256,7 +258,9 @@ impl ModelRun<'_> {
             chat_template_kwargs: kwargs
                 .map(|(name, value)| (name.clone(), value.0.clone()))
                 .collect(),
-            turns_max: positive(agent.max_turns.or(Some(TURNS_DEFAULT))).unwrap_or(1),
+            turns_max: own_turns(task)
+                .or_else(|| positive(agent.max_turns.or(Some(TURNS_DEFAULT))))
+                .unwrap_or(1),
             budget: Budget {
                 tokens_max: number(limits.tokens),
                 turns_max: number(limits.turns),
@@ -277,5 +281,32 @@ impl ModelRun<'_> {
             archived: None,
             extra: Extra::new(),
         })
+    }
+}
+
+/// The turns that a person gave to this one task, in place of its Agent's limit; what is no number of
+/// turns counts as not said.
+fn own_turns(task: &Object<AgenticTask>) -> Option<u32> {
+    let said = task.meta.annotations.get(ANNOTATION_MAX_TURNS)?;
+    said.trim().parse().ok().filter(|turns| *turns > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_that_a_person_gave_to_a_task_are_read_or_not_said() {
+        let read = |said: Option<&str>| {
+            let mut json = serde_json::json!({"metadata": {"name": "a", "uid": "a",
+                "resourceVersion": "1"}, "spec": {"kind": "freeform", "payload": {}}});
+            if let Some(said) = said {
+                json["metadata"]["annotations"] = serde_json::json!({ ANNOTATION_MAX_TURNS: said });
+            }
+            own_turns(&Object::from_json(&json).expect("a task"))
+        };
+        let cases = [None, Some("40"), Some(" 7 "), Some("0"), Some("-1"), Some("many")];
+        let turns = cases.map(read);
+        assert_eq!(turns, [None, Some(40), Some(7), None, None, None]);
     }
 }

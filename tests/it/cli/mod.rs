@@ -1,5 +1,6 @@
 //! The command line, as a person meets it: the real program, its output and its exit codes.
 
+mod asking;
 mod help;
 mod lab;
 mod machine;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::repository::{files, fixture};
 
-use super::lab::{Lab, is_empty, node, now, task, workload};
+use super::lab::{Lab, is_empty, node, task, workload};
 
 #[test]
 fn apply_creates_changes_and_leaves_alone() {
@@ -127,7 +127,7 @@ fn cancel_asks_once_and_says_when_nobody_acts() {
     lab.run(&["get", "task/a", "-o", "json"]).exits(0).says("\"cancel\": true");
     lab.task_status("b", &json!({"phase": "Succeeded", "verdict": "GO"}));
     lab.run(&["cancel", "task/b"]).exits(0).says("has ended already");
-    lab.node_status("nn", &json!({"phase": "Ready", "session": "s", "lastHeartbeatTime": now()}));
+    let _lock = super::asking::work_on(&lab);
     let ended = lab.run(&["cancel", "workload/@latest"]).exits(0);
     assert!(ended.err.is_empty(), "{ended:?}");
     lab.run(&["cancel", "task/zzz", "w"]).exits(1).complains("there is no task \"zzz\"");

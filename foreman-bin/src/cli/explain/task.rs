@@ -84,15 +84,12 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
     text.push_str(&table(fleet, &explanation));
     match &explanation.placement {
         Placement::On { node, why } => {
-            let acts = if fleet.nodes.iter().any(|node| fleet.is_fresh(&node.meta.name)) {
-                ""
-            } else {
-                "; start what places it: foreman up"
-            };
-            line(&mut text, "fits", &format!("{node} ({}){acts}", why.join(", ")));
+            line(&mut text, "fits", &format!("{node} ({})", why.join(", ")));
         }
         Placement::Nowhere(refused) if refused.is_empty() => {
-            line(&mut text, "next", &fleet.command("up"));
+            if fleet.worker.is_some() {
+                line(&mut text, "next", "the node of whoever works here is about to appear");
+            }
         }
         Placement::Nowhere(_) => {
             let remedies: Vec<_> =
@@ -105,6 +102,7 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
             }
         }
     }
+    text.push_str(&fleet.nobody_works());
     text
 }
 

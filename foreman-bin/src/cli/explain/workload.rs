@@ -71,12 +71,12 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet) -> String {
 fn unplanned(workload: &Object<Workload>, fleet: &Fleet) -> String {
     match desired(&workload.spec) {
         Err(error) => format!("  no steps: {error}\n"),
-        Ok(steps) if fleet.nodes.iter().any(|node| fleet.is_fresh(&node.meta.name)) => {
+        Ok(steps) if fleet.worker.is_some() => {
             format!("  {} steps will be made at once\n", steps.len())
         }
         Ok(steps) => {
             let count = steps.len();
-            format!("  {count} steps will be made as soon as the control loops run: foreman up\n")
+            format!("  {count} steps will be made as soon as somebody works here\n")
         }
     }
 }
