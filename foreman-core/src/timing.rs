@@ -71,6 +71,16 @@ pub(crate) const MESSAGE_CHARS_MAX: usize = 2048;
 pub(crate) const STEPS_FOLD: Duration = Duration::from_secs(2);
 /// How often the counts in a waiting message are refreshed.
 pub(crate) const WAITING_REFRESH: Duration = Duration::from_secs(30);
+/// Writes that the low-priority lane makes in a [`LANE_WINDOW`] while nothing urgent is on its way.
+pub(crate) const LANE_WRITES: usize = 50;
+/// The same while something urgent is.
+pub(crate) const LANE_WRITES_BUSY: usize = 10;
+/// The time in which the lane's writes are counted.
+pub(crate) const LANE_WINDOW: Duration = Duration::from_secs(1);
+/// How long the lane stays slower after the store asked for less.
+pub(crate) const LANE_RECOVERS: Duration = Duration::from_secs(30);
+/// Each so-manieth write of the lane is the oldest, whatever its rank.
+pub(crate) const LANE_OLDEST_EVERY: u32 = 8;
 /// How long everybody else leaves the lease record alone after they saw it change.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 /// How often the leader renews it.

@@ -10,6 +10,7 @@ mod deliver;
 mod election;
 mod elector;
 mod feed;
+mod lane;
 mod memory;
 mod mirror;
 mod plan_claims;

@@ -89,7 +89,7 @@ pub(super) enum Write {
 }
 
 /// The object that a write is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     Task(Key),
     Workload(Key),
