@@ -99,7 +99,21 @@ pub(crate) const LEADER_WRITE: Duration = Duration::from_secs(4);
 pub(crate) const EVENTS_AT_ONCE: usize = 1024;
 /// Passes after which a reconciliation that never settles gives up.
 pub(crate) const RECONCILE_PASSES_MAX: usize = 64;
-/// Decided writes that go out at the same time.
+/// The first and the longest pause before a write that the store refused is tried again.
+pub(crate) const REFUSED_RETRY_MIN: Duration = Duration::from_secs(1);
+/// See [`REFUSED_RETRY_MIN`].
+pub(crate) const REFUSED_RETRY_MAX: Duration = Duration::from_mins(5);
+/// How long the answers to low-priority writes are gathered before the rules look at them.
+pub(crate) const LANE_SETTLES: Duration = Duration::from_secs(1);
+/// A rule is not run again sooner because of the time alone.
+pub(crate) const PLAN_AGAIN_MIN: Duration = Duration::from_millis(1);
+/// The part of the room for concurrent writes that the lane may take: one in so many.
+pub(crate) const LANE_AT_ONCE_SHARE: usize = 4;
+/// The most writes in a second that may be configured for the lane.
+pub(crate) const LANE_WRITES_MAX: usize = 1000;
+/// The most concurrent writes that may be configured.
+pub(crate) const WRITES_AT_ONCE_MAX: usize = 1024;
+/// Decided writes that go out at the same time, unless it is configured.
 pub(crate) const WRITES_AT_ONCE: usize = 64;
 /// Hex characters of the hash in a task name that had to be made unique.
 pub(crate) const WORKLOAD_HASH_CHARS: usize = 10;

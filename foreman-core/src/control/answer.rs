@@ -15,10 +15,17 @@ pub(super) enum Answer<K: Kind> {
     Written(Box<Object<K>>),
     /// Somebody was faster, or nobody knows: what a fresh read shows.
     Lost(Reread<K>),
-    /// The store will never take it.
+    /// The store does not take it, and will not soon.
     Refused(StoreError),
     /// Try again later, not before the store asked to be left alone for so long.
     Later(Option<Duration>),
+}
+
+impl<K: Kind> Answer<K> {
+    /// Whether the store asked to be left alone for a while: it has too much to do.
+    pub(super) fn asks_for_time(&self) -> bool {
+        matches!(self, Self::Later(Some(_)))
+    }
 }
 
 /// After a lost race the object could not be read either.
@@ -50,7 +57,7 @@ pub(super) fn settle<K: Kind>(
             mirror.write_done(*object);
         }
         Answer::Lost(found) => mirror.write_failed(key, found),
-        Answer::Refused(_) => mirror.write_refused(key),
+        Answer::Refused(_) => mirror.write_refused(key, now),
         Answer::Later(asked) => {
             away.failed(now, asked);
             mirror.write_failed(key, Reread::Unknown);

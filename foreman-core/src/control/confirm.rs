@@ -94,6 +94,11 @@ enum Why {
 }
 
 impl Unconfirmed {
+    /// Whether the store asked to be left alone.
+    pub(super) fn asks_for_time(&self) -> bool {
+        matches!(self.why, Why::Unread { retry_after: Some(_) })
+    }
+
     /// Folds it into what the loop knows.
     pub(super) fn settle(
         self,

@@ -59,12 +59,11 @@ impl Lane {
     /// Takes a write in the place of an older one of the same object, whose age it keeps.
     pub(super) fn offer(&mut self, write: Write) {
         let target = write.target();
-        let age = match self.absorb(&target) {
-            Some((place, _)) => place.age,
-            None => {
-                self.next_age += 1;
-                self.next_age
-            }
+        let age = if let Some((place, _)) = self.absorb(&target) {
+            place.age
+        } else {
+            self.next_age += 1;
+            self.next_age
         };
         let place = Place { rank: write.urgency().place(), age };
         self.order.insert((place, target.clone()));

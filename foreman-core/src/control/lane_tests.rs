@@ -61,7 +61,9 @@ fn an_urgent_write_of_the_same_object_leaves_nothing_behind() {
 #[test]
 fn what_is_no_longer_true_costs_nothing_of_the_rate() {
     let mut lane = Lane::new(Rates { quiet: 2, busy: 1 });
-    (0..5).for_each(|n| lane.offer(write(n, Rank::Reason, u64::from(n > 2))));
+    for n in 0..5 {
+        lane.offer(write(n, Rank::Reason, u64::from(n > 2)));
+    }
     let (due, stale) = lane.due(at(0), false, usize::MAX, |write| said(write).1 == 1);
     assert_eq!((due.len(), stale.len(), lane.len()), (2, 3, 0));
 }
@@ -69,7 +71,9 @@ fn what_is_no_longer_true_costs_nothing_of_the_rate() {
 #[test]
 fn the_rate_is_smaller_beside_urgent_writes_and_halves_when_the_store_asks() {
     let mut lane = Lane::new(RATES);
-    (0..500).for_each(|n| lane.offer(write(n, Rank::Reason, 1)));
+    for n in 0..500 {
+        lane.offer(write(n, Rank::Reason, 1));
+    }
     assert_eq!(due(&mut lane, at(0), true).len(), 10);
     assert_eq!(lane.next_due(at(1), true), Some(at(1000)));
     assert_eq!(lane.next_due(at(1), false), Some(at(1)));
@@ -80,7 +84,9 @@ fn the_rate_is_smaller_beside_urgent_writes_and_halves_when_the_store_asks() {
     assert_eq!(due(&mut lane, at(3000), false).len(), 25);
     lane.slow_down(at(3000));
     assert_eq!(due(&mut lane, at(4000), false).len(), 12);
-    (0..12).for_each(|_| lane.slow_down(at(4000)));
+    for _ in 0..12 {
+        lane.slow_down(at(4000));
+    }
     assert_eq!(due(&mut lane, at(5000), false).len(), 1);
     let later = at(5000) + LANE_RECOVERS;
     assert_eq!(due(&mut lane, later, false).len(), 50);
@@ -93,7 +99,9 @@ fn no_rank_starves() {
     let mut sent = 0;
     for round in 1_u64.. {
         // More of the first rank than the lane can take, for ever.
-        (0..60).for_each(|n| lane.offer(write(1 + n, Rank::Steps, round)));
+        for n in 0..60 {
+            lane.offer(write(1 + n, Rank::Steps, round));
+        }
         let due = due(&mut lane, at(round * 1000), false);
         sent += due.len();
         if due.iter().any(|write| said(write).0 == "t0") {

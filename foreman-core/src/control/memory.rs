@@ -82,6 +82,13 @@ impl Memory {
         }
     }
 
+    /// One node was heard of, and nothing else is to be refreshed.
+    pub(super) fn look(&mut self, world: &World, node: &Key, wall: WallTime, now: AwakeTime) {
+        if let (Some(seen), Some(node)) = (self.seen.get_mut(node), world.nodes.objects.get(node)) {
+            seen.look(node, wall, now);
+        }
+    }
+
     /// Every silence begins now: after our own absence nobody else's is known. To be called at the
     /// start, on becoming leader, and after every time in which nothing could be heard.
     pub(super) fn restart_silences(&mut self, now: AwakeTime) {

@@ -7,10 +7,13 @@
 //! the watch is about to correct itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::model::ids::{Key, Revision};
 use crate::model::object::{Kind, Object};
+use crate::model::time::AwakeTime;
 use crate::ports::store::{Listing, StoreEvent};
+use crate::timing::{REFUSED_RETRY_MAX, REFUSED_RETRY_MIN};
 
 /// The objects of one kind, as this process knows them.
 #[derive(Debug)]
@@ -24,8 +27,8 @@ pub(crate) struct Mirror<K: Kind> {
     in_flight: BTreeMap<Key, bool>,
     /// Fresh reads under way, how many, and whether the watch showed something new meanwhile.
     reads: BTreeMap<Key, (usize, bool)>,
-    /// Versions of objects on which a write of ours was refused for good.
-    refused: BTreeMap<Key, Revision>,
+    /// Objects on which a write of ours was refused.
+    refused: BTreeMap<Key, Refused>,
     /// Objects that are there and cannot be read: nothing is known of them, nothing is written.
     pub(crate) unreadable: BTreeSet<Key>,
 }
@@ -43,6 +46,16 @@ impl<K: Kind> Default for Mirror<K> {
             unreadable: BTreeSet::new(),
         }
     }
+}
+
+/// A write of ours was refused: that version of the object is left alone for a while, the longer the
+/// more often.
+#[derive(Debug)]
+struct Refused {
+    revision: Revision,
+    /// Absent once the pause is over.
+    until: Option<AwakeTime>,
+    pause: Duration,
 }
 
 /// What a fresh read showed.
@@ -74,14 +87,15 @@ impl<K: Kind> Mirror<K> {
         self.objects.contains_key(key) || self.unreadable.contains(key)
     }
 
-    /// Takes one event of the watch.
-    pub(crate) fn apply(&mut self, event: StoreEvent<K>) {
+    /// Takes one event of the watch; whether it told something new.
+    pub(crate) fn apply(&mut self, event: StoreEvent<K>) -> bool {
         match event {
             StoreEvent::SyncStart => {
                 self.syncing = Some(BTreeSet::new());
                 self.echoes.clear();
+                return false;
             }
-            StoreEvent::Upsert(object) => self.upsert(*object),
+            StoreEvent::Upsert(object) => return self.upsert(*object),
             StoreEvent::Unreadable { key, reason } => {
                 tracing::warn!(kind = K::NAMES.kind, %key, reason, "an object cannot be read");
                 self.seen(&key);
@@ -107,9 +121,10 @@ impl<K: Kind> Mirror<K> {
                 }
             }
         }
+        true
     }
 
-    fn upsert(&mut self, object: Object<K>) {
+    fn upsert(&mut self, object: Object<K>) -> bool {
         let key = object.key();
         if let Some(seen) = &mut self.syncing {
             seen.insert(key.clone());
@@ -131,6 +146,7 @@ impl<K: Kind> Mirror<K> {
                 self.objects.insert(key, object);
             }
         }
+        own.is_none()
     }
 
     fn seen(&mut self, key: &Key) {
@@ -151,11 +167,11 @@ impl<K: Kind> Mirror<K> {
 
     /// Whether a decision on this object may be written now.
     pub(crate) fn is_free(&self, key: &Key) -> bool {
-        let refused = self.refused.get(key);
+        let refused = self.refused.get(key).filter(|refused| refused.until.is_some());
         let here = self.objects.get(key).map(Object::revision);
         !self.in_flight.contains_key(key)
             && !self.unreadable.contains(key)
-            && (refused.is_none() || refused != here)
+            && refused.is_none_or(|refused| Some(&refused.revision) != here)
     }
 
     /// Whether a write of that name is under way.
@@ -173,6 +189,7 @@ impl<K: Kind> Mirror<K> {
     pub(crate) fn write_done(&mut self, object: Object<K>) {
         let key = object.key();
         let shown = self.in_flight.remove(&key).unwrap_or_default();
+        self.refused.remove(&key);
         let known = self.objects.get(&key).map(Object::revision) == Some(object.revision());
         if known || shown {
             return;
@@ -226,12 +243,33 @@ impl<K: Kind> Mirror<K> {
         }
     }
 
-    /// The store will never take that write: not again on this version of the object.
-    pub(crate) fn write_refused(&mut self, key: &Key) {
+    /// The store did not take a write: not again on this version of the object for a while, from
+    /// [`REFUSED_RETRY_MIN`], doubled each time, to [`REFUSED_RETRY_MAX`].
+    pub(crate) fn write_refused(&mut self, key: &Key, now: AwakeTime) {
         self.in_flight.remove(key);
-        if let Some(object) = self.objects.get(key) {
-            self.refused.insert(key.clone(), object.revision().clone());
+        let Some(object) = self.objects.get(key) else { return };
+        let revision = object.revision().clone();
+        let before = self.refused.get(key).filter(|refused| refused.revision == revision);
+        let pause = before.map_or(REFUSED_RETRY_MIN, |refused| refused.pause * 2);
+        let pause = pause.min(REFUSED_RETRY_MAX);
+        self.refused.insert(key.clone(), Refused { revision, until: Some(now + pause), pause });
+    }
+
+    /// Lets go of the objects whose pause after a refusal is over; whether there were any.
+    pub(crate) fn retry_refused(&mut self, now: AwakeTime) -> bool {
+        let mut any = false;
+        for refused in self.refused.values_mut() {
+            if refused.until.is_some_and(|until| until <= now) {
+                refused.until = None;
+                any = true;
+            }
         }
+        any
+    }
+
+    /// When the next pause after a refusal is over.
+    pub(crate) fn next_retry(&self) -> Option<AwakeTime> {
+        self.refused.values().filter_map(|refused| refused.until).min()
     }
 }
 

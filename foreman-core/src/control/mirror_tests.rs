@@ -97,11 +97,36 @@ fn a_refused_write_is_not_repeated_on_the_same_version() {
     let mut mirror = Mirror::default();
     upsert(&mut mirror, "1");
     mirror.write_begins(key());
-    mirror.write_refused(&key());
+    mirror.write_refused(&key(), at(0));
     assert!(!mirror.is_free(&key()));
     upsert(&mut mirror, "2");
     assert!(mirror.is_free(&key()));
     assert!(mirror.refused.is_empty(), "nothing is kept of old versions");
+}
+
+#[test]
+fn a_refused_write_is_tried_again_ever_more_seldom() {
+    let mut mirror = Mirror::default();
+    upsert(&mut mirror, "1");
+    let (mut now, mut tries) = (at(0), 0);
+    while now < at(3600) {
+        tries += 1;
+        mirror.write_begins(key());
+        mirror.write_refused(&key(), now);
+        assert!(!mirror.is_free(&key()));
+        let next = mirror.next_retry().expect("a pause");
+        assert!(!mirror.retry_refused(now) && mirror.retry_refused(next) && mirror.is_free(&key()));
+        assert!(next.since(now) <= REFUSED_RETRY_MAX);
+        now = next;
+    }
+    assert_eq!(tries, 20, "in an hour");
+    mirror.write_begins(key());
+    mirror.write_done(node("2"));
+    assert!(mirror.refused.is_empty() && mirror.next_retry().is_none());
+}
+
+fn at(seconds: u64) -> AwakeTime {
+    AwakeTime::new(Duration::from_secs(seconds))
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod agent;
 mod answer;
 mod backoff;
 mod builder;
+mod carry_out;
 mod confirm;
 mod create_child;
 mod deliver;
@@ -20,13 +21,16 @@ mod plan_workloads;
 mod reconciler;
 mod run;
 mod serving;
+mod settings;
 mod supervise;
+mod view;
 mod write;
 
 pub use agent::{AgentEnd, AgentError, AgentSettings, NodeAgent, Shutdown};
 pub use builder::{BuildError, Foreman, ForemanBuilder};
 pub use elector::{Elector, Leadership};
 pub use reconciler::{ReconcileError, Reconciler};
+pub use settings::{ControlSettings, InvalidSetting};
 
 pub use plan_tasks::snapshot_of;
 

@@ -93,6 +93,31 @@ pub(super) fn plan(
     (writes, look_again.into_iter().min())
 }
 
+/// Whether something is to be said of a node, or suspected of its claims, although its heartbeat told
+/// nothing new.
+pub(super) fn has_news(
+    world: &World,
+    memory: &Memory,
+    key: &Key,
+    wall: WallTime,
+    awake: AwakeTime,
+) -> bool {
+    let (Some(node), Some(seen)) = (world.nodes.objects.get(key), memory.seen.get(key)) else {
+        return true;
+    };
+    if memory.nodes.is_deaf() || memory.nodes.doubted_until(key).is_some() {
+        return true;
+    }
+    let here = memory.claims.on(world, &node.meta.name);
+    // A claim that its holder does not show: its heartbeats are counted.
+    let unshown = here.iter().any(|task| {
+        let uid = task.meta.uid.as_str();
+        !node.status.runs.iter().any(|run| run.uid.as_deref() == Some(uid))
+    });
+    let judged = Judged { node, seen, here, wall, awake };
+    unshown || judged.deletion().is_some() || judged.status().is_some()
+}
+
 /// One node with all that is known of it.
 struct Judged<'a> {
     node: &'a Object<FleetNode>,
