@@ -80,10 +80,29 @@ async fn deliver_once(
     };
     let expect = Expect::At(task.revision().clone());
     let written = context.stores.tasks.patch(key, change, expect).await?;
-    if let RunEnd::Finished(finish) = end {
-        context.recorder.record(ended_event(&written, finish));
+    match end {
+        RunEnd::Finished(finish) => context.recorder.record(ended_event(&written, finish)),
+        RunEnd::Released { why, .. } => context.recorder.record(released_event(&written, why)),
+        RunEnd::Lost => context.recorder.record(released_event(&written, &given_up())),
     }
     Ok(())
+}
+
+fn released_event(task: &Object<AgenticTask>, why: &ReleaseWhy) -> Event {
+    let severity = match why {
+        ReleaseWhy::Infrastructure { .. } => EventKind::Warning,
+        ReleaseWhy::Suspended | ReleaseWhy::Drained | ReleaseWhy::BudgetExhausted { .. } => {
+            EventKind::Normal
+        }
+    };
+    let Release { reason, message, .. } = released(why);
+    Event {
+        kind: AgenticTask::NAMES.kind,
+        key: task.key(),
+        severity,
+        reason: "AttemptReleased",
+        message: format!("{reason}: {message}"),
+    }
 }
 
 fn ended_event(task: &Object<AgenticTask>, finish: &Finish) -> Event {
@@ -125,6 +144,13 @@ fn released(why: &ReleaseWhy) -> Release {
 fn given_up() -> ReleaseWhy {
     let message = "the executor left a claim that still holds".to_owned();
     ReleaseWhy::Infrastructure { kind: Infrastructure::Error, message }
+}
+
+/// The end of a run that broke down: a try that the infrastructure ended, like any other.
+pub(super) fn broke_down(message: &str) -> RunEnd {
+    let why =
+        ReleaseWhy::Infrastructure { kind: Infrastructure::Error, message: message.to_owned() };
+    RunEnd::Released { checkpoint: None, usage: Usage::default(), why }
 }
 
 /// An end that is nobody's work.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, Fuse, FutureExt};
 use tokio::sync::watch;
 
-use super::deliver::failed;
+use super::deliver::broke_down;
 use super::run::{RunContext, Sight};
 use crate::fleet::registrar::Registrar;
 use crate::model::agentic_task::AgenticTask;
@@ -15,7 +15,6 @@ use crate::model::fleet_node::RunSummary;
 use crate::model::ids::Fence;
 use crate::model::meta::Extra;
 use crate::model::object::Object;
-use crate::model::outcome::FailureReason;
 use crate::ports::clock::Clock;
 use crate::ports::executor::{Job, Progress, RunEnd, Stop};
 use crate::ports::store::StoreError;
@@ -67,9 +66,7 @@ pub(super) async fn supervise(
             changed(&mut moved).await;
         };
         futures::select_biased! {
-            end = run => return end.unwrap_or_else(|_| {
-                failed(FailureReason::InfrastructureError, "the run panicked".to_owned())
-            }),
+            end = run => return end.unwrap_or_else(|_| broke_down("the run panicked")),
             () = told.fuse() => {
                 draining = true;
                 let by = context.clock.boot() + context.drain_deadline;

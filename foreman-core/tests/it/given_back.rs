@@ -1,5 +1,7 @@
 //! Claims that are given back: how often they are tried again, and when not.
 
+use std::time::Duration;
+
 use foreman_core::model::agentic_task::{Usage, WaitingReason};
 use foreman_core::model::outcome::Infrastructure;
 use foreman_core::model::shared::Budget;
@@ -23,7 +25,14 @@ async fn a_run_that_the_infrastructure_ends_each_time_is_tried_three_times_and_n
     });
     let foreman = lab.one_node(1, &executor);
     lab.task("t", freeform(None)).await;
-    lab.run(&foreman, async { lab.until_phase("t", TaskPhase::Failed).await }).await;
+    lab.run(&foreman, async {
+        // The clock moves: there are pauses between the tries.
+        lab.advance_until(Duration::from_secs(5), || async {
+            lab.phase("t").await == Some(TaskPhase::Failed)
+        })
+        .await;
+    })
+    .await;
     assert_eq!(executor.ran().len(), 3);
     let status = lab.task_now("t").await.status;
     assert!(status.verdict.is_some_and(|verdict| verdict.is(Verdict::Incomplete)));
@@ -72,7 +81,14 @@ async fn a_claim_that_its_executor_takes_for_lost_is_given_back() {
     let executor = ScriptedExecutor::new(|_| Box::pin(async { RunEnd::Lost }));
     let foreman = lab.one_node(1, &executor);
     lab.task("t", freeform(None)).await;
-    lab.run(&foreman, async { lab.until_phase("t", TaskPhase::Failed).await }).await;
+    lab.run(&foreman, async {
+        // The clock moves: there are pauses between the tries.
+        lab.advance_until(Duration::from_secs(5), || async {
+            lab.phase("t").await == Some(TaskPhase::Failed)
+        })
+        .await;
+    })
+    .await;
     assert_eq!(executor.ran().len(), 3);
 }
 

@@ -59,7 +59,7 @@ fn task_patches(lab: &Lab, name: &str) -> Vec<Call> {
 }
 
 #[tokio::test]
-async fn a_run_that_panics_ends_as_infrastructure_and_the_others_go_on() {
+async fn a_run_that_panics_is_tried_again_then_ends_as_infrastructure_and_the_others_go_on() {
     let lab = Lab::new();
     let executor = ScriptedExecutor::new(|run| {
         assert_ne!(run.job.task.meta.name, "eager", "scripted panic");
@@ -75,7 +75,10 @@ async fn a_run_that_panics_ends_as_infrastructure_and_the_others_go_on() {
     }
     lab.run(&foreman, async {
         for name in ["bad", "eager"] {
-            lab.until_phase(name, TaskPhase::Failed).await;
+            lab.advance_until(Duration::from_secs(5), || async {
+                lab.phase(name).await == Some(TaskPhase::Failed)
+            })
+            .await;
             let status = lab.task_now(name).await.status;
             assert_eq!(
                 status.failure_reason.map(|r| r.to_string()).as_deref(),
@@ -83,6 +86,7 @@ async fn a_run_that_panics_ends_as_infrastructure_and_the_others_go_on() {
             );
             let outcome = status.outcome.expect("said");
             assert!(outcome.infrastructure.is_some_and(|i| i.is(Infrastructure::Error)));
+            assert_eq!(status.attempts.len(), 3, "{name}");
         }
         lab.until_phase("good", TaskPhase::Running).await;
     })

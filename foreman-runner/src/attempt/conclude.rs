@@ -16,12 +16,16 @@ use super::publishing::{Kept, NotPublished, PushRecord, Wanted, Words, push_json
 use super::{Attempt, Fault};
 use crate::gate::{GateOutcome, GateReport};
 use crate::journal::{EffectState, Entry, OpenedJournal};
-use crate::model_client::ModelError;
 use crate::tool::{Submission, SubmittedVerdict};
-use crate::turn::{LoopEnd, LoopFault};
+use crate::turn::LoopEnd;
 
-/// The run must stop; with what it found out by itself, if it did.
-struct FoundOut(Option<Stop>);
+/// Why a submission of a coder came to nothing yet.
+enum NotCoded {
+    /// The run must stop; with what it found out by itself, if it did.
+    Stopped(Option<Stop>),
+    /// The machinery failed; with the end of the task, should it end by it.
+    Broken(Fault, Box<Conclusion>),
+}
 
 impl ModelRun<'_> {
     pub(super) async fn conclude(
@@ -34,7 +38,10 @@ impl ModelRun<'_> {
             LoopEnd::Submitted(submission) if self.attempt.is_coder() => {
                 match self.coded(&submission, judged).await {
                     Ok(conclusion) => conclusion,
-                    Err(found) => return self.stopped(found.0).await,
+                    Err(NotCoded::Stopped(found)) => return self.stopped(found).await,
+                    Err(NotCoded::Broken(fault, conclusion)) => {
+                        return self.broken(&fault, *conclusion).await;
+                    }
                 }
             }
             LoopEnd::Submitted(submission) => reviewed(&submission),
@@ -62,7 +69,8 @@ impl ModelRun<'_> {
             }
             LoopEnd::Stopped(_) => return self.stopped(None).await,
             LoopEnd::Infrastructure(error) => {
-                Conclusion::fault(&fault.unwrap_or_else(|| loop_fault(&error)))
+                let fault = fault.unwrap_or_else(|| Fault::from(&error));
+                return self.broken(&fault, Conclusion::fault(&fault)).await;
             }
         };
         self.end_with(conclusion).await
@@ -75,10 +83,27 @@ impl ModelRun<'_> {
             NoPlace::Fault(_) if self.attempt.cancel.is_cancelled() => {
                 return self.stopped(None).await;
             }
-            NoPlace::Fault(fault) => Conclusion::fault(&fault),
+            NoPlace::Fault(fault) => return self.broken(&fault, Conclusion::fault(&fault)).await,
             NoPlace::Gate(message) => self.attempt.unjudgeable(message),
         };
         self.end_with(conclusion).await
+    }
+
+    /// The end of a run that the machinery failed. What another try may mend gives the claim back, with
+    /// the journal as it is: that try goes on where this one stood.
+    async fn broken(self, fault: &Fault, conclusion: Conclusion) -> Ending {
+        let Some(why) = fault.given_back() else {
+            return self.end_with(conclusion).await;
+        };
+        let why = match (self.attempt.keep_patch(&self.place).await, why) {
+            // Should it be the last try, a person finds the work by this.
+            (Kept::Patch(patch), ReleaseWhy::Infrastructure { kind, message }) => {
+                let message = format!("{message}; the work is kept in {patch}");
+                ReleaseWhy::Infrastructure { kind, message }
+            }
+            (_, why) => why,
+        };
+        Ending::Paused { checkpoint: self.checkpoint_record(), usage: self.usage(), why }
     }
 
     /// The end of a run that was told to stop, or `found` out by itself that it must.
@@ -145,7 +170,7 @@ impl ModelRun<'_> {
         &mut self,
         submission: &Submission,
         judged: Option<GateReport>,
-    ) -> Result<Conclusion, FoundOut> {
+    ) -> Result<Conclusion, NotCoded> {
         if let Some(conclusion) = not_go(submission) {
             return Ok(said(submission, conclusion, judged.as_ref().map(gate_json)));
         }
@@ -178,10 +203,16 @@ impl ModelRun<'_> {
             Ok(record) => self.pushed(record),
             Err(NotPublished::NoChanges) => self.unchanged(),
             Err(NotPublished::Fault(fault)) => {
-                Conclusion { decision: Decision::Go, verification, ..Conclusion::fault(&fault) }
+                let end = Conclusion {
+                    decision: Decision::Go,
+                    verification,
+                    ..Conclusion::fault(&fault)
+                };
+                let end = said(submission, end, gate);
+                return Err(NotCoded::Broken(fault, Box::new(end)));
             }
-            Err(NotPublished::Stopped) => return Err(FoundOut(None)),
-            Err(NotPublished::MustNot(stop)) => return Err(FoundOut(Some(stop))),
+            Err(NotPublished::Stopped) => return Err(NotCoded::Stopped(None)),
+            Err(NotPublished::MustNot(stop)) => return Err(NotCoded::Stopped(Some(stop))),
         };
         Ok(said(submission, conclusion, gate))
     }
@@ -217,9 +248,9 @@ impl ModelRun<'_> {
             Some(EffectState::Intended { detail }) => detail,
         };
         let record = serde_json::from_value(value.clone());
-        record.map(Some).map_err(|error| Fault {
-            kind: Infrastructure::Error,
-            message: format!("the journal's record of the push cannot be read: {error}"),
+        record.map(Some).map_err(|error| {
+            let message = format!("the journal's record of the push cannot be read: {error}");
+            Fault::saying(Infrastructure::Error, message).for_good()
         })
     }
 
@@ -317,17 +348,4 @@ fn proven(judged: Option<&GateReport>) -> Result<Verification, Box<Conclusion>> 
             Err(Box::new(unproven(Verification::Error, FailureReason::GateError)))
         }
     }
-}
-
-fn loop_fault(error: &LoopFault) -> Fault {
-    let kind = match error {
-        LoopFault::Model(ModelError::ContextTruncated { .. }) => {
-            Infrastructure::ModelContextTruncated
-        }
-        LoopFault::Model(_) => Infrastructure::ModelUnavailable,
-        LoopFault::Sandbox { .. } => Infrastructure::SandboxUnavailable,
-        LoopFault::Checkpoint { .. } => Infrastructure::GitUnavailable,
-        LoopFault::Journal(_) | LoopFault::Judgement { .. } => Infrastructure::Error,
-    };
-    Fault::new(kind, error)
 }

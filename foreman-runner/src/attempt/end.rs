@@ -208,14 +208,17 @@ impl Ending {
     /// A task that asks for something no runner can do yet.
     pub(crate) fn unsupported(field: &str) -> Self {
         let message = format!("{field} asks for something that this version cannot do");
-        let fault = Fault { kind: Infrastructure::Error, message };
+        let fault = Fault::saying(Infrastructure::Error, message).for_good();
         let conclusion = Conclusion::fault(&fault).because(OutcomeReason::Unsupported);
         Self::concluded(Conclusion { failure_reason: None, ..conclusion }, Usage::default())
     }
 
-    /// A failure of the machinery before anything was spent.
+    /// A failure of the machinery before anything was spent. An earlier checkpoint stands.
     pub(crate) fn fault(fault: &Fault) -> Self {
-        Self::concluded(Conclusion::fault(fault), Usage::default())
+        match fault.given_back() {
+            Some(why) => Self::Paused { checkpoint: None, usage: Usage::default(), why },
+            None => Self::concluded(Conclusion::fault(fault), Usage::default()),
+        }
     }
 
     /// The end as the agent is told. `told` is what the run was told last.
@@ -247,7 +250,7 @@ impl Stopped {
         let ended = |kind, what: &str| {
             let where_kept =
                 kept.as_ref().map_or(String::new(), |kept| format!("; the work is kept in {kept}"));
-            let fault = Fault { kind, message: format!("{what}{where_kept}") };
+            let fault = Fault::saying(kind, format!("{what}{where_kept}"));
             let mut conclusion = Conclusion::fault(&fault);
             conclusion.checkpoint.clone_from(&checkpoint);
             if let Some(kept) = &kept {
@@ -263,7 +266,10 @@ impl Stopped {
             Stop::Drain { .. } => RunEnd::Released { checkpoint, usage, why: ReleaseWhy::Drained },
             Stop::Continue => {
                 tracing::error!(task = %fence.uid, "a run stopped that nobody had told to");
-                ended(Infrastructure::Error, "the run stopped by itself")
+                let kind = Infrastructure::Error;
+                let message = "the run stopped by itself".to_owned();
+                let why = ReleaseWhy::Infrastructure { kind, message };
+                RunEnd::Released { checkpoint, usage, why }
             }
         }
     }

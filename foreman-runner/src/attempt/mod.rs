@@ -6,6 +6,7 @@
 
 mod conclude;
 mod end;
+mod fault;
 mod hooks;
 mod judge;
 mod model_run;
@@ -25,7 +26,6 @@ use foreman_core::model::Uid;
 use foreman_core::model::agent::AgentSpec;
 use foreman_core::model::agentic_task::{TaskKind, Usage};
 use foreman_core::model::open::Open;
-use foreman_core::model::outcome::Infrastructure;
 use foreman_core::ports::clock::Clock;
 use foreman_core::ports::executor::{Executor, Job, Progress, RunEnd, Stop};
 use secrecy::SecretString;
@@ -42,6 +42,7 @@ use crate::text::chain;
 use crate::workspace::Person;
 
 use end::Ending;
+pub(crate) use fault::Fault;
 
 /// What a drain leaves for the release after a publication was given up: killing git, the patch.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -306,18 +307,5 @@ fn spent(charged: Option<&Usage>, before: &Replay, after: &Replay) -> Usage {
         tool_calls: rest(after.tool_calls, before.tool_calls, charged.tool_calls),
         estimated: now.estimated.then_some(true),
         ..Usage::default()
-    }
-}
-
-/// A failure of the machinery, with what it is called on the wire.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    kind: Infrastructure,
-    message: String,
-}
-
-impl Fault {
-    fn new(kind: Infrastructure, error: &dyn std::error::Error) -> Self {
-        Self { kind, message: chain(error) }
     }
 }

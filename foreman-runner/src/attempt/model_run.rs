@@ -46,7 +46,7 @@ impl Attempt<'_> {
     pub(super) async fn model_run(&self) -> Ending {
         let Some(agent) = self.job.agent.as_ref().map(|agent| agent.spec.clone()) else {
             let message = "the task names no Agent, so no model can run it".to_owned();
-            return Ending::fault(&Fault { kind: Infrastructure::Error, message });
+            return Ending::fault(&Fault::saying(Infrastructure::Error, message).for_good());
         };
         if self.job.task.spec.payload.prompt.as_deref().unwrap_or_default().trim().is_empty()
             && self.job.task.spec.kind.known() != Some(TaskKind::Review)
@@ -120,8 +120,7 @@ impl ModelRun<'_> {
         let client = self.client().map_err(unavailable)?;
         let opening = self.opening().await?;
         let tools = self.attempt.toolbox(&self.place, &self.agent);
-        let kind = Infrastructure::Error;
-        let tools = tools.map_err(|message| Fault { kind, message })?;
+        let tools = tools.map_err(|message| Fault::saying(Infrastructure::Error, message))?;
         let told = self.opened.replay.header.as_ref();
         let tools = match told.map(|header| header.tools.clone()) {
             Some(specs) => tools.with_snapshot(specs),
@@ -162,11 +161,11 @@ impl ModelRun<'_> {
         hooks.kept = self.kept();
         let turn = u32::try_from(turns).unwrap_or(u32::MAX);
         let kept = hooks.checkpoint(turn).await;
-        let kind = Infrastructure::GitUnavailable;
-        let kept = kept.map_err(|message| Fault { kind, message })?;
+        let kept =
+            kept.map_err(|message| Fault::saying(Infrastructure::GitUnavailable, message))?;
         if let Some(mark) = kept {
             let OpenedJournal { journal, replay } = &mut self.opened;
-            let fault = |error| Fault::new(Infrastructure::Error, &error);
+            let fault = |error| Fault::from(&error);
             Attempt::write(journal, replay, Entry::Checkpoint(mark)).map_err(fault)?;
             journal.sync().await.map_err(fault)?;
         }

@@ -52,7 +52,7 @@ impl From<WorkspaceError> for NoPlace {
         if is_stopped(&error) {
             return Self::Stopped;
         }
-        Self::Fault(Fault::new(Infrastructure::GitUnavailable, &error))
+        Self::Fault(Fault::from(&error))
     }
 }
 
@@ -74,7 +74,7 @@ impl From<GateError> for NoPlace {
 }
 
 fn wrong(what: impl Into<String>) -> NoPlace {
-    NoPlace::Fault(Fault { kind: Infrastructure::Error, message: what.into() })
+    NoPlace::Fault(Fault::saying(Infrastructure::Error, what).for_good())
 }
 
 impl Attempt<'_> {
@@ -164,14 +164,12 @@ impl Attempt<'_> {
     ) -> Result<(Arc<dyn Sandbox>, Layout), NoPlace> {
         let settings = &self.runner.settings;
         if settings.sandbox_tier < settings.sandbox_required {
-            return Err(NoPlace::Fault(Fault {
-                kind: Infrastructure::SandboxUnavailable,
-                message: format!(
-                    "the sandbox of this machine reaches tier {}, {} is required: see foreman \
-                     doctor, or accept less by --sandbox {}",
-                    settings.sandbox_tier, settings.sandbox_required, settings.sandbox_tier
-                ),
-            }));
+            let message = format!(
+                "the sandbox of this machine reaches tier {}, {} is required: see foreman \
+                 doctor, or accept less by --sandbox {}",
+                settings.sandbox_tier, settings.sandbox_required, settings.sandbox_tier
+            );
+            return Err(Fault::saying(Infrastructure::SandboxUnavailable, message).into());
         }
         let digest = Sha256::digest(repository.url().as_bytes());
         let name: String = hex(&digest).chars().take(CACHE_NAME_CHARS).collect();

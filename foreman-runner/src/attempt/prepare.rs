@@ -9,9 +9,9 @@ use foreman_core::model::outcome::Infrastructure;
 use serde_json::{Value, json};
 
 use super::end::Ending;
+use super::fault::refused_or_broken;
 use super::model_run::ModelRun;
 use super::place::Place;
-use super::publishing::refused_or_broken;
 use super::view::WorkspaceView;
 use super::{Attempt, Fault};
 use crate::journal::{Header, JOURNAL_SCHEMA, JournalFence};
@@ -31,13 +31,14 @@ impl Attempt<'_> {
         let target = self.runner.endpoints.resolve(&agent).await;
         let target = target.map_err(|error| fault(Infrastructure::ModelUnavailable, &error))?;
         let parent = self.runner.journals.parent(self.job.fence.uid.as_str()).await;
-        let parent = parent.map_err(|error| fault(Infrastructure::Error, &error))?;
+        let broken = |error| Box::new(Ending::fault(&Fault::from(&error)));
+        let parent = parent.map_err(broken)?;
         let resumed = parent.is_some();
         if !resumed && self.is_coder() {
             self.check_push_right(place).await?;
         }
         let tools = self.toolbox(place, &agent).map_err(|reason| {
-            Box::new(Ending::fault(&Fault { kind: Infrastructure::Error, message: reason }))
+            Box::new(Ending::fault(&Fault::saying(Infrastructure::Error, reason)))
         })?;
         let (snapshot, specs) = match &parent {
             Some(parent) => self
@@ -67,7 +68,7 @@ impl Attempt<'_> {
             None => self.runner.redactor(),
         };
         let opened = self.runner.journals.create(header, redactor).await;
-        let opened = opened.map_err(|error| fault(Infrastructure::Error, &error))?;
+        let opened = opened.map_err(broken)?;
         let before = opened.replay.clone();
         Ok(ModelRun { attempt: self, place: place.clone(), agent, target, before, opened })
     }

@@ -11,6 +11,7 @@ use foreman_core::ports::executor::Stop;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::fault::refused_or_broken;
 use super::place::{Place, is_stopped};
 use super::{Attempt, Fault, chain};
 use crate::git::GitError;
@@ -38,7 +39,7 @@ pub(super) enum NotPublished {
 
 impl From<JournalError> for NotPublished {
     fn from(error: JournalError) -> Self {
-        Self::Fault(Fault::new(Infrastructure::Error, &error))
+        Self::Fault(Fault::from(&error))
     }
 }
 
@@ -50,7 +51,7 @@ impl From<WorkspaceError> for NotPublished {
         if is_stopped(&error) {
             return Self::Stopped;
         }
-        Self::Fault(Fault::new(Infrastructure::GitUnavailable, &error))
+        Self::Fault(Fault::from(&error))
     }
 }
 
@@ -147,10 +148,8 @@ impl Attempt<'_> {
         let workspace = &place.workspace;
         let commit = workspace.commit(&request, &self.cancel_publishing).await?;
         if wanted.judged_tree.is_some_and(|judged| judged != commit.tree) {
-            return Err(NotPublished::Fault(Fault {
-                kind: Infrastructure::Error,
-                message: "the tree changed after the gate had judged it".to_owned(),
-            }));
+            let message = "the tree changed after the gate had judged it";
+            return Err(NotPublished::Fault(Fault::saying(Infrastructure::Error, message)));
         }
         Ok(PushRecord {
             commit,
@@ -177,7 +176,7 @@ impl Attempt<'_> {
         commit: &Commit,
     ) -> Result<Pushed, NotPublished> {
         let branch = place.workspace.branch().map_err(|error| {
-            NotPublished::Fault(Fault::new(Infrastructure::GitUnavailable, &error))
+            NotPublished::Fault(Fault::new(Infrastructure::GitUnavailable, &error).for_good())
         })?;
         let request = PushRequest {
             workspace: &place.workspace,
@@ -281,15 +280,6 @@ impl Attempt<'_> {
             }
         }
     }
-}
-
-/// Whether the remote said no, or could not be asked.
-pub(super) fn refused_or_broken(error: &GitError) -> Infrastructure {
-    let refused = matches!(
-        error,
-        GitError::Denied { .. } | GitError::NotFound { .. } | GitError::Rejected { .. }
-    );
-    if refused { Infrastructure::PushRefused } else { Infrastructure::GitUnavailable }
 }
 
 /// Removes tree and git dir of a run whose work is at the remote, or which made none.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::end::{Conclusion, Ending};
 use super::judge::{gate_findings, gate_json, gate_line};
 use super::place::{NoPlace, Place};
-use super::{Attempt, Fault, chain};
+use super::{Attempt, Fault};
 use crate::gate::{GateError, GateOutcome, GateReport, run_setup};
 
 /// Characters of the findings that the envelope keeps.
@@ -114,15 +114,14 @@ fn concluded(place: &Place, report: &GateReport) -> Conclusion {
 
 /// The fault of a gate that ended a model's run.
 pub(super) fn gate_fault(error: &GateError) -> Fault {
-    let kind = match error {
-        GateError::Workspace(_) => Infrastructure::GitUnavailable,
-        GateError::Sandbox { .. } => Infrastructure::SandboxUnavailable,
-        GateError::Cancelled
-        | GateError::InvalidProfile { .. }
+    match error {
+        GateError::Workspace(error) => Fault::from(error),
+        GateError::Sandbox { .. } => Fault::new(Infrastructure::SandboxUnavailable, error),
+        GateError::Cancelled | GateError::Setup { .. } | GateError::Record { .. } => {
+            Fault::new(Infrastructure::Error, error)
+        }
+        GateError::InvalidProfile { .. }
         | GateError::UnknownLanguage { .. }
-        | GateError::Project(_)
-        | GateError::Setup { .. }
-        | GateError::Record { .. } => Infrastructure::Error,
-    };
-    Fault { kind, message: chain(error) }
+        | GateError::Project(_) => Fault::new(Infrastructure::Error, error).for_good(),
+    }
 }
