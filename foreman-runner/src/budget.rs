@@ -12,6 +12,8 @@ pub struct Budget {
     pub turns_max: Option<u64>,
     /// Running time.
     pub wall_max: Option<Duration>,
+    /// Tokens that the placement may bring the task to: its share of the Workload's budget.
+    pub allowed_max: Option<u64>,
 }
 
 /// What was spent so far, over all attempts.
@@ -35,6 +37,15 @@ pub enum Exhausted {
         /// What the next call may need.
         next: u64,
         /// The limit.
+        max: u64,
+    },
+    /// The placement's share of the Workload's tokens.
+    Allowance {
+        /// Spent.
+        used: u64,
+        /// What the next call may need.
+        next: u64,
+        /// What the task may come to with it.
         max: u64,
     },
     /// Turns.
@@ -62,6 +73,13 @@ impl std::fmt::Display for Exhausted {
                     "budget.tokens: {used} used, the next model call may need {next}, the limit is {max}"
                 )
             }
+            Self::Allowance { used, next, max } => {
+                write!(
+                    f,
+                    "the Workload's budget.tokens: {used} used, the next model call may need {next}, \
+                     this placement may come to {max}"
+                )
+            }
             Self::Turns { used, max } => write!(f, "budget.turns: {used} of {max} used"),
             Self::Wall { used_seconds, max_seconds } => {
                 write!(f, "budget.wallSeconds: {used_seconds} of {max_seconds} used")
@@ -80,6 +98,11 @@ impl Budget {
             && spent.tokens.saturating_add(next_tokens) > max
         {
             return Err(Exhausted::Tokens { used: spent.tokens, next: next_tokens, max });
+        }
+        if let Some(max) = self.allowed_max
+            && spent.tokens.saturating_add(next_tokens) > max
+        {
+            return Err(Exhausted::Allowance { used: spent.tokens, next: next_tokens, max });
         }
         if let Some(max) = self.turns_max
             && spent.turns >= max
@@ -112,6 +135,10 @@ mod tests {
             budget.check(&spent, 11),
             Err(Exhausted::Tokens { used: 90, next: 11, max: 100 })
         );
+        let budget = Budget { allowed_max: Some(100), ..Budget::default() };
+        let end = budget.check(&spent, 11).expect_err("spent");
+        assert_eq!(end, Exhausted::Allowance { used: 90, next: 11, max: 100 });
+        assert!(end.to_string().starts_with("the Workload's budget.tokens: 90 used"), "{end}");
         let budget = Budget { turns_max: Some(3), ..Budget::default() };
         assert_eq!(budget.check(&spent, 0), Err(Exhausted::Turns { used: 3, max: 3 }));
         let budget = Budget { wall_max: Some(Duration::from_mins(1)), ..Budget::default() };

@@ -134,6 +134,46 @@ impl TaskPrompt {
     }
 }
 
+/// Where the tree stands when a conversation goes on in another task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GoOnTree<'a> {
+    /// As it was kept last.
+    Kept,
+    /// On the tip of that branch, which holds what was pushed.
+    Branch(&'a str),
+    /// On the base: what was done is gone.
+    Base,
+    /// For a review: what is to be reviewed may have changed.
+    Changed,
+}
+
+/// What a model is told that goes on with the conversation of an earlier task: where the tree stands,
+/// and `asked`, where that is new.
+pub fn go_on(asked: Option<&str>, tree: GoOnTree<'_>) -> String {
+    let tree = match tree {
+        GoOnTree::Branch(branch) => format!(
+            "The work goes on. The tree is fresh: it stands at the tip of {}, which holds what you \
+             pushed.",
+            one_line(branch)
+        ),
+        GoOnTree::Kept => {
+            "The work goes on. The tree is as it was when you stopped, and you have turns again."
+                .to_owned()
+        }
+        GoOnTree::Base => {
+            "The work goes on, but what you changed is gone: the tree is as it was at the beginning."
+                .to_owned()
+        }
+        GoOnTree::Changed => {
+            "The review goes on. The tree may have changed: read the change again.".to_owned()
+        }
+    };
+    match asked.map(str::trim).filter(|text| !text.is_empty()) {
+        Some(asked) => format!("{tree}\n\n{asked}"),
+        None => format!("{tree} Go on where you stopped, and submit when the task is done."),
+    }
+}
+
 /// How [`gate_failed`] begins: a resumed run counts its rounds by it.
 pub const GATE_FAILED_BEGINS: &str = "Your submission was not accepted: the gate failed";
 /// How [`contradiction`] of a GO begins: it is asked once.

@@ -13,7 +13,7 @@ use super::judge::{gate_json, gate_line};
 use super::model_run::ModelRun;
 use super::place::NoPlace;
 use super::publishing::{Kept, NotPublished, PushRecord, Wanted, Words, push_json, reap};
-use super::{Attempt, Fault};
+use super::{Attempt, Fault, chain};
 use crate::gate::{GateOutcome, GateReport};
 use crate::journal::{EffectState, Entry, OpenedJournal};
 use crate::tool::{Submission, SubmittedVerdict};
@@ -69,7 +69,11 @@ impl ModelRun<'_> {
             }
             LoopEnd::Stopped(_) => return self.stopped(None).await,
             LoopEnd::Infrastructure(error) => {
-                let fault = fault.unwrap_or_else(|| Fault::from(&error));
+                let fault = match fault {
+                    // In the loop's words: they name the turn.
+                    Some(fault) => Fault { message: chain(&error), ..fault },
+                    None => Fault::from(&error),
+                };
                 return self.broken(&fault, Conclusion::fault(&fault)).await;
             }
         };
@@ -223,6 +227,9 @@ impl ModelRun<'_> {
         let branch = branch.unwrap_or_default();
         let mut done = Conclusion::new(Verdict::Go, Decision::Go, verification);
         done.extra.insert("push".to_owned(), push_json(&commit, &branch));
+        if verification == Verification::NotVerified {
+            done.extra.insert("gateAdvisories".to_owned(), not_gated());
+        }
         done.message = if line.is_empty() { "not verified".to_owned() } else { line };
         done.branch = Some(branch);
         done.commit = Some(commit.sha);
@@ -264,6 +271,15 @@ impl ModelRun<'_> {
         });
         Words { message, assisted_by: Some(format!("Foreman:{}", self.target.model)) }
     }
+}
+
+/// What a gate has to say that blocks nothing, for the reviewer; in the form that
+/// `payload.gateAdvisories` takes.
+fn not_gated() -> Value {
+    json!([{
+        "check": "gate",
+        "detail": "no gate is configured: nothing was built or tested but by the author",
+    }])
 }
 
 fn incomplete(reason: FailureReason, why: OutcomeReason, message: String) -> Conclusion {

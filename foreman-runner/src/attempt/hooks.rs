@@ -18,7 +18,7 @@ use crate::observe::RunEvent;
 use crate::prompt;
 use crate::tool::{Submission, SubmittedVerdict};
 use crate::turn::{ProgressEvent, RunHooks, SubmitAnswer};
-use crate::workspace::Checkpoint;
+use crate::workspace::{Checkpoint, WorkspaceError};
 
 /// How often the gate's findings go back into the conversation before the run ends as it is.
 pub(super) const GATE_ROUNDS_MAX: u32 = 3;
@@ -37,17 +37,17 @@ pub(super) struct Hooks<'a> {
     pub(super) asked_about_nothing: bool,
     /// What the gate said last, about the tree that was submitted.
     pub(super) judged: Option<GateReport>,
-    /// A failure of the machinery while judging.
+    /// A failure of the machinery while judging or keeping the tree.
     pub(super) fault: Option<Fault>,
     /// Tokens of this claim.
     pub(super) tokens: i64,
 }
 
 impl<'a> Hooks<'a> {
-    /// Hooks of a conversation; what was said in earlier attempts counts.
+    /// Hooks of a conversation; what was said in earlier attempts of this task counts.
     pub(super) fn new(attempt: &'a Attempt<'a>, place: Arc<Place>, state: &Replay) -> Self {
         let said = |beginning: &str| {
-            let users = state.conversation.iter().filter(|message| {
+            let users = state.own_messages().iter().filter(|message| {
                 matches!(message, Message::User { content } if content.starts_with(beginning))
             });
             u32::try_from(users.count()).unwrap_or(u32::MAX)
@@ -112,19 +112,14 @@ impl<'a> Hooks<'a> {
 #[async_trait]
 impl RunHooks for Hooks<'_> {
     async fn checkpoint(&mut self, turn: u32) -> Result<Option<CheckpointMark>, String> {
-        // Not the run's own token: what a stopped tool left is worth keeping as well.
-        let token = CancellationToken::new();
-        let workspace = &self.place.workspace;
-        let tree = workspace.tree_hash(&token).await.map_err(|error| chain(&error))?;
-        if self.kept.as_ref().is_some_and(|kept| kept.tree == tree) {
-            return Ok(None);
-        }
-        if self.kept.is_none() && !workspace.has_changes(&token).await.map_err(|e| chain(&e))? {
-            return Ok(None);
-        }
-        let attempt = self.attempt.job.fence.attempt;
-        let kept = workspace.checkpoint(attempt, u64::from(turn), &token).await;
-        let kept = kept.map_err(|error| chain(&error))?;
+        let kept = match self.keep(turn).await {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.fault = Some(Fault::from(&error));
+                return Err(chain(&error));
+            }
+        };
         let mark =
             CheckpointMark { turn, reference: kept.tree.clone(), commit: kept.commit.clone() };
         self.attempt
@@ -182,6 +177,23 @@ impl RunHooks for Hooks<'_> {
 }
 
 impl Hooks<'_> {
+    /// Keeps the tree, if it differs from the last checkpoint.
+    async fn keep(&self, turn: u32) -> Result<Option<Checkpoint>, WorkspaceError> {
+        // Not the run's own token: what a stopped tool left is worth keeping as well.
+        let token = CancellationToken::new();
+        let workspace = &self.place.workspace;
+        let tree = workspace.tree_hash(&token).await?;
+        let same = match &self.kept {
+            Some(kept) => kept.tree == tree,
+            None => !workspace.has_changes(&token).await?,
+        };
+        if same {
+            return Ok(None);
+        }
+        let attempt = self.attempt.job.fence.attempt;
+        workspace.checkpoint(attempt, u64::from(turn), &token).await.map(Some)
+    }
+
     fn turn_ended(&mut self, turn: i64, usage: CallUsage, took: std::time::Duration) {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (prompt, completion) = (count(usage.prompt_tokens), count(usage.completion_tokens));

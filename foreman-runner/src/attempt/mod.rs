@@ -4,7 +4,9 @@
 //! restores the last checkpoint and goes on; an effect whose end is not known is looked up at its
 //! target; a run that had ended is told again and not run again.
 
+mod budgets;
 mod conclude;
+mod continued;
 mod end;
 mod fault;
 mod hooks;

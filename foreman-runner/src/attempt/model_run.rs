@@ -10,12 +10,12 @@ use foreman_core::model::outcome::Infrastructure;
 use foreman_core::model::wellknown::ANNOTATION_MAX_TURNS;
 use foreman_core::model::{AgenticTask, Object};
 
+use super::budgets::{budget_of, spent_elsewhere};
 use super::end::{Conclusion, Ending};
 use super::hooks::Hooks;
 use super::place::NoPlace;
 use super::place::Place;
 use super::{Attempt, Fault, ModelTarget, spent};
-use crate::budget::Budget;
 use crate::journal::{Entry, OpenedJournal, Replay};
 use crate::limits::OUTPUT_TOKENS_DEFAULT;
 use crate::model_client::{ModelError, OpenAiClient, OpenAiSettings, Timeouts};
@@ -114,7 +114,11 @@ impl ModelRun<'_> {
 
     /// The tree as the journal knows it, the repository's setup, and what the loop works with.
     async fn ready_to_turn(&mut self) -> Result<(OpenAiClient, Opening, ToolBox), NoPlace> {
-        self.restore().await?;
+        if self.goes_on() {
+            self.take_over().await?;
+        } else {
+            self.restore().await?;
+        }
         self.attempt.set_up(&self.place).await?;
         let unavailable = |error| Fault::new(Infrastructure::ModelUnavailable, &error);
         let client = self.client().map_err(unavailable)?;
@@ -160,9 +164,10 @@ impl ModelRun<'_> {
         let mut hooks = Hooks::new(self.attempt, self.place.clone(), &self.opened.replay);
         hooks.kept = self.kept();
         let turn = u32::try_from(turns).unwrap_or(u32::MAX);
-        let kept = hooks.checkpoint(turn).await;
-        let kept =
-            kept.map_err(|message| Fault::saying(Infrastructure::GitUnavailable, message))?;
+        let kept = hooks.checkpoint(turn).await.map_err(|message| {
+            let fault = hooks.fault.take();
+            fault.unwrap_or_else(|| Fault::saying(Infrastructure::GitUnavailable, message))
+        })?;
         if let Some(mark) = kept {
             let OpenedJournal { journal, replay } = &mut self.opened;
             let fault = |error| Fault::from(&error);
@@ -206,11 +211,21 @@ impl ModelRun<'_> {
         let (task, place) = (&self.attempt.job.task, &self.place);
         let payload = &task.spec.payload;
         let role = if self.attempt.is_coder() { SubmitRole::Coder } else { SubmitRole::Reviewer };
+        if self.goes_on() {
+            self.attempt.ready(place, Some(self.target.label.clone()), None);
+            return Ok(Opening { system: String::new(), user: self.request()? });
+        }
         let found = Instructions::of_base(&place.workspace, &self.attempt.cancel).await;
         let found = found.map_err(|error| Fault::new(Infrastructure::GitUnavailable, &error))?;
         let shown = found.as_ref().map(|found| found.file.to_owned());
         self.attempt.ready(place, Some(self.target.label.clone()), shown);
-        let advisories = payload.gate_advisories.iter().filter_map(|it| it.detail.clone());
+        let advisories = payload.gate_advisories.iter().filter_map(|it| {
+            let detail = it.detail.as_deref().filter(|text| !text.trim().is_empty());
+            match (it.check.as_deref().filter(|text| !text.trim().is_empty()), detail) {
+                (Some(check), Some(detail)) => Some(format!("{check}: {detail}")),
+                (one, other) => one.or(other).map(str::to_owned),
+            }
+        });
         let prompt = TaskPrompt {
             repo: payload.repo.clone().unwrap_or_default(),
             base_branch: place.workspace.base_branch().unwrap_or("HEAD").to_owned(),
@@ -234,9 +249,6 @@ impl ModelRun<'_> {
         let positive = |value: Option<i32>| {
             value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0)
         };
-        let limits = task.spec.budget.clone().unwrap_or_default();
-        let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-        let before = task.status.usage.as_ref().and_then(|usage| usage.wall_seconds);
         let mut stuck = if self.attempt.is_coder() {
             StuckSettings::coder()
         } else {
@@ -260,12 +272,8 @@ impl ModelRun<'_> {
             turns_max: own_turns(task)
                 .or_else(|| positive(agent.max_turns.or(Some(TURNS_DEFAULT))))
                 .unwrap_or(1),
-            budget: Budget {
-                tokens_max: number(limits.tokens),
-                turns_max: number(limits.turns),
-                wall_max: number(limits.wall_seconds).map(Duration::from_secs),
-            },
-            wall_before: Duration::from_secs(number(before).unwrap_or(0)),
+            budget: budget_of(task.spec.budget.as_ref(), &task.status),
+            elsewhere: spent_elsewhere(task.status.usage.as_ref(), &self.before),
             stuck,
         }
     }

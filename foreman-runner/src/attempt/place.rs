@@ -140,6 +140,7 @@ impl Attempt<'_> {
             start: self.start(&branch)?,
             branch,
             push_to,
+            continues: self.continues_tree_of().map(str::to_owned),
             // What a gate left behind must not help the next one.
             fresh: verify,
         };

@@ -33,18 +33,24 @@ impl Attempt<'_> {
         let parent = self.runner.journals.parent(self.job.fence.uid.as_str()).await;
         let broken = |error| Box::new(Ending::fault(&Fault::from(&error)));
         let parent = parent.map_err(broken)?;
-        let resumed = parent.is_some();
-        if !resumed && self.is_coder() {
+        if parent.is_none() && self.is_coder() {
             self.check_push_right(place).await?;
         }
+        let continued = match &parent {
+            Some(_) => None,
+            None => self.continued().await.map(|found| found.parent),
+        };
         let tools = self.toolbox(place, &agent).map_err(|reason| {
             Box::new(Ending::fault(&Fault::saying(Infrastructure::Error, reason)))
         })?;
-        let (snapshot, specs) = match &parent {
-            Some(parent) => self
-                .snapshot(parent)
-                .await
-                .unwrap_or_else(|| (json!(agent), tools.specs().to_vec())),
+        let earlier = match parent.as_ref().or(continued.as_ref()) {
+            Some(earlier) => self.snapshot(earlier).await,
+            None => None,
+        };
+        let (snapshot, specs) = match earlier {
+            // Another task has limits of its own; the tools stand before the conversation, so they stay.
+            Some((_, specs)) if continued.is_some() => (json!(agent), specs),
+            Some(earlier) => earlier,
             None => (json!(agent), tools.specs().to_vec()),
         };
         let agent: AgentSpec = serde_json::from_value(snapshot.clone()).unwrap_or(agent);
@@ -58,7 +64,7 @@ impl Attempt<'_> {
                 node: fence.node.to_string(),
                 claimed_at: fence.claimed_at.to_string(),
             },
-            parent,
+            parent: parent.or(continued),
             base_commit: place.workspace.base().to_owned(),
             agent: snapshot,
             tools: specs,

@@ -86,6 +86,8 @@ pub struct Replay {
     /// How the task ended, if it did. It survives a new claim: a run that ended and whose terminal
     /// write did not arrive is to be told again, not to be run again.
     pub outcome: Option<Value>,
+    /// Messages of a task that this one continues, at the head of the conversation.
+    taken_over: usize,
     /// The calls of the last message of the model that have no answer yet.
     open: Vec<Open>,
     /// The ids of all calls so far.
@@ -134,8 +136,28 @@ impl Replay {
         self.ids.contains(id)
     }
 
+    /// Whether the conversation was taken over from another task and nothing was said in it since.
+    pub fn is_taken_over(&self) -> bool {
+        self.taken_over > 0 && self.conversation.len() == self.taken_over
+    }
+
+    /// The messages of this task alone, without those of a task that it continues.
+    pub fn own_messages(&self) -> &[Message] {
+        self.conversation.get(self.taken_over..).unwrap_or(&[])
+    }
+
+    /// Whether a user message of the conversation holds `text`.
+    pub fn has_said(&self, text: &str) -> bool {
+        let mut messages = self.conversation.iter();
+        messages
+            .any(|message| matches!(message, Message::User { content } if content.contains(text)))
+    }
+
     /// Where the conversation stands.
     pub fn pending(&self) -> Pending {
+        if self.is_taken_over() {
+            return Pending::Opening;
+        }
         match (self.conversation.last(), &self.submitted) {
             (None | Some(Message::System { .. }), _) => Pending::Opening,
             (Some(Message::Assistant { .. }), _) => Pending::Answer,
@@ -198,7 +220,11 @@ impl Replay {
     fn header(&mut self, header: &Header) {
         let same_task = self.header.as_ref().is_none_or(|old| old.fence.uid == header.fence.uid);
         if !same_task {
-            // A task that continues another one begins its own account.
+            // A task that continues another one begins its own account. What the other one left open is
+            // answered here, so that the head of the conversation never changes again.
+            self.close_open();
+            self.submitted = None;
+            self.taken_over = self.conversation.len();
             self.turns.clear();
             self.usage = CallUsage::default();
             self.tool_calls = 0;

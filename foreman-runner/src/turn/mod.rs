@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use run::TurnLoop;
 pub use stuck::{Detector, Signal, StuckSettings};
 
-use crate::budget::{Budget, Exhausted};
+use crate::budget::{Budget, Exhausted, Spent};
 use crate::journal::{CheckpointMark, JournalError};
 use crate::model_client::{CallMode, CallUsage, Delta, ModelError};
 use crate::tool::Submission;
@@ -48,8 +48,9 @@ pub struct LoopSettings {
     pub turns_max: u32,
     /// What pauses the task.
     pub budget: Budget,
-    /// Running time of earlier attempts.
-    pub wall_before: Duration,
+    /// What earlier attempts spent that this journal does not show: running time, and what was done on
+    /// other machines.
+    pub elsewhere: Spent,
     /// What counts as going in circles.
     pub stuck: StuckSettings,
 }

@@ -169,7 +169,7 @@ impl TurnLoop<'_> {
         cancel: &CancellationToken,
     ) -> Result<(), Leave> {
         let began = Instant::now();
-        self.may_ask(self.settings.wall_before + started.elapsed())?;
+        self.may_ask(started.elapsed())?;
         let turn = self.turns() + 1;
         self.hooks.progress(ProgressEvent::ModelStarted { turn });
         let reply = self.ask(cancel).await?;
@@ -205,10 +205,12 @@ impl TurnLoop<'_> {
             return Err(Leave::End(LoopEnd::TurnLimit { turns: self.turns() }));
         }
         let usage = self.state.usage;
+        let tokens = usage.prompt_tokens.saturating_add(usage.completion_tokens);
+        let before = &self.settings.elsewhere;
         let spent = Spent {
-            tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
-            turns: u64::from(self.turns()),
-            wall,
+            tokens: tokens.saturating_add(before.tokens),
+            turns: u64::from(self.turns()).saturating_add(before.turns),
+            wall: wall.saturating_add(before.wall),
         };
         let next =
             self.prompt_estimate().saturating_add(u64::from(self.settings.output_tokens_max));

@@ -239,7 +239,7 @@ impl World {
             chat_template_kwargs: Map::new(),
             turns_max: 50,
             budget: Budget::default(),
-            wall_before: Duration::ZERO,
+            elsewhere: Spent::default(),
             stuck: StuckSettings::coder(),
         };
         Self {

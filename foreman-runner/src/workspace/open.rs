@@ -54,6 +54,9 @@ pub struct WorkspaceRequest {
     /// The repository that it is pushed to, when it is another one. A branch to start from is looked
     /// for there first: it is where earlier work went.
     pub push_to: Option<Repository>,
+    /// The uid of a task whose unfinished work is gone on with: the new workspace begins where that one
+    /// did, if it is still here.
+    pub continues: Option<String>,
     /// Whether a workspace of an earlier claim is thrown away, for work that must begin on exactly
     /// what was pushed.
     pub fresh: bool,
@@ -91,7 +94,12 @@ impl Workspace {
             remove_tree(folder).map_err(|source| cannot("remove", folder, source))?;
             std::fs::create_dir_all(folder).map_err(|source| cannot("create", folder, source))?;
         }
-        let (state, elsewhere) = settle(&git, roots, request, cancel).await?;
+        let (mut state, elsewhere) = settle(&git, roots, request, cancel).await?;
+        if let Some(earlier) = earlier_state(&git_dir, request, &state) {
+            state.base = earlier.base;
+            state.base_branch = earlier.base_branch;
+            state.parent = earlier.parent;
+        }
         let workspace = Self { git, git_dir, tree, state };
         workspace.check_out(elsewhere, cancel).await?;
         workspace.write_state()?;
@@ -181,6 +189,22 @@ fn places(
     }
     let tree = data.join("workspaces").join(&request.namespace).join(folder);
     Ok((tree, data.join("git").join(&request.uid)))
+}
+
+/// Where the workspace of the task that is continued began, if it is here, was made for the same
+/// repository, and began on a commit that the mirror is sure to have.
+fn earlier_state(git_dir: &Path, request: &WorkspaceRequest, now: &State) -> Option<State> {
+    let uid = request.continues.as_deref().filter(|_| request.start == Start::Base)?;
+    let text = std::fs::read(sibling(git_dir, uid)?.join(STATE_FILE)).ok()?;
+    let earlier: State = serde_json::from_slice(&text).ok()?;
+    let same = earlier.url == now.url && earlier.mirror == now.mirror;
+    (same && earlier.parent == earlier.base).then_some(earlier)
+}
+
+/// The git dir of another task of this machine.
+pub(super) fn sibling(git_dir: &Path, uid: &str) -> Option<PathBuf> {
+    let safe = uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    (safe && !uid.is_empty()).then(|| git_dir.with_file_name(uid))
 }
 
 fn complete_state(git_dir: &Path, tree: &Path) -> Option<State> {

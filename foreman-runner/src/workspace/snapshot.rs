@@ -150,6 +150,36 @@ impl Workspace {
         Ok(Checkpoint { commit, tree })
     }
 
+    /// Takes a checkpoint over from the git dir of another task of this machine, which this one goes on
+    /// with. False: it is no longer there, or does not lie on this workspace's parent.
+    ///
+    /// # Errors
+    /// Those of git.
+    pub async fn fetch_checkpoint_of(
+        &self,
+        uid: &str,
+        commit: &str,
+        cancel: &CancellationToken,
+    ) -> Result<bool, WorkspaceError> {
+        let theirs = super::open::sibling(&self.git_dir, uid).filter(|dir| dir.is_dir());
+        let Some(theirs) = theirs else { return Ok(false) };
+        let object = format!("{commit}^{{commit}}");
+        let look = self.git.call("find the checkpoint").at(&theirs, None);
+        let look = look.args(["cat-file", "-e", &object]).expecting(&[1, 128]);
+        if look.run(cancel).await.doing("find the tree to go on with")?.code != 0 {
+            return Ok(false);
+        }
+        let reference = format!("refs/foreman/checkpoint/{uid}");
+        let update = format!("+{reference}:{reference}");
+        self.call("take the tree over")
+            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"])
+            .args([theirs.as_os_str(), update.as_ref()])
+            .run(cancel)
+            .await
+            .doing("take over the tree to go on with")?;
+        self.is_ancestor(self.parent(), commit, cancel).await
+    }
+
     /// Makes the tree what it was at a checkpoint. Ignored files stay.
     ///
     /// # Errors

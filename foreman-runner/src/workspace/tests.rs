@@ -58,6 +58,7 @@ impl Ground {
             start: Start::Base,
             branch: BranchName::parse("foreman/fix").expect("branch"),
             push_to: None,
+            continues: None,
             fresh: false,
         }
     }

@@ -74,6 +74,7 @@ async fn bench(world: &World) -> (Workspace, ProcessSandbox, WorkspaceRoots) {
         start: Start::Base,
         branch: BranchName::parse("foreman/t").expect("branch"),
         push_to: None,
+        continues: None,
         fresh: false,
     };
     let cancel = CancellationToken::new();

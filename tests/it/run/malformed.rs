@@ -7,22 +7,29 @@ use foreman_core::model::AgenticTaskSpec;
 use foreman_core::model::shared::{GateCommands, GateProfile};
 use foreman_core::model::wellknown::ANNOTATION_PUSH_TO;
 use foreman_core::model::{AgenticTask, Key, NewObject};
-use foreman_core::ports::executor::Finish;
+use foreman_core::ports::executor::RunEnd;
 use foreman_runner::journal::{decode, encode};
 use serde_json::{Value, json};
 
-use crate::support::bench::{Bench, finished};
+use crate::support::bench::{Bench, finished, given_back};
 use crate::support::model_server::{Act, bash, event, mend, submit};
 use crate::support::repository::{BROKEN, Remote, git, write};
 
 /// What is wrong, by a change of the spec, and what the sentence must hold.
 type SpecCase = (&'static str, fn(&mut AgenticTaskSpec, &Path), &'static str);
 
-fn assert_refused(bench: &Bench, what: &str, before: &str, finish: &Finish, wanted: &str) {
-    let message = &finish.message;
+/// Its claim was given back, or it ended, with a sentence that says why, and nothing was pushed.
+fn assert_refused(bench: &Bench, what: &str, before: &str, end: &RunEnd, wanted: &str) {
+    let message = match end {
+        RunEnd::Finished(finish) => {
+            assert!(finish.branch.is_none() && finish.commit_sha.is_none(), "{what}");
+            finish.message.as_str()
+        }
+        RunEnd::Released { .. } | RunEnd::Lost => given_back(end).1,
+    };
     assert!(message.contains(wanted), "{what}: {wanted:?} is not in {message:?}");
     assert!(!message.contains('\n') || message.lines().count() < 12, "{what}: {message}");
-    assert!(finish.branch.is_none() && finish.commit_sha.is_none(), "{what}");
+    assert!(!message.contains("hunter2secret"), "{message}");
     assert_eq!(bench.remote.references(), before, "{what}: the remote changed");
 }
 
@@ -169,10 +176,9 @@ async fn repositories_branches_and_gates() {
         let mut spec = bench.code();
         change(&mut spec, bench.folder.path());
         let before = bench.remote.references();
-        let finish = bench.finish(spec).await;
-        assert_refused(&bench, what, &before, &finish, wanted);
+        let end = bench.end(spec).await;
+        assert_refused(&bench, what, &before, &end, wanted);
         assert_eq!(bench.model.asked().len(), 0, "{what}: a turn was spent");
-        assert!(!finish.message.contains("hunter2secret"), "{}", finish.message);
     }
 }
 
@@ -189,8 +195,8 @@ async fn where_to_push() {
         let mut new = NewObject::<AgenticTask>::new(key.clone(), bench.code());
         new.annotations.insert(ANNOTATION_PUSH_TO.to_owned(), given.to_owned());
         bench.stores.tasks.create(new).await.expect("created");
-        let finish = finished(bench.run(&key).await);
-        assert_refused(&bench, what, &before, &finish, wanted);
+        let end = bench.run(&key).await;
+        assert_refused(&bench, what, &before, &end, wanted);
         assert_eq!(bench.model.asked().len(), 0, "{what}: a turn was spent");
     }
 }
@@ -213,8 +219,8 @@ async fn project_files() {
         })
         .await;
         let before = bench.remote.references();
-        let finish = bench.finish(bench.code()).await;
-        assert_refused(&bench, what, &before, &finish, wanted);
+        let end = bench.end(bench.code()).await;
+        assert_refused(&bench, what, &before, &end, wanted);
         assert_eq!(bench.model.asked().len(), 0, "{what}: a turn was spent");
     }
 }
@@ -248,8 +254,8 @@ async fn answers_that_end_a_run() {
     for (what, act, wanted) in cases {
         let bench = Bench::new(vec![act]).await;
         let before = bench.remote.references();
-        let finish = bench.finish(bench.code()).await;
-        assert_refused(&bench, what, &before, &finish, wanted);
+        let end = bench.end(bench.code()).await;
+        assert_refused(&bench, what, &before, &end, wanted);
     }
 }
 
@@ -311,8 +317,8 @@ async fn trees_that_cannot_be_pushed() {
     ] {
         let bench = Bench::new(vec![bash(command), mend(), submit("GO")]).await;
         let before = bench.remote.references();
-        let finish = bench.finish(bench.code()).await;
-        assert_refused(&bench, what, &before, &finish, wanted);
+        let end = bench.end(bench.code()).await;
+        assert_refused(&bench, what, &before, &end, wanted);
     }
 }
 
@@ -402,10 +408,11 @@ async fn journals() {
         let header = serde_json::to_value(records.first().expect("a header")).expect("JSON");
         std::fs::write(&path, make(&header)).expect("written");
         bench.model.then(vec![mend(), submit("GO")]);
-        let finish = finished(bench.start(&task.key(), "s2").await.ended().await);
+        let end = bench.start(&task.key(), "s2").await.ended().await;
         if let Some(wanted) = wanted {
-            assert_refused(&bench, what, &before, &finish, wanted);
+            assert_refused(&bench, what, &before, &end, wanted);
         } else {
+            let finish = finished(end);
             assert_eq!(finish.verdict.to_string(), "GO", "{what}: {}", finish.message);
             assert_eq!(bench.remote.ahead("foreman/fix"), "1", "{what}");
         }

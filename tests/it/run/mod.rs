@@ -1,6 +1,7 @@
 //! Runs for real: the runner's executor with real git, a real sandbox and a model server on a socket.
 
 mod coder;
+mod continues;
 mod llama;
 mod malformed;
 mod outcomes;

@@ -6,16 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use foreman_core::{Authority, BeatBegan};
 use foreman_core::memory::MemoryStore;
 use foreman_core::model::agent::{AgentRole, AgentSpec};
+use foreman_core::model::outcome::Infrastructure;
 use foreman_core::model::{
-    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, Fence, Key, NewObject,
-    NodeName, Object, Session, TaskKind,
+    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, Fence, Key, NewObject, NodeName,
+    Object, Session, TaskKind,
 };
-use foreman_core::ports::executor::{Executor, Finish, Job, Progress, RunEnd, Stop};
+use foreman_core::ports::executor::{Executor, Finish, Job, Progress, ReleaseWhy, RunEnd, Stop};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, Expect, Stores};
+use foreman_core::{Authority, BeatBegan};
 use foreman_probe::os_clock::SystemClock;
 use foreman_runner::attempt::{
     EndpointError, Endpoints, ModelTarget, RunnerExecutor, RunnerSettings,
@@ -258,6 +259,12 @@ impl Bench {
         finished(self.run(&task.key()).await)
     }
 
+    /// Creates a task and runs it to its end, whatever that is.
+    pub(crate) async fn end(&self, spec: AgenticTaskSpec) -> RunEnd {
+        let task = self.task("fix", spec).await;
+        self.run(&task.key()).await
+    }
+
     /// All files of the data and the cache directory whose bytes contain `needle`.
     pub(crate) fn files_with(&self, needle: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -299,6 +306,16 @@ pub(crate) fn finished(end: RunEnd) -> Finish {
     match end {
         RunEnd::Finished(finish) => *finish,
         other @ (RunEnd::Released { .. } | RunEnd::Lost) => panic!("not finished: {other:?}"),
+    }
+}
+
+/// What broke, in which words, of a claim that was given back because the machinery failed.
+pub(crate) fn given_back(end: &RunEnd) -> (Infrastructure, &str) {
+    match end {
+        RunEnd::Released { why: ReleaseWhy::Infrastructure { kind, message }, .. } => {
+            (*kind, message)
+        }
+        other => panic!("not given back by a fault: {other:?}"),
     }
 }
 
