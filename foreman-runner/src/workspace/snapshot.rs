@@ -4,6 +4,8 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::git::Repository;
+
 use super::{Doing, TASK_TRAILER, Workspace, WorkspaceError, cannot};
 
 /// The mode by which git marks a repository within the tree.
@@ -26,6 +28,9 @@ pub struct Checkpoint {
     /// The tree's own hash: equal trees, equal hashes.
     pub tree: String,
 }
+
+/// Where a short name of a repository would lie, where a path is given and none is meant.
+const NO_SLUGS: &str = "https://host.invalid";
 
 /// A person, for git.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,11 +174,16 @@ impl Workspace {
         if look.run(cancel).await.doing("find the tree to go on with")?.code != 0 {
             return Ok(false);
         }
+        let Some(from) = theirs.to_str().and_then(|path| Repository::parse(path, NO_SLUGS).ok())
+        else {
+            return Ok(false);
+        };
         let reference = format!("refs/foreman/checkpoint/{uid}");
         let update = format!("+{reference}:{reference}");
         self.call("take the tree over")
+            .with_remote(&from)
             .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"])
-            .args([theirs.as_os_str(), update.as_ref()])
+            .args([from.url(), &update])
             .run(cancel)
             .await
             .doing("take over the tree to go on with")?;
