@@ -56,6 +56,8 @@ pub(super) fn settle<K: Kind>(
             away.reset();
             mirror.write_done(*object);
         }
+        // Nobody was faster: a store that goes on like this is not asked in a hot loop.
+        Answer::Lost(found) if mirror.is_unmoved(key, &found) => mirror.write_missed(key, now),
         Answer::Lost(found) => mirror.write_failed(key, found),
         Answer::Refused(_) => mirror.write_refused(key, now),
         Answer::Later(asked) => {

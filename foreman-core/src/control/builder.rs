@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::agent::{AgentEnd, AgentError, AgentSettings, NodeAgent, Shutdown};
 use super::reconciler::Reconciler;
+use super::settings::{ControlSettings, InvalidSetting};
 use crate::fleet::registrar::{Identity, Registrar};
 use crate::policy::admit::Policy;
 use crate::ports::clock::Clock;
@@ -24,6 +25,9 @@ pub enum BuildError {
     /// Neither control loops nor an agent are wanted.
     #[error("nothing to run: keep the control loops on, or give a node and its executor")]
     NothingToRun,
+    /// A setting of the control loops is out of its limits.
+    #[error("a setting of the control loops is out of its limits")]
+    Setting(#[from] InvalidSetting),
 }
 
 /// Puts the parts together.
@@ -36,7 +40,7 @@ pub struct ForemanBuilder {
     settings: AgentSettings,
     heartbeat: Duration,
     control_loops: bool,
-    policy: Policy,
+    control: ControlSettings,
 }
 
 struct NodeParts {
@@ -88,7 +92,14 @@ impl ForemanBuilder {
     /// What this installation allows; everything where this is not called.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
+        self.control.policy = policy;
+        self
+    }
+
+    /// Settings of the control loops; [`Self::policy`] is one of them.
+    #[must_use]
+    pub fn control(mut self, settings: ControlSettings) -> Self {
+        self.control = settings;
         self
     }
 
@@ -102,14 +113,15 @@ impl ForemanBuilder {
     /// Checks the parts and puts them together. Nothing runs and nothing is written yet.
     ///
     /// # Errors
-    /// There is nothing to run.
+    /// There is nothing to run, or a setting is out of its limits.
     pub fn build(self) -> Result<Foreman, BuildError> {
+        self.control.validate()?;
         if self.nodes.is_empty() && !self.control_loops {
             return Err(BuildError::NothingToRun);
         }
         let reconciler = self.control_loops.then(|| {
             Reconciler::new(self.stores.clone(), self.clock.clone(), self.recorder.clone())
-                .with_policy(self.policy)
+                .with_settings(self.control)
         });
         let agents = self
             .nodes
@@ -161,7 +173,7 @@ impl Foreman {
             settings: AgentSettings::default(),
             heartbeat: HEARTBEAT,
             control_loops: true,
-            policy: Policy::default(),
+            control: ControlSettings::default(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::model::ids::{Key, Revision};
 use crate::model::object::{Kind, Object};
 use crate::model::time::AwakeTime;
 use crate::ports::store::{Listing, StoreEvent};
-use crate::timing::{REFUSED_RETRY_MAX, REFUSED_RETRY_MIN};
+use crate::timing::{REFUSED_RETRY_MAX, REFUSED_RETRY_MIN, STORE_RETRY_MIN};
 
 /// The objects of one kind, as this process knows them.
 #[derive(Debug)]
@@ -246,11 +246,29 @@ impl<K: Kind> Mirror<K> {
     /// The store did not take a write: not again on this version of the object for a while, from
     /// [`REFUSED_RETRY_MIN`], doubled each time, to [`REFUSED_RETRY_MAX`].
     pub(crate) fn write_refused(&mut self, key: &Key, now: AwakeTime) {
+        self.pause(key, now, REFUSED_RETRY_MIN);
+    }
+
+    /// Whether a fresh read after a write shows the very version that the write was for.
+    pub(crate) fn is_unmoved(&self, key: &Key, found: &Reread<K>) -> bool {
+        let Reread::There(found) = found else { return false };
+        let shown = self.in_flight.get(key).copied().unwrap_or_default();
+        let known = self.objects.get(key);
+        !shown && known.is_some_and(|known| known.revision() == found.revision())
+    }
+
+    /// A write was not done although the object is as it was: it is tried again after a short pause,
+    /// doubled each time.
+    pub(crate) fn write_missed(&mut self, key: &Key, now: AwakeTime) {
+        self.pause(key, now, STORE_RETRY_MIN);
+    }
+
+    fn pause(&mut self, key: &Key, now: AwakeTime, first: Duration) {
         self.in_flight.remove(key);
         let Some(object) = self.objects.get(key) else { return };
         let revision = object.revision().clone();
         let before = self.refused.get(key).filter(|refused| refused.revision == revision);
-        let pause = before.map_or(REFUSED_RETRY_MIN, |refused| refused.pause * 2);
+        let pause = before.map_or(first, |refused| refused.pause * 2);
         let pause = pause.min(REFUSED_RETRY_MAX);
         self.refused.insert(key.clone(), Refused { revision, until: Some(now + pause), pause });
     }

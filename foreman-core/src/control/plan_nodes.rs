@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::confirm::{Confirm, Shows};
 use super::memory::Memory;
 use super::reconciler::World;
-use super::write::{Urgency, Write};
+use super::write::{Rank, Urgency, Write};
 use crate::fleet::current_task::current_task;
 use crate::fleet::liveness::{Assessment, Seen, assess};
 use crate::fleet::reap;
@@ -88,7 +88,7 @@ pub(super) fn plan(
         }
         let here = memory.claims.on(world, &node.meta.name);
         let judged = Judged { node, seen, here, wall, awake };
-        writes.extend(judged.deletion().or_else(|| judged.status()));
+        writes.extend(judged.next());
     }
     (writes, look_again.into_iter().min())
 }
@@ -115,7 +115,7 @@ pub(super) fn has_news(
         !node.status.runs.iter().any(|run| run.uid.as_deref() == Some(uid))
     });
     let judged = Judged { node, seen, here, wall, awake };
-    unshown || judged.deletion().is_some() || judged.status().is_some()
+    unshown || judged.next().is_some()
 }
 
 /// One node with all that is known of it.
@@ -131,6 +131,35 @@ struct Judged<'a> {
 impl Judged<'_> {
     fn event(&self, severity: EventKind, reason: &'static str, message: String) -> Event {
         Event { kind: FleetNode::NAMES.kind, key: self.node.key(), severity, reason, message }
+    }
+
+    /// The one write that is due.
+    fn next(&self) -> Option<Write> {
+        self.deletion().or_else(|| self.status()).or_else(|| self.current_of_ours())
+    }
+
+    /// What a node of ours works on. No rule reads it, so it may be late.
+    fn current_of_ours(&self) -> Option<Write> {
+        let node = self.node;
+        node.status.session.as_ref()?;
+        let change = self.current(Change::of(Part::Status));
+        (!change.is_empty()).then(|| Write::Node {
+            key: node.key(),
+            revision: node.revision().clone(),
+            change,
+            event: None,
+            urgency: Urgency::Lane(Rank::CurrentTask),
+        })
+    }
+
+    fn current(&self, change: Change<FleetNode>) -> Change<FleetNode> {
+        let shown = self.node.status.current_task.as_deref();
+        let current = current_task(shown, self.here.iter().copied());
+        match current {
+            Some(current) if Some(&*current) != shown => change.set("currentTask", current),
+            None if shown.is_some() => change.clear("currentTask"),
+            Some(_) | None => change,
+        }
     }
 
     /// The deletion of a node that nobody will speak for again.
@@ -159,14 +188,7 @@ impl Judged<'_> {
             change = change.set("conditions", &conditions);
         }
         if node.status.session.is_none() {
-            let shown = node.status.current_task.as_deref();
-            let current = current_task(shown, self.here.iter().copied());
-            if current.as_deref() != shown {
-                change = match current {
-                    Some(current) => change.set("currentTask", current),
-                    None => change.clear("currentTask"),
-                };
-            }
+            change = self.current(change);
         }
         if change.is_empty() {
             return None;

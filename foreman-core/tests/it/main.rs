@@ -8,6 +8,7 @@ mod control;
 mod effects;
 mod given_back;
 mod lab;
+mod lane;
 mod liveness;
 mod node_orders;
 mod registrar;
