@@ -3,12 +3,17 @@
 //! store, so that the same cases can run on any store: a case takes a [`Stage`] and knows nothing
 //! of what is below it.
 
+mod agents;
+mod batches;
+mod counted;
 mod dependencies;
+mod faults;
 mod fleet;
 mod leases;
 mod placement;
 mod played;
 mod queueing;
+mod real;
 mod stage;
 
 use stage::Stage;

@@ -16,6 +16,19 @@ pub(crate) async fn b021_a_new_task_that_no_node_takes_becomes_pending(stage: &S
     assert_eq!(task.node(), "");
 }
 
+/// One Ready node that fits: Scheduled there with the condition, and the node names the task.
+pub(crate) async fn b022_a_task_is_placed_and_the_node_names_it(stage: &Stage) {
+    stage.node(Node::go("a")).await;
+    stage.task("t", freeform()).await;
+    let task = stage.task_is("t", "Scheduled", 2).await;
+    assert_eq!(
+        (task.node(), task.condition("Scheduled")),
+        ("a".into(), "True/FleetNodeAssigned".into())
+    );
+    let named = async || stage.see_node("a").await.text("/status/currentTask") == "default/t";
+    stage.eventually(Duration::from_secs(2), "currentTask is default/t", named).await;
+}
+
 /// Two nodes that are equal and idle: the first by name. (Ours scores; the name decides last.)
 pub(crate) async fn b023_of_two_equal_nodes_the_first_by_name(stage: &Stage) {
     stage.node(Node::go("b")).await;
@@ -168,6 +181,7 @@ pub(crate) async fn b030_a_missing_agent_fails_the_task(stage: &Stage) {
 
 on_memory!(
     b021_a_new_task_that_no_node_takes_becomes_pending,
+    b022_a_task_is_placed_and_the_node_names_it,
     b023_of_two_equal_nodes_the_first_by_name,
     b024_two_tasks_on_two_nodes_and_a_third_when_one_ends,
     b025_accelerators_match_exactly,

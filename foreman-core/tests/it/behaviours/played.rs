@@ -107,6 +107,11 @@ impl Stage {
         self.stores.nodes.create(new).await.expect("created");
     }
 
+    /// The node falls silent, as one whose power is cut.
+    pub(crate) fn silence(&self, name: &str) {
+        self.beating.lock().expect("no panic").remove(name).expect("a node that beats");
+    }
+
     /// What the node's beats say from now on.
     pub(crate) async fn beats_say(&self, name: &str, field: &str, value: Value) {
         {

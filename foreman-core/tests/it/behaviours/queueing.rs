@@ -117,6 +117,32 @@ pub(crate) async fn b036_what_current_task_names_does_not_bind(stage: &Stage) {
     }
 }
 
+/// When a task ends its node's `currentTask` is cleared, but not when it names another task by then.
+pub(crate) async fn b037_the_end_of_a_task_frees_its_node(stage: &Stage) {
+    stage.node(Node::go("a")).await;
+    let names = async |wanted: &str| {
+        let is = async || stage.see_node("a").await.text("/status/currentTask") == wanted;
+        stage.eventually(Duration::from_secs(2), "currentTask follows", is).await;
+    };
+    stage.task("t1", freeform()).await;
+    stage.claim("t1").await;
+    names("default/t1").await;
+    stage.ends("t1", succeeded("GO", json!({}))).await;
+    names("").await;
+    stage.task("t2", freeform()).await;
+    stage.claim("t2").await;
+    stage.task("t3", freeform()).await;
+    stage.task_waits("t3", "NodesBusy", 2).await;
+    stage.ends("t2", succeeded("GO", json!({}))).await;
+    stage.task_is("t3", "Scheduled", 2).await;
+    names("default/t3").await;
+    // The ended task changes once more: its node stays t3's.
+    stage.annotate_task("t2", &[("example.com/note", "looked at")]).await;
+    stage.restart_loops().await;
+    stage.advance(Duration::from_secs(5)).await;
+    names("default/t3").await;
+}
+
 /// A task that fits nowhere stays Pending, says why, and is not written again while nothing changes.
 pub(crate) async fn b038_a_task_that_fits_nowhere_says_why_once(stage: &Stage) {
     stage.node(Node::go("a").capability(json!({"accelerator": "metal"}))).await;
@@ -182,6 +208,7 @@ on_memory!(
     b034_a_job_mode_task_is_refused_before_placement,
     b035_tasks_spread_over_nodes_with_room,
     b036_what_current_task_names_does_not_bind,
+    b037_the_end_of_a_task_frees_its_node,
     b038_a_task_that_fits_nowhere_says_why_once,
     b039_the_higher_priority_goes_first,
     b040_a_tenant_that_keeps_adding_starves_nobody,

@@ -14,7 +14,7 @@ use foreman_core::model::{
 };
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, Event, Expect, Query, Recorder, Store, Stores};
-use foreman_core::testkit::fault::FaultyStore;
+use foreman_core::testkit::fault::{Call, FaultyStore, Operation};
 use foreman_core::testkit::sim::SimClock;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -78,6 +78,22 @@ impl Seen {
             workloads: FaultyStore::new(stores.workloads.clone()),
             agents: FaultyStore::new(stores.agents.clone()),
         }
+    }
+
+    /// Writes so far, as operation, name and patch.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let write = |call: &Call| {
+            matches!(call.operation, Operation::Create | Operation::Patch | Operation::Delete)
+        };
+        let calls = self.nodes.calls().into_iter();
+        let calls = calls.chain(self.tasks.calls()).chain(self.workloads.calls());
+        calls
+            .chain(self.agents.calls())
+            .filter(write)
+            .map(|call| {
+                format!("{:?} {} {}", call.operation, call.name, call.patch.unwrap_or_default())
+            })
+            .collect()
     }
 }
 
@@ -247,6 +263,13 @@ impl Stage {
         self.stores.tasks.create(new).await.expect("created");
     }
 
+    /// A workload of that spec.
+    pub(crate) async fn workload(&self, name: &str, spec: Value) {
+        let spec = serde_json::from_value(spec).expect("a workload's spec");
+        let new = NewObject::<Workload>::new(Key::namespaced("default", name), spec);
+        self.stores.workloads.create(new).await.expect("created");
+    }
+
     /// An Agent of that spec.
     pub(crate) async fn agent(&self, name: &str, spec: Value) {
         let spec = serde_json::from_value(spec).expect("an Agent's spec");
@@ -293,6 +316,33 @@ impl Stage {
         self.write::<FleetNode>(&*self.stores.nodes, name, Part::Spec, fields).await;
     }
 
+    pub(crate) async fn workload_spec(
+        &self,
+        name: &str,
+        fields: impl IntoIterator<Item = (&'static str, Value)>,
+    ) {
+        self.write::<Workload>(&*self.stores.workloads, name, Part::Spec, fields).await;
+    }
+
+    /// Sets annotations of a task.
+    pub(crate) async fn annotate_task(&self, name: &str, annotations: &[(&str, &str)]) {
+        let set = annotations.iter().map(|(name, value)| (*name, Some((*value).to_owned())));
+        let change = Change::of(Part::Meta).annotations(set);
+        let key = key::<AgenticTask>(name);
+        self.stores.tasks.patch(&key, change, Expect::Any).await.expect("annotated");
+    }
+
+    /// Deletes a task, a node or a workload.
+    pub(crate) async fn delete<K: Kind>(&self, store: &(dyn Store<K> + '_), name: &str) {
+        let key = key::<K>(name);
+        let object = store.get(&key).await.expect("read").expect("there");
+        store.delete(&key, object.uid(), Expect::Any).await.expect("deleted");
+    }
+
+    pub(crate) async fn delete_task(&self, name: &str) {
+        self.delete::<AgenticTask>(&*self.stores.tasks, name).await;
+    }
+
     /// The task as it is now.
     pub(crate) async fn see_task(&self, name: &str) -> Shown {
         let key = key::<AgenticTask>(name);
@@ -303,6 +353,12 @@ impl Stage {
     pub(crate) async fn see_node(&self, name: &str) -> Shown {
         NodeName::parse(name).expect("a node's name");
         Shown::of(self.stores.nodes.get(&Key::cluster(name)).await.expect("read"))
+    }
+
+    /// The workload as it is now.
+    pub(crate) async fn see_workload(&self, name: &str) -> Shown {
+        let key = Key::namespaced("default", name);
+        Shown::of(self.stores.workloads.get(&key).await.expect("read"))
     }
 
     /// The names of all tasks, sorted.
@@ -341,6 +397,24 @@ impl Stage {
         let time = Duration::from_secs(seconds);
         self.throughout(time, &what, async || self.see_task(name).await.phase() == phase).await;
     }
+
+    /// Waits for a phase of a workload.
+    pub(crate) async fn workload_is(&self, name: &str, phase: &str, within_seconds: u64) -> Shown {
+        let within = Duration::from_secs(within_seconds);
+        let what = format!("workload {name} is {phase}");
+        let is = async || self.see_workload(name).await.phase() == phase;
+        self.eventually(within, &what, is).await;
+        self.see_workload(name).await
+    }
+
+    /// Waits for a phase of a node.
+    pub(crate) async fn node_is(&self, name: &str, phase: &str, within_seconds: u64) -> Shown {
+        let within = Duration::from_secs(within_seconds);
+        let what = format!("node {name} is {phase}");
+        let is = async || self.see_node(name).await.phase() == phase;
+        self.eventually(within, &what, is).await;
+        self.see_node(name).await
+    }
 }
 
 /// An object as a reader of its JSON sees it; `null` when it is not there.
@@ -350,6 +424,10 @@ pub(crate) struct Shown(pub(crate) Value);
 impl Shown {
     fn of<K: Kind>(object: Option<Object<K>>) -> Self {
         Self(object.map_or(Value::Null, |object| object.to_json()))
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        !self.0.is_null()
     }
 
     pub(crate) fn at(&self, pointer: &str) -> Value {
@@ -398,5 +476,10 @@ impl Shown {
     fn find(&self, kind: &str) -> Option<&Value> {
         let conditions = self.0.pointer("/status/conditions")?.as_array()?;
         conditions.iter().find(|one| one.get("type").and_then(Value::as_str) == Some(kind))
+    }
+
+    pub(crate) fn labelled(&self, name: &str) -> String {
+        let found = self.0.pointer("/metadata/labels").and_then(|all| all.get(name));
+        found.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 }
