@@ -46,6 +46,14 @@ fn shows(node: &Object<FleetNode>, phase: NodePhase) -> bool {
     node.status.phase.as_ref().is_some_and(|shown| shown.is(phase))
 }
 
+/// How long a node that is silent for so long has been NotReady, as its condition tells.
+fn not_ready_for(node: &Object<FleetNode>, silence: Duration, wall: WallTime) -> Duration {
+    let since = find_condition(&node.status.conditions, "Ready")
+        .filter(|ready| ready.status.is(ConditionStatus::False))
+        .map(|ready| wall.since(ready.last_transition_time));
+    silence.min(since.unwrap_or(silence))
+}
+
 /// Whether a node's object is to be deleted. `holds_tasks` says whether a task is assigned to it.
 pub(crate) fn gone(
     node: &Object<FleetNode>,
@@ -65,10 +73,7 @@ pub(crate) fn gone(
     if leaves && shows(node, NodePhase::Draining) && silence > DRAIN_REAP {
         return Some(Gone::Drained);
     }
-    let since = find_condition(&node.status.conditions, "Ready")
-        .filter(|ready| ready.status.is(ConditionStatus::False))
-        .map(|ready| wall.since(ready.last_transition_time));
-    let long = silence.min(since.unwrap_or(silence)) > NOT_READY_REAP;
+    let long = not_ready_for(node, silence, wall) > NOT_READY_REAP;
     let silent = !seen.is_fresh(wall, awake);
     (in_cluster && shows(node, NodePhase::NotReady) && long && silent).then_some(Gone::PodLost)
 }
@@ -84,14 +89,16 @@ pub(crate) fn looked_at_again_in(
     let created = node.meta.creation_timestamp.map(|at| wall.since(at));
     let silence = seen.silence_or_age(wall, awake).or(created)?;
     let in_cluster = is_in_cluster(node);
-    let limit = if shows(node, NodePhase::Draining) {
-        (node.status.session.is_none() || in_cluster).then_some(DRAIN_REAP)?
+    let (passed, limit) = if shows(node, NodePhase::Draining) {
+        let leaves = node.status.session.is_none() || in_cluster;
+        (silence, leaves.then_some(DRAIN_REAP)?)
     } else {
-        (in_cluster && shows(node, NodePhase::NotReady)).then_some(NOT_READY_REAP)?
+        let lost = in_cluster && shows(node, NodePhase::NotReady);
+        (not_ready_for(node, silence, wall), lost.then_some(NOT_READY_REAP)?)
     };
-    let left = limit.saturating_sub(silence);
+    let left = limit.saturating_sub(passed);
     // "More than", in whole seconds.
-    (silence <= limit).then_some(left + Duration::from_secs(1))
+    (passed <= limit).then_some(left + Duration::from_secs(1))
 }
 
 /// Whether a drain is over: nothing runs there and nothing is assigned to it. A node that is dead runs
