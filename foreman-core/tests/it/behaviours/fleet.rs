@@ -17,6 +17,31 @@ pub(crate) async fn b011_a_node_that_beats_becomes_ready(stage: &Stage) {
     assert_eq!(node.condition("Ready"), "True/HeartbeatFresh");
 }
 
+/// Silence of more than 90 s makes a node NotReady without any event from outside, and not earlier;
+/// the next heartbeat makes it Ready again.
+pub(crate) async fn b012_a_silent_node_is_not_ready_until_it_beats_again(stage: &Stage) {
+    stage.node(Node::go("theirs")).await;
+    stage.node(Node::ours("ours", 1)).await;
+    stage.advance(Duration::from_secs(31)).await;
+    stage.silence("theirs");
+    stage.silence("ours");
+    let both = async || {
+        let phases = [stage.see_node("theirs").await.phase(), stage.see_node("ours").await.phase()];
+        phases == ["Ready", "Ready"]
+    };
+    // The last beats were a second ago.
+    stage.throughout(Duration::from_secs(88), "fresh", both).await;
+    for name in ["theirs", "ours"] {
+        let node = stage.node_is(name, "NotReady", 5).await;
+        assert_eq!(node.condition("Ready"), "False/HeartbeatStale", "{name}");
+        let now = json!(stage.now());
+        stage.node_status(name, [("lastHeartbeatTime", now), ("phase", json!("Ready"))]).await;
+        let fresh = async || stage.see_node(name).await.condition("Ready") == "True/HeartbeatFresh";
+        stage.eventually(Duration::from_secs(5), "the condition follows", fresh).await;
+        assert_eq!(stage.see_node(name).await.phase(), "Ready", "{name}");
+    }
+}
+
 /// A node that never beat is NotReady and receives nothing.
 pub(crate) async fn b013_a_node_that_never_beat_receives_nothing(stage: &Stage) {
     stage.silent_node(Node::go("a")).await;
@@ -85,11 +110,30 @@ pub(crate) async fn b015_a_node_that_comes_back_meanwhile_is_not_deleted(stage: 
     assert!(stage.see_node("a").await.is_there());
 }
 
+/// A killed agent of the cluster leaves a node behind, which is removed after a day; a person's
+/// machine keeps its object.
+pub(crate) async fn b019_a_killed_pods_node_is_removed_after_a_day(stage: &Stage) {
+    let pod = json!({"foreman.llmkube.dev/in-cluster": "true"});
+    stage.node(Node::ours("pod", 1).labels(pod)).await;
+    stage.node(Node::ours("laptop", 1)).await;
+    stage.advance(Duration::from_secs(40)).await;
+    stage.silence("pod");
+    stage.silence("laptop");
+    stage.node_is("pod", "NotReady", 120).await;
+    stage.advance(Duration::from_hours(23)).await;
+    assert!(stage.see_node("pod").await.is_there());
+    let gone = async || !stage.see_node("pod").await.is_there();
+    stage.eventually(Duration::from_hours(2), "the pod's node is removed", gone).await;
+    assert!(stage.see_node("laptop").await.is_there());
+}
+
 on_memory!(
     b011_a_node_that_beats_becomes_ready,
+    b012_a_silent_node_is_not_ready_until_it_beats_again,
     b013_a_node_that_never_beat_receives_nothing,
     b014_a_draining_node_is_left_alone,
     b015_a_drained_node_is_deleted_after_ten_minutes,
     b015_a_draining_node_that_never_beat_is_deleted_too,
     b015_a_node_that_comes_back_meanwhile_is_not_deleted,
+    b019_a_killed_pods_node_is_removed_after_a_day,
 );
