@@ -46,7 +46,7 @@ fn shows(node: &Object<FleetNode>, phase: NodePhase) -> bool {
     node.status.phase.as_ref().is_some_and(|shown| shown.is(phase))
 }
 
-/// How long a node that is silent for so long has been NotReady, as its condition tells.
+/// How long a node that is silent for so long has been `NotReady`, as its condition tells.
 fn not_ready_for(node: &Object<FleetNode>, silence: Duration, wall: WallTime) -> Duration {
     let since = find_condition(&node.status.conditions, "Ready")
         .filter(|ready| ready.status.is(ConditionStatus::False))
