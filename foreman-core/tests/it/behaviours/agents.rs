@@ -195,8 +195,9 @@ pub(crate) async fn b052_a_store_that_is_away_stops_no_run(stage: &Stage) {
     stage.task_is("t", "Running", 5).await;
     let away = StoreError::Unavailable { reason: "away".into(), retry_after: None };
     life.tasks.break_down([Operation::Get, Operation::List, Operation::Watch], &away);
+    life.nodes.break_down([Operation::Get], &away);
     stage.task_status("t", [("observedGeneration", json!(1))]).await;
-    stage.advance(Duration::from_secs(60)).await;
+    stage.advance(Duration::from_mins(1)).await;
     assert!(told.lock().expect("no panic").is_empty());
     life.tasks.mend();
     ends.send_replace(true);

@@ -14,10 +14,10 @@ use super::real::Setup;
 
 /// How often something ended so far.
 fn ends(stage: &Stage, reason: &str) -> Vec<String> {
-    let mut told: Vec<_> = stage.told.of(reason);
-    told.iter_mut().for_each(|told| told.truncate(told.find(':').unwrap_or(told.len())));
-    told.sort();
-    told
+    let name = |told: &String| told.split(':').next().unwrap_or_default().to_owned();
+    let mut names: Vec<_> = stage.told.of(reason).iter().map(name).collect();
+    names.sort();
+    names
 }
 
 /// A workload and the tasks that the control loops end themselves: one event each, and none again

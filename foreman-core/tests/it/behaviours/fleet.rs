@@ -17,7 +17,7 @@ pub(crate) async fn b011_a_node_that_beats_becomes_ready(stage: &Stage) {
     assert_eq!(node.condition("Ready"), "True/HeartbeatFresh");
 }
 
-/// Silence of more than 90 s makes a node NotReady without any event from outside, and not earlier;
+/// Silence of more than 90 s makes a node `NotReady` without any event from outside, and not earlier;
 /// the next heartbeat makes it Ready again.
 pub(crate) async fn b012_a_silent_node_is_not_ready_until_it_beats_again(stage: &Stage) {
     stage.node(Node::go("theirs")).await;
@@ -42,7 +42,7 @@ pub(crate) async fn b012_a_silent_node_is_not_ready_until_it_beats_again(stage: 
     }
 }
 
-/// A node that never beat is NotReady and receives nothing.
+/// A node that never beat is `NotReady` and receives nothing.
 pub(crate) async fn b013_a_node_that_never_beat_receives_nothing(stage: &Stage) {
     stage.silent_node(Node::go("a")).await;
     stage.task("t", freeform()).await;
@@ -80,7 +80,7 @@ pub(crate) async fn b015_a_drained_node_is_deleted_after_ten_minutes(stage: &Sta
     let gone = async || {
         !stage.see_node("theirs").await.is_there() && !stage.see_node("pod").await.is_there()
     };
-    stage.eventually(Duration::from_secs(60), "both are deleted", gone).await;
+    stage.eventually(Duration::from_mins(1), "both are deleted", gone).await;
     stage.advance(Duration::from_hours(2)).await;
     assert!(stage.see_node("laptop").await.is_there(), "a person's machine");
 }

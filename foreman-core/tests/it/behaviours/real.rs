@@ -28,7 +28,7 @@ impl CapabilityProbe for Machine {
     }
 }
 
-/// One life of our agent on a node.
+/// One life of our agent on a node; dropped, the process dies where it stands.
 pub(crate) struct Life {
     /// Its view of the tasks and nodes, which a case may break.
     pub(crate) tasks: Arc<FaultyStore<AgenticTask>>,
@@ -39,7 +39,13 @@ pub(crate) struct Life {
     running: Vec<JoinHandle<()>>,
 }
 
-impl Life {}
+impl Drop for Life {
+    fn drop(&mut self) {
+        for task in &self.running {
+            task.abort();
+        }
+    }
+}
 
 /// How a machine of a case is set up.
 pub(crate) struct Setup<'a> {
