@@ -11,6 +11,7 @@ use foreman_core::model::{
 use foreman_core::schedule::Snapshot;
 
 /// Nodes, tasks and Agents at one moment.
+#[derive(Clone)]
 pub(super) struct Fleet {
     pub(super) nodes: Vec<Object<FleetNode>>,
     pub(super) tasks: BTreeMap<Key, Object<AgenticTask>>,

@@ -14,27 +14,34 @@ mod fleet;
 mod gate_files;
 pub mod get;
 pub mod help_topics;
+mod line;
 pub mod logs;
 pub mod models;
 pub mod probe;
 pub mod reference;
 pub mod retry;
 pub mod run;
+mod slots;
 pub mod suspend;
 pub mod up;
 pub mod validate;
 pub mod version;
 pub mod wait;
+pub mod what_if;
+pub mod why_not;
 mod words;
 mod world;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use foreman_core::ports::Clock as _;
 use foreman_runner::sandbox::{HELPER_ARGUMENT, helper_main};
 
+use crate::events::{RunResult, Stream};
 use crate::exit::Exit;
+use crate::os_clock::SystemClock;
 use crate::output::{self, PipeClosed};
 use crate::settings::{GlobalFlags, ModelFlags, NodeFlags, Settings};
 use crate::telemetry;
@@ -90,6 +97,10 @@ pub enum Command {
     Describe(describe::DescribeArgs),
     #[command(about = "Say why an object is where it is, or what a field means")]
     Explain(explain::ExplainArgs),
+    #[command(about = "Say why a task is not on one node")]
+    WhyNot(why_not::WhyNotArgs),
+    #[command(about = "Say where a task would go if something were different")]
+    WhatIf(what_if::WhatIfArgs),
     #[command(about = "Show what a task's agent said and did")]
     Logs(logs::LogsArgs),
     #[command(about = "End tasks or workloads and keep their work")]
@@ -137,6 +148,8 @@ impl Command {
             | Self::Get(_)
             | Self::Describe(_)
             | Self::Explain(_)
+            | Self::WhyNot(_)
+            | Self::WhatIf(_)
             | Self::Logs(_)
             | Self::Wait(_)
             | Self::Cancel(_)
@@ -166,6 +179,8 @@ impl Command {
             | Self::Get(_)
             | Self::Describe(_)
             | Self::Explain(_)
+            | Self::WhyNot(_)
+            | Self::WhatIf(_)
             | Self::Logs(_)
             | Self::Wait(_)
             | Self::Cancel(_)
@@ -195,14 +210,48 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     output::follow_force_color();
     completion::answer_shell();
+    let streams = streams(&arguments);
     match Cli::try_parse_from(arguments) {
-        Ok(cli) => perform(cli).into(),
-        Err(error) => output::usage(&error).into(),
+        Ok(cli) => perform(cli, streams).into(),
+        Err(error) => {
+            let exit = output::usage(&error);
+            if streams && error.use_stderr() {
+                let text = error.render().to_string();
+                let first = text.lines().next().unwrap_or_default();
+                last_line(exit, first.strip_prefix("error: ").unwrap_or(first));
+            }
+            exit.into()
+        }
     }
 }
 
-fn perform(cli: Cli) -> Exit {
+/// Whether the event stream was asked for, as far as that can be seen without reading the rest.
+fn streams(arguments: &[OsString]) -> bool {
+    let matches = Cli::command().ignore_errors(true).try_get_matches_from(arguments);
+    let streams = matches
+        .is_ok_and(|matches| matches!(matches.subcommand_name(), Some("run" | "demo" | "wait")));
+    let text: Vec<_> = arguments.iter().map(|one| one.to_string_lossy()).collect();
+    let apart = text.windows(2).any(|two| {
+        matches!(two, [flag, form] if matches!(&**flag, "-o" | "--output") && form == "jsonl")
+    });
+    let joined = ["-ojsonl", "-o=jsonl", "--output=jsonl"];
+    streams && (apart || text.iter().any(|one| joined.contains(&&**one)))
+}
+
+/// The stream's only line, for an error that came before anything was begun.
+fn last_line(exit: Exit, error: &str) {
+    let result =
+        RunResult { exit_code: exit.code(), error: Some(error.to_owned()), ..RunResult::default() };
+    let written = Stream::new(std::io::stdout()).finish(None, result, SystemClock::new().wall());
+    if let Err(error) = written {
+        // The exit code and stderr say it, too.
+        tracing::debug!(%error, "stdout is closed");
+    }
+}
+
+fn perform(cli: Cli, streams: bool) -> Exit {
     let settings = Settings::load(&cli.global, cli.command.model_flags(), cli.command.node_flags());
+    let mut begun = false;
     let ended = match cli.command {
         // These must answer when the settings are what is wrong.
         Command::Completion(args) => completion::completion(&args),
@@ -217,6 +266,8 @@ fn perform(cli: Cli) -> Exit {
         | Command::Get(_)
         | Command::Describe(_)
         | Command::Explain(_)
+        | Command::WhyNot(_)
+        | Command::WhatIf(_)
         | Command::Logs(_)
         | Command::Wait(_)
         | Command::Cancel(_)
@@ -234,6 +285,8 @@ fn perform(cli: Cli) -> Exit {
             let rust_log = settings.variable("RUST_LOG");
             telemetry::start(&settings.log_level, settings.log_format, rust_log)?;
             foreman_probe::install_tls_provider();
+            // From here on the verb itself tells its errors in the stream.
+            begun = true;
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(WORKERS)
                 .enable_all()
@@ -247,7 +300,11 @@ fn perform(cli: Cli) -> Exit {
         Err(error) if error.is::<PipeClosed>() => Exit::OnTarget,
         Err(error) => {
             output::error(&error);
-            Exit::of(&error)
+            let exit = Exit::of(&error);
+            if streams && !begun {
+                last_line(exit, &format!("{error:#}"));
+            }
+            exit
         }
     }
 }
@@ -261,6 +318,8 @@ async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Exit> 
         Command::Get(args) => Box::pin(get::get(&args, &settings)).await,
         Command::Describe(args) => Box::pin(describe::describe(&args, &settings)).await,
         Command::Explain(args) => Box::pin(explain::explain(&args, &settings)).await,
+        Command::WhyNot(args) => Box::pin(why_not::why_not(&args, &settings)).await,
+        Command::WhatIf(args) => Box::pin(what_if::what_if(&args, &settings)).await,
         Command::Logs(args) => Box::pin(logs::logs(&args, &settings)).await,
         Command::Cancel(args) => Box::pin(cancel::cancel(&args, &settings)).await,
         Command::Wait(args) => Box::pin(wait::wait(&args, &settings)).await,
@@ -283,8 +342,6 @@ async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Exit> 
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -34,8 +34,7 @@ use repository::{Asked, look_at};
 use show::{LastWords, RunOutput, Show};
 use signals::Signals;
 use submit::{Manifests, Submitted, continued, from_file, from_order, read_file, unfinished};
-use told::store_flags;
-pub(super) use told::{Told, worker_flags};
+pub(super) use told::{Told, store_flags, worker_flags};
 use words::{About, last_words};
 
 /// What others are told of a `foreman run` that holds the lock.
@@ -256,6 +255,7 @@ async fn worker(
             let ready = recipe.require().await?;
             let choice = found(&ready.discovery)?;
             told.begun.model = Some(recipe.models.describe(choice));
+            told.notices.extend(super::slots::notice(recipe, &ready.machine, &told.flags).await?);
             if args.continue_with.is_none() {
                 told.notices.extend(others_go_on(&recipe.home.stores).await?);
             }

@@ -7,6 +7,8 @@ use foreman_core::control::Shutdown;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::run::signals::Signals;
+use super::run::store_flags;
+use super::slots;
 use crate::exit::{Exit, Failure};
 use crate::follow::{Bus, Follower, Of};
 use crate::leader::{self, Claimed};
@@ -121,6 +123,10 @@ async fn start(args: &UpArgs, settings: Settings) -> anyhow::Result<(Engine, Fol
     let ready = recipe.examine().await?;
     for line in banner(&recipe, &ready) {
         output::note(line);
+    }
+    let flags = store_flags(&recipe.settings);
+    if let Some(notice) = slots::notice(&recipe, &ready.machine, &flags).await? {
+        output::note(format!("warning: {notice}"));
     }
     let (bus, heard) = Bus::new();
     let follower = Follower::new(&recipe.home.stores, Of::Everything, heard);

@@ -3,7 +3,8 @@
 use foreman_core::model::agentic_task::Usage;
 use foreman_core::model::condition::{find_condition, is_true};
 use foreman_core::model::fleet_node::RunSummary;
-use foreman_core::model::outcome::{Infrastructure, Verification, on_target};
+use foreman_core::model::outcome::{Infrastructure, OutcomeReason, Verification, on_target};
+use foreman_core::model::workload::StepRecord;
 use foreman_core::model::{
     AgenticTask, FleetNode, NodeName, Object, Open, Outcome, TaskPhase, WallTime, Workload,
     WorkloadPhase,
@@ -18,6 +19,9 @@ use crate::untrusted;
 
 /// The longest message in a line, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
+
+/// How many more turns are proposed to a task that ran out of them.
+const TURNS_MORE: u32 = 50;
 
 /// A text of an object on one line, made fit to show.
 pub(super) fn clean(text: &str) -> String {
@@ -120,6 +124,11 @@ pub(super) fn is_ended(task: &Object<AgenticTask>) -> bool {
     task.status.known_phase().is_some_and(TaskPhase::is_terminal)
 }
 
+/// The step of a later fix round that took the place of this one.
+pub(super) fn superseded_by<'s>(step: &StepRecord, steps: &'s [StepRecord]) -> Option<&'s str> {
+    crate::follow::superseded_by(&step.name, steps.iter().map(|other| other.name.as_str()))
+}
+
 /// Whether a workload has ended.
 pub(super) fn is_over(workload: &Object<Workload>) -> bool {
     let phase = workload.status.phase.as_ref().and_then(Open::known);
@@ -169,6 +178,17 @@ pub(super) fn waiting(task: &Object<AgenticTask>) -> Option<String> {
     let reason = waiting.reason.as_ref().map(ToString::to_string).unwrap_or_default();
     let message = waiting.message.as_deref().unwrap_or_default();
     Some(clean(&format!("{reason}: {message}")))
+}
+
+/// The command that tries a task again: where it was, if it only ran out of turns.
+pub(super) fn retry(task: &Object<AgenticTask>) -> String {
+    let name = &task.meta.name;
+    let out_of_turns = Outcome::of(&task.status).reason == Some(OutcomeReason::TurnLimit);
+    if out_of_turns && task.status.attempt.unwrap_or(0) > 0 {
+        format!("retry task/{name} --continue --turns +{TURNS_MORE}")
+    } else {
+        format!("retry task/{name}")
+    }
 }
 
 /// The phase as a word; a task that nobody looked at yet is `New`.

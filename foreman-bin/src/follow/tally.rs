@@ -1,12 +1,13 @@
 //! What a workload came to so far, from what happened: for the last lines, the `result` and the exit
 //! code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foreman_core::model::outcome::Verification;
 use foreman_runner::observe::RunEvent;
 
 use super::fact::{Ended, Fact, What};
+use super::rounds::superseded_by;
 use crate::events::UsageTotal;
 use crate::exit::Exit;
 
@@ -38,6 +39,8 @@ pub struct Tally {
     /// The commit of the start.
     base: Option<String>,
     finished: Option<String>,
+    /// Tasks whose place others took in a fix round.
+    superseded: BTreeSet<String>,
 }
 
 impl Tally {
@@ -46,8 +49,12 @@ impl Tally {
         let task = fact.task.as_deref();
         match &fact.what {
             What::Planned { steps } => {
+                let names = || steps.iter().map(|step| step.name.as_str());
                 for step in steps {
                     self.entry(&step.task);
+                    if superseded_by(&step.name, names()).is_some() {
+                        self.superseded.insert(step.task.clone());
+                    }
                 }
             }
             What::Waiting { reason, message } => self.waits(task, reason, message),
@@ -151,7 +158,7 @@ impl Tally {
     pub fn verified(&self) -> bool {
         let passed =
             |ended: &Ended| ended.on_target && ended.outcome.verification == Verification::Passed;
-        self.finished() == Some("Succeeded") && self.ended().any(|(_, ended)| passed(ended))
+        self.finished() == Some("Succeeded") && self.counting().any(|(_, ended)| passed(ended))
     }
 
     /// How the process ends.
@@ -170,22 +177,28 @@ impl Tally {
         self.tasks.iter().filter_map(|(name, ended)| Some((name.as_str(), ended.as_ref()?)))
     }
 
+    /// Those of them that count: no later fix round took their place.
+    pub fn counting(&self) -> impl Iterator<Item = (&str, &Ended)> {
+        self.ended().filter(|(task, _)| !self.superseded.contains(*task))
+    }
+
     /// The word that sums it up: that of the first task which missed the target, else that of the
     /// last one that decided anything.
     pub fn verdict(&self) -> Option<&str> {
-        let missed = self.ended().find(|(_, ended)| !ended.on_target && !ended.verdict.is_empty());
-        let go = self.ended().filter(|(_, ended)| ended.verdict == "GO").last();
-        missed.or(go).or_else(|| self.ended().last()).map(|(_, ended)| ended.verdict.as_str())
+        let missed =
+            self.counting().find(|(_, ended)| !ended.on_target && !ended.verdict.is_empty());
+        let go = self.counting().filter(|(_, ended)| ended.verdict == "GO").last();
+        missed.or(go).or_else(|| self.counting().last()).map(|(_, ended)| ended.verdict.as_str())
     }
 
     /// The branch that holds the result.
     pub fn branch(&self) -> Option<&str> {
-        self.ended().find_map(|(_, ended)| ended.branch.as_deref())
+        self.counting().find_map(|(_, ended)| ended.branch.as_deref())
     }
 
     /// The commit that holds the result.
     pub fn commit(&self) -> Option<&str> {
-        self.ended().find_map(|(_, ended)| ended.commit.as_deref())
+        self.counting().find_map(|(_, ended)| ended.commit.as_deref())
     }
 
     /// The commit that the work started from.
@@ -318,6 +331,29 @@ mod tests {
         let bad = tally(vec![go, fail, finished("NotOnTarget")]);
         assert!(!bad.verified());
         assert_eq!(bad.verdict(), Some("GATE-FAIL"));
+    }
+
+    #[test]
+    fn what_a_fix_round_mended_is_not_held_against_the_whole() {
+        let step = |name: &str| PlannedStep { name: name.into(), task: name.into() };
+        let mut tally = tally(vec![
+            ("code", ended("GO", Verification::Failed, true)),
+            ("verify", ended("GATE-FAIL", Verification::Failed, false)),
+        ]);
+        assert_eq!(tally.verdict(), Some("GATE-FAIL"));
+        let steps = ["code", "verify", "code-r1", "verify-r1"].map(step).to_vec();
+        tally.apply(&Fact::of_workload(Some("w"), What::Planned { steps }));
+        for (task, what) in [
+            ("code-r1", ended("GO", Verification::NotVerified, true)),
+            ("verify-r1", ended("GATE-PASS", Verification::Passed, true)),
+            finished("Succeeded"),
+        ] {
+            let mut fact = Fact::of_workload(Some("w"), what);
+            fact.task = Some(task.to_owned());
+            tally.apply(&fact);
+        }
+        assert_eq!((tally.verdict(), tally.verified()), (Some("GO"), true));
+        assert_eq!((tally.counts(), tally.counting().count()), ((4, 4), 2));
     }
 
     #[test]

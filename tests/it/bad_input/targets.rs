@@ -30,7 +30,7 @@ async fn objects_are_named_in_a_form_that_exists() {
         bad(2, "widgets", ["explain", "widgets.spec"]),
         bad(2, "KIND/NAME", ["cancel"]),
         bad(
-            2,
+            1,
             "there is no workload \"no-such-workload\"",
             ["run", "--continue", "no-such-workload", "--model-url", &machine.model.url],
         ),

@@ -5,6 +5,7 @@ mod help;
 mod lab;
 mod machine;
 mod objects;
+mod questions;
 mod reading;
 mod story;
 mod verbs;

@@ -28,6 +28,11 @@ async fn others_read_beside_a_running_up_and_a_second_one_is_refused() {
     }
     let node = lab.get("nodes").await.remove(0);
     assert_eq!(node["status"]["phase"], json!("Draining"), "it said goodbye");
+    let up = ["up", "--model-url", model.url(), "--fleet-node-name", "studio", "--slots", "3"];
+    let mut again = lab.start(&up);
+    again.says("--slots 3 has no effect: node/studio is there already and its spec says 2").await;
+    again.signal(Signal::SIGTERM);
+    assert_eq!(again.ended().await.code, Some(0));
 }
 
 #[tokio::test]

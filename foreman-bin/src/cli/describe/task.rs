@@ -2,7 +2,9 @@
 
 use foreman_core::model::agentic_task::AttemptRecord;
 use foreman_core::model::shared::LocalObjectReference;
-use foreman_core::model::wellknown::LABEL_WORKLOAD;
+use foreman_core::model::wellknown::{
+    ANNOTATION_CLAIM_EXPIRIES, ANNOTATION_RETRY_OF, LABEL_WORKLOAD,
+};
 use foreman_core::model::{AgenticTask, Object, WallTime};
 
 use super::events::events;
@@ -32,6 +34,10 @@ pub(super) fn text(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects)
     let repo = spec.payload.repo.as_deref().map(words::clean);
     let base = effects.base.as_deref().map(|base| format!("  base {}", short(base)));
     lines.add_some("Repo", repo.map(|repo| repo + &base.unwrap_or_default()));
+    let again = task.meta.annotations.get(ANNOTATION_RETRY_OF);
+    lines.add_some("Tries again", again.map(|name| words::clean(name)));
+    let goes_on = spec.continues.as_ref().and_then(|continues| continues.task.as_deref());
+    lines.add_some("Goes on with", goes_on.map(words::clean));
     lines.add_some("Depends on", (!spec.depends_on.is_empty()).then(|| spec.depends_on.join(", ")));
     if let Some(waiting) = &status.waiting {
         let reason = waiting.reason.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -47,6 +53,7 @@ pub(super) fn text(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects)
     }
     let attempts = status.attempts.iter().map(|attempt| attempt_line(attempt, fleet.now));
     lines.add_all("Attempts", attempts);
+    lines.add_some("Strikes", strikes(task));
     lines.add_some("Spent", status.usage.as_ref().map(words::spent));
     let used = status.usage.as_ref().map_or(0, |usage| {
         usage.prompt_tokens.unwrap_or(0).saturating_add(usage.completion_tokens.unwrap_or(0))
@@ -72,14 +79,29 @@ pub(super) fn text(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects)
     lines.render()
 }
 
+/// How often the machinery failed it; nothing while it held.
+fn strikes(task: &Object<AgenticTask>) -> Option<String> {
+    let counted = task.meta.annotations.get(ANNOTATION_CLAIM_EXPIRIES)?;
+    let counted: u32 = counted.parse().ok().filter(|strikes| *strikes > 0)?;
+    let most = task.spec.retry.as_ref().and_then(|retry| retry.max_attempts);
+    Some(match most {
+        Some(most) => format!("{counted} of {most}, after which it fails"),
+        None => counted.to_string(),
+    })
+}
+
 fn next(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects) -> String {
     let name = &task.meta.name;
     let logs = fleet.command(&format!("logs task/{name}"));
     let cancel = fleet.command(&format!("cancel task/{name}"));
     if words::is_ended(task) {
         let (repo, branch) = (task.spec.payload.repo.as_deref(), task.status.branch.as_deref());
-        let diff = words::diff(repo, effects.base.as_deref(), branch);
-        return diff.map_or_else(|| logs.clone(), |diff| format!("{logs} | {diff}"));
+        let mut commands = vec![logs];
+        commands.extend(words::diff(repo, effects.base.as_deref(), branch));
+        if words::finished(task) != "Succeeded" {
+            commands.push(fleet.command(&words::retry(task)));
+        }
+        return commands.join(" | ");
     }
     if task.status.assigned_node.is_some() {
         format!("{logs} -f | {cancel}")

@@ -36,9 +36,7 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet, effects: &Effects
     lines.add_some("Model", told.iter().find_map(|task| words::model(task)));
     let judged = told.iter().rev().find(|task| !words::gate(task).is_empty());
     lines.add_all("Gate", judged.into_iter().flat_map(|task| words::gate(task)));
-    let rounds = spec.max_review_iterations.unwrap_or(1);
-    let done = status.review_iterations.unwrap_or(0);
-    lines.add("Fix rounds", format!("{done} of {rounds}"));
+    lines.add_some("Fix rounds", rounds(workload));
     let attempts = tasks(workload, fleet).filter_map(|task| {
         let attempts = task.status.attempt.filter(|attempts| *attempts > 1)?;
         Some(format!("{} took {attempts} attempts", task.meta.name))
@@ -68,6 +66,18 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet, effects: &Effects
     lines.add_all("Events", events(tasks(workload, fleet), fleet.now));
     lines.add("Next", next(workload, fleet, effects, branches.last().copied()));
     lines.render()
+}
+
+/// How often a reviewer's findings went back to the coder; nothing where they never do.
+fn rounds(workload: &Object<Workload>) -> Option<String> {
+    let done = workload.status.review_iterations.unwrap_or(0);
+    let most = workload.spec.max_review_iterations.unwrap_or(0);
+    match (done, most) {
+        (..=0, ..=0) => None,
+        (..=0, most) => Some(format!("none so far, up to {most}")),
+        (done, ..=0) => Some(done.to_string()),
+        (done, most) => Some(format!("{done} of {most}")),
+    }
 }
 
 /// The repository: of an issue batch, else of the first step.
@@ -118,6 +128,8 @@ fn step_line(
         return format!("{name}  {phase}");
     };
     let mut words_ = vec![name, output::word(&words::phase(task))];
+    let later = words::superseded_by(step, &workload.status.steps);
+    words_.extend(later.map(|later| format!("superseded by {}", words::clean(later))));
     words_.extend(words::node_of(task).map(|node| format!("on {node}")));
     if words::is_ended(task) {
         words_.push(words::ended(task));

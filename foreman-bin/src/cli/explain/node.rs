@@ -1,11 +1,11 @@
 //! What a node offers, what runs there, and what waits for it.
 
 use foreman_core::model::fleet_node::Capability;
-use foreman_core::model::shared::LocalObjectReference;
-use foreman_core::model::{AgenticTask, FleetNode, Key, Object, TaskPhase};
-use foreman_core::schedule::{Need, explain};
+use foreman_core::model::{FleetNode, Object, TaskPhase};
+use foreman_core::schedule::explain;
 
 use crate::cli::fleet::Fleet;
+use crate::cli::line::{is_waiting, need_of, obstacles};
 use crate::cli::words;
 use crate::output;
 
@@ -105,26 +105,21 @@ pub(in crate::cli) fn capability_words(capability: &Capability) -> Vec<String> {
 /// The waiting tasks and what this node says to each.
 fn waiting(node: &Object<FleetNode>, fleet: &Fleet) -> String {
     let snapshot = fleet.snapshot();
-    let waits = |task: &&Object<AgenticTask>| {
-        matches!(task.status.known_phase(), None | Some(TaskPhase::Pending))
-    };
-    let waiting: Vec<_> = fleet.tasks.values().filter(waits).collect();
+    let waiting: Vec<_> = fleet.tasks.values().filter(|task| is_waiting(task)).collect();
     if waiting.is_empty() {
         return "nothing waits\n".to_owned();
     }
     let mut rows = Vec::new();
     for task in waiting.iter().take(WAITING_MAX) {
-        let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named);
-        let agent = name.and_then(|name| {
-            let key = Key { namespace: task.meta.namespace.clone(), name: name.to_owned() };
-            fleet.agents.get(&key)
-        });
-        let need = Need::of(task, agent.map(|agent| &agent.spec));
-        let explanation = explain(&snapshot, &need);
+        let explanation = explain(&snapshot, &need_of(task, fleet));
         let verdict = explanation.nodes.iter().find(|one| one.node.as_str() == node.meta.name);
-        let (word, detail) = verdict.map_or(("unknown", String::new()), |verdict| {
+        let (mut word, mut detail) = verdict.map_or(("unknown", String::new()), |verdict| {
             (verdict.word, words::clean(&verdict.detail))
         });
+        if let Some((what, why)) = obstacles(task, fleet).first() {
+            // Nodes are not looked at yet.
+            (word, detail) = ("not asked", format!("{what}: {why}"));
+        }
         rows.push([format!("  {}", task.meta.name), word.to_owned(), detail]);
     }
     let count = waiting.len();
@@ -132,5 +127,6 @@ fn waiting(node: &Object<FleetNode>, fleet: &Fleet) -> String {
     let more = if more > 0 { format!("  and {more} more\n") } else { String::new() };
     let tasks = words::plural(i64::try_from(count).unwrap_or(i64::MAX), "task");
     let verb = if count == 1 { "waits" } else { "wait" };
-    format!("{count} {tasks} {verb}; this node says:\n{}{more}", words::columns(&rows))
+    let nobody = fleet.nobody_works();
+    format!("{count} {tasks} {verb}; this node says:\n{}{more}{nobody}", words::columns(&rows))
 }

@@ -4,12 +4,11 @@ use std::fmt::Write as _;
 
 use foreman_core::model::agentic_task::WaitingReason;
 use foreman_core::model::open::Open;
-use foreman_core::model::outcome::on_target;
-use foreman_core::model::shared::LocalObjectReference;
-use foreman_core::model::{Agent, AgenticTask, Key, Object, TaskPhase};
-use foreman_core::schedule::{Explanation, Need, Placement, Refusal, explain, order};
+use foreman_core::model::{AgenticTask, Object, TaskPhase};
+use foreman_core::schedule::{Explanation, Placement, Refusal, explain};
 
 use crate::cli::fleet::Fleet;
+use crate::cli::line::{need_of, obstacles, place_in_line};
 use crate::cli::words;
 use crate::output::{self, Paint, paint};
 
@@ -36,7 +35,11 @@ fn ended(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
     if let Some(usage) = &task.status.usage {
         line(&mut text, "spent", &words::spent(usage));
     }
-    line(&mut text, "next", &fleet.command(&format!("logs task/{}", task.meta.name)));
+    let mut next = fleet.command(&format!("logs task/{}", task.meta.name));
+    if words::finished(task) != "Succeeded" {
+        next = format!("{next} | {}", fleet.command(&words::retry(task)));
+    }
+    line(&mut text, "next", &next);
     text
 }
 
@@ -73,10 +76,8 @@ fn held(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
 }
 
 fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
-    let agent = agent_of(task, fleet);
-    let need = Need::of(task, agent.map(|agent| &agent.spec));
-    let explanation = explain(&fleet.snapshot(), &need);
-    let obstacles = obstacles(task, fleet, agent);
+    let explanation = explain(&fleet.snapshot(), &need_of(task, fleet));
+    let obstacles = obstacles(task, fleet);
     let mut text = headline(task, fleet, &explanation, obstacles.first().map(|(what, _)| *what));
     for (what, detail) in &obstacles {
         line(&mut text, what, detail);
@@ -163,75 +164,6 @@ fn is_about_nodes(reason: WaitingReason) -> bool {
         | WaitingReason::AwaitingApproval
         | WaitingReason::PolicyForbids => false,
     }
-}
-
-fn place_in_line(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
-    let mut queue: Vec<_> = fleet
-        .tasks
-        .values()
-        .filter(|other| matches!(other.status.known_phase(), None | Some(TaskPhase::Pending)))
-        .map(|other| (order::turn(other), other.meta.uid.as_str()))
-        .collect();
-    queue.sort();
-    let place = queue.iter().position(|(_, uid)| *uid == task.meta.uid.as_str());
-    let priority = task.spec.priority.unwrap_or(0);
-    match place {
-        Some(place) => {
-            format!("{} in line of {} (priority {priority})", ordinal(place + 1), queue.len())
-        }
-        None => format!("priority {priority}"),
-    }
-}
-
-fn ordinal(number: usize) -> String {
-    let ending = match (number % 10, number % 100) {
-        (_, 11..=13) => "th",
-        (1, _) => "st",
-        (2, _) => "nd",
-        (3, _) => "rd",
-        _ => "th",
-    };
-    format!("{number}{ending}")
-}
-
-fn agent_of<'f>(task: &Object<AgenticTask>, fleet: &'f Fleet) -> Option<&'f Object<Agent>> {
-    let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named)?;
-    fleet.agents.get(&Key { namespace: task.meta.namespace.clone(), name: name.to_owned() })
-}
-
-/// What keeps the task from being placed before any node is looked at.
-fn obstacles(
-    task: &Object<AgenticTask>,
-    fleet: &Fleet,
-    agent: Option<&Object<Agent>>,
-) -> Vec<(&'static str, String)> {
-    let mut found = Vec::new();
-    for name in &task.spec.depends_on {
-        let key = Key { namespace: task.meta.namespace.clone(), name: name.clone() };
-        match fleet.tasks.get(&key) {
-            None => found.push(("waits for", format!("task/{name}, which is not there"))),
-            Some(upstream) if on_target(&upstream.status) => {}
-            Some(upstream) => {
-                let state = if words::is_ended(upstream) {
-                    format!("ended {} ({})", words::phase(upstream), words::ended(upstream))
-                } else {
-                    words::phase(upstream)
-                };
-                found.push(("waits for", format!("task/{name}: {state}")));
-            }
-        }
-    }
-    let named = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named);
-    if let (Some(name), None) = (named, agent) {
-        found.push(("agent", format!("agent/{name} is not there: apply it, or the task fails")));
-    }
-    if task.spec.suspend == Some(true) {
-        found.push(("suspended", "set spec.suspend to false to go on".to_owned()));
-    }
-    if task.spec.cancel == Some(true) {
-        found.push(("cancel", "asked for; it ends as soon as the control loops run".to_owned()));
-    }
-    found
 }
 
 fn table(fleet: &Fleet, explanation: &Explanation) -> String {

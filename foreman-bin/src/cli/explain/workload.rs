@@ -38,6 +38,7 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet) -> String {
     }
     if status.steps.is_empty() {
         text.push_str(&unplanned(workload, fleet));
+        text.push_str(&fleet.nobody_works());
         return text;
     }
     let mut rows = Vec::new();
@@ -53,6 +54,10 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet) -> String {
             ),
             None => ("not made yet".to_owned(), String::new()),
         };
+        let why = match words::superseded_by(step, &status.steps) {
+            Some(later) => format!("superseded by {}; {why}", words::clean(later)),
+            None => why,
+        };
         rows.push([format!("  {}", words::clean(&step.name)), output::word(&state), why]);
     }
     text.push_str(&words::columns(&rows));
@@ -63,6 +68,9 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet) -> String {
             "next: {}",
             fleet.command(&format!("explain task/{}", words::clean(task)))
         );
+    }
+    if !words::is_over(workload) {
+        text.push_str(&fleet.nobody_works());
     }
     text
 }

@@ -151,7 +151,7 @@ pub(in crate::cli) async fn continued(
     };
     let Some(workload) = found else {
         return Err(Failure::new(
-            Exit::Usage,
+            Exit::Error,
             format!("there is no workload {name:?} in {namespace}"),
         )
         .next("foreman get workloads"));
@@ -309,7 +309,7 @@ mod tests {
             assert_eq!((begun.intent.as_str(), begun.repo.as_deref()), ("fix", Some("/r")));
         }
         let failure = continued(&stores, "other", "default").await.expect_err("not there");
-        assert_eq!(failure.exit(), Exit::Usage);
+        assert_eq!(failure.exit(), Exit::Error, "as every verb says of what is not there");
     }
 
     #[tokio::test]

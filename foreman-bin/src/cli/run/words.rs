@@ -93,7 +93,8 @@ fn verdict_line(tally: &Tally) -> String {
 
 /// Why tasks missed the target.
 fn missed(tally: &Tally) -> Vec<String> {
-    let missed = tally.ended().filter(|(_, ended)| !ended.on_target && ended.verdict != "Skipped");
+    let missed =
+        tally.counting().filter(|(_, ended)| !ended.on_target && ended.verdict != "Skipped");
     missed
         .map(|(task, ended)| {
             let (task, message) =
