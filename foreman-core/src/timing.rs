@@ -69,6 +69,21 @@ pub(crate) const CONFLICTS_AT_ONCE_MAX: usize = 8;
 pub(crate) const MESSAGE_CHARS_MAX: usize = 2048;
 /// How long a Workload's step facts are gathered before they are written.
 pub(crate) const STEPS_FOLD: Duration = Duration::from_secs(2);
+/// Characters of a step's summary that its Workload keeps, with everything else in
+/// [`STEP_NOTE_CHARS_MAX`] and [`STEP_NOTES_MAX`]: a step's record stays below 8192
+/// characters.
+pub(crate) const STEP_SUMMARY_CHARS_MAX: usize = 1000;
+/// Characters of one finding or advisory in a step's record.
+pub(crate) const STEP_NOTE_CHARS_MAX: usize = 250;
+/// Findings in a step's record, and advisories.
+pub(crate) const STEP_NOTES_MAX: usize = 8;
+/// How soon a Workload whose task the store refused is tried again, then twice that each time up to
+/// [`STORE_RETRY_MAX`].
+pub(crate) const RENDER_RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest pause between two looks at an ended Workload that is to be deleted some day.
+pub(crate) const TTL_LOOK_MAX: Duration = Duration::from_hours(1);
+/// Fix rounds of an issue where `spec.maxReviewIterations` is absent.
+pub(crate) const REVIEW_ITERATIONS_DEFAULT: i32 = 1;
 /// How often the counts in a waiting message are refreshed.
 pub(crate) const WAITING_REFRESH: Duration = Duration::from_secs(30);
 /// Writes that the low-priority lane makes in a [`LANE_WINDOW`] while nothing urgent is on its way.
@@ -144,5 +159,9 @@ mod tests {
         assert!(LEASE_LOOK < LEASE);
         assert!(NODE_DEAD < RECOVERY && RECOVERY < DRAIN_REAP && DRAIN_REAP < NOT_READY_REAP);
         assert!(CLOCK_SKEW < NODE_DEAD, "a clock that is off is said before its node looks dead");
+        assert!(RENDER_RETRY_MIN < STORE_RETRY_MAX);
+        // Findings of one text each, advisories of two, the word and the branch.
+        let texts = STEP_SUMMARY_CHARS_MAX + STEP_NOTE_CHARS_MAX * (STEP_NOTES_MAX * 3 + 2);
+        assert!(texts <= 8192);
     }
 }

@@ -9,15 +9,21 @@ use crate::timing::{STORE_RETRY_MAX, STORE_RETRY_MIN};
 /// From [`STORE_RETRY_MIN`], doubled each time, to [`STORE_RETRY_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
+    first: Option<Duration>,
     pause: Option<Duration>,
     until: Option<AwakeTime>,
 }
 
 impl Backoff {
+    /// One whose first pause is this.
+    pub(super) fn starting_with(first: Duration) -> Self {
+        Self { first: Some(first), ..Self::default() }
+    }
+
     /// Something failed; `asked` is how long the other side asked to be left alone.
     pub(super) fn failed(&mut self, now: AwakeTime, asked: Option<Duration>) {
         if self.until(now).is_none() {
-            let next = self.pause.map_or(STORE_RETRY_MIN, |pause| pause * 2);
+            let next = self.pause.map_or(self.first.unwrap_or(STORE_RETRY_MIN), |pause| pause * 2);
             self.pause = Some(next.min(STORE_RETRY_MAX));
         }
         let pause = self.pause.unwrap_or(STORE_RETRY_MIN);
@@ -28,7 +34,7 @@ impl Backoff {
 
     /// Something succeeded.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self { first: self.first, ..Self::default() };
     }
 
     /// Until when to pause; absent = go on now.

@@ -36,6 +36,7 @@ impl GivenUp {
             Write::Create { owner, .. } => Some(owner.clone()),
             Write::Task { .. }
             | Write::Workload { .. }
+            | Write::DeleteWorkload { .. }
             | Write::Node { .. }
             | Write::DeleteNode { .. }
             | Write::Confirmed { .. } => None,
@@ -103,9 +104,17 @@ impl Reconciler {
                 let answer = self.patch(store, &key, revision, change, event).await;
                 Done::Task(key, answer)
             }
-            Write::Workload { key, revision, change, event, urgency: _ } => {
+            Write::Workload { key, revision, change, events, urgency: _ } => {
                 let store = &*self.stores.workloads;
-                let answer = self.patch(store, &key, revision, change, event).await;
+                let answer = self.patch(store, &key, revision, change, events).await;
+                Done::Workload(key, answer)
+            }
+            Write::DeleteWorkload { key, uid, revision } => {
+                let store = &*self.stores.workloads;
+                let answer = match store.delete(&key, &uid, Expect::At(revision)).await {
+                    Ok(()) => Answer::Lost(Reread::Absent),
+                    Err(error) => self.answer(store, &key, Err(error)).await,
+                };
                 Done::Workload(key, answer)
             }
             Write::Create { workload, owner, new } => {
@@ -150,12 +159,12 @@ impl Reconciler {
         key: &Key,
         revision: Revision,
         change: Change<K>,
-        event: Option<Event>,
+        events: impl IntoIterator<Item = Event>,
     ) -> Answer<K> {
         let answer = store.patch(key, change, Expect::At(revision)).await;
         let answer = self.answer(store, key, answer).await;
-        if let (Answer::Written(_), Some(event)) = (&answer, event) {
-            self.recorder.record(event);
+        if matches!(answer, Answer::Written(_)) {
+            events.into_iter().for_each(|event| self.recorder.record(event));
         }
         answer
     }

@@ -42,7 +42,9 @@ impl Reconciler {
 
     async fn is_there(&self, workload: &Key, owner: &Uid) -> Result<bool, StoreError> {
         let found = self.stores.workloads.get(workload).await?;
-        Ok(found.is_some_and(|found| found.meta.uid == *owner))
+        Ok(found.is_some_and(|found| {
+            found.meta.uid == *owner && found.meta.deletion_timestamp.is_none()
+        }))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::model::{NodeName, Uid};
 use crate::ports::store::StoreError;
 pub(super) use crate::schedule::snapshot::Avoid;
 use crate::schedule::snapshot::Reservation;
+use crate::timing::RENDER_RETRY_MIN;
 
 /// Entries of dead objects that are tolerated before a sweep.
 const FORGET_SLACK: usize = 1024;
@@ -52,7 +53,7 @@ pub(super) enum RefusedChild {
     /// A rule of the schema is broken: a person must change the workload.
     ForGood(String),
     /// The store may change its mind.
-    ForNow(Backoff),
+    ForNow(Backoff, String),
 }
 
 impl Memory {
@@ -142,16 +143,16 @@ impl Memory {
             return;
         }
         let mut backoff = match self.refused.remove(&owner) {
-            Some(RefusedChild::ForNow(backoff)) => backoff,
-            Some(RefusedChild::ForGood(_)) | None => Backoff::default(),
+            Some(RefusedChild::ForNow(backoff, _)) => backoff,
+            Some(RefusedChild::ForGood(_)) | None => Backoff::starting_with(RENDER_RETRY_MIN),
         };
         backoff.failed(now, None);
-        self.refused.insert(owner, RefusedChild::ForNow(backoff));
+        self.refused.insert(owner, RefusedChild::ForNow(backoff, error.to_string()));
     }
 
     /// The store took a child of that workload.
     pub(super) fn child_made(&mut self, owner: &Uid) {
-        if matches!(self.refused.get(owner), Some(RefusedChild::ForNow(_))) {
+        if matches!(self.refused.get(owner), Some(RefusedChild::ForNow(..))) {
             self.refused.remove(owner);
         }
     }

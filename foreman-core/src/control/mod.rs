@@ -35,7 +35,7 @@ pub use settings::{ControlSettings, InvalidSetting};
 pub use plan_tasks::snapshot_of;
 
 pub use crate::timing::{CLAIM_DISK_GB_MIN, DRAIN_DEADLINE};
-pub use crate::workload::{DesiredStep, PlanError, desired};
+pub use crate::workload::{DesiredStep, PlanError, Role, Round, Strand, desired};
 
 #[cfg(test)]
 mod any_object_tests;

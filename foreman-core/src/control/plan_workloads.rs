@@ -1,24 +1,51 @@
-//! From what is known of workloads and their tasks to the writes that are due.
+//! From what is known of workloads and their tasks to the writes that are due: which workloads are
+//! looked at, and what becomes of those that have ended.
+
+mod children;
+mod planner;
+mod status;
 
 use std::time::Duration;
 
+use self::planner::Planner;
 use super::memory::{Memory, RefusedChild};
 use super::reconciler::World;
-use super::write::{Rank, Urgency, Write};
-use crate::model::agentic_task::{AgenticTask, TaskPhase};
-use crate::model::condition::{ConditionStatus, set_condition};
-use crate::model::ids::Key;
-use crate::model::object::{API_VERSION, Kind, Object};
+use super::write::Write;
+use crate::model::condition::{ConditionStatus, find_condition, is_true};
+use crate::model::object::Object;
 use crate::model::open::Open;
-use crate::model::shared::ObjectReference;
 use crate::model::time::{AwakeTime, WallTime};
-use crate::model::workload::{StepRecord, Workload, WorkloadPhase, WorkloadStatus};
-use crate::ports::recorder::{Event, EventKind};
-use crate::ports::store::{Change, Part};
-use crate::timing::STEPS_FOLD;
-use crate::workload::children;
-use crate::workload::expand::{self, DesiredStep, PlanError};
-use crate::workload::rollup::{self, RollUp};
+use crate::model::workload::{Workload, WorkloadPhase};
+use crate::timing::{AGENT_MISSING_MAX, STEPS_FOLD, TTL_LOOK_MAX};
+use crate::workload::expand::{self, Plan, PlanError};
+
+/// What one workload needs now.
+#[derive(Default)]
+struct Next {
+    writes: Vec<Write>,
+    /// The facts of its steps are among the writes.
+    folded: bool,
+    /// When to look again although nothing changed.
+    look_again: Option<AwakeTime>,
+    /// There are facts that are not due to be written yet.
+    fold_later: bool,
+    /// What the store refused before is forgotten: it is tried afresh.
+    afresh: bool,
+}
+
+impl Next {
+    fn writing(writes: Vec<Write>) -> Self {
+        Self { writes, ..Self::default() }
+    }
+
+    fn later(at: AwakeTime) -> Self {
+        Self { look_again: Some(at), ..Self::default() }
+    }
+
+    fn wake_at(&mut self, at: AwakeTime) {
+        self.look_again = Some(self.look_again.map_or(at, |known| known.min(at)));
+    }
+}
 
 /// The writes that workloads need now, and when to look again although nothing changed.
 pub(super) fn plan(
@@ -30,348 +57,155 @@ pub(super) fn plan(
     let mut writes = Vec::new();
     let mut look_again: Option<AwakeTime> = None;
     for workload in world.workloads.objects.values() {
-        let phase = workload.status.phase.as_ref().and_then(Open::known);
-        let ended = phase.is_some_and(WorkloadPhase::is_terminal);
         let busy = !world.workloads.is_free(&workload.key());
-        if workload.meta.deletion_timestamp.is_some() || ended || busy {
+        if workload.meta.deletion_timestamp.is_some() || busy {
             continue;
         }
+        let uid = &workload.meta.uid;
         let planner = Planner { world, workload, wall };
-        match memory.refused.get(&workload.meta.uid) {
-            Some(RefusedChild::ForGood(why)) => {
-                writes.extend(planner.give_up(planner.child_refused(why)));
-                continue;
-            }
-            Some(RefusedChild::ForNow(backoff)) => {
-                if let Some(at) = backoff.until(awake) {
-                    look_again = Some(look_again.map_or(at, |known| known.min(at)));
-                    continue;
-                }
-            }
-            None => {}
+        let phase = workload.status.phase.as_ref().and_then(Open::known);
+        let next = if phase.is_some_and(WorkloadPhase::is_terminal) {
+            ended(&planner, awake)
+        } else {
+            let last = memory.folded.get(uid).copied();
+            let fold_at = last.map_or(awake, |last| last + STEPS_FOLD);
+            live(&planner, memory.refused.get(uid), fold_at, awake)
+        };
+        if next.folded {
+            memory.folded.insert(uid.clone(), awake);
         }
-        match expand::desired(&workload.spec) {
-            Err(error) => writes.extend(planner.give_up(planner.no_plan(&error))),
-            Ok(desired) => {
-                let due = memory.folded.get(&workload.meta.uid).copied();
-                let due = due.map_or(awake, |last| last + STEPS_FOLD);
-                let step = planner.next(&desired, awake >= due);
-                if step.folded {
-                    memory.folded.insert(workload.meta.uid.clone(), awake);
-                }
-                if step.fold_later {
-                    let at = due.max(awake + Duration::from_millis(1));
-                    look_again = Some(look_again.map_or(at, |known| known.min(at)));
-                }
-                writes.extend(step.writes);
-            }
+        if next.afresh {
+            memory.refused.remove(uid);
         }
+        look_again = [look_again, next.look_again].into_iter().flatten().min();
+        writes.extend(next.writes);
     }
     (writes, look_again)
 }
 
-#[derive(Default)]
-struct Next {
-    writes: Vec<Write>,
-    folded: bool,
-    fold_later: bool,
+/// What a workload that has ended needs: nothing, unless its spec asks for more than it has a record
+/// of, what kept it from starting is there now, or its time to stay is over.
+fn ended(planner: &Planner<'_>, awake: AwakeTime) -> Next {
+    let workload = planner.workload;
+    if let Some(next) = again(planner) {
+        return next;
+    }
+    let Some(left) = time_to_stay(workload, planner.wall) else { return Next::default() };
+    if !left.is_zero() {
+        return Next::later(awake + left.min(TTL_LOOK_MAX));
+    }
+    let (uid, revision) = (workload.meta.uid.clone(), workload.revision().clone());
+    Next::writing(vec![Write::DeleteWorkload { key: workload.key(), uid, revision }])
 }
 
-struct Planner<'a> {
-    world: &'a World,
-    workload: &'a Object<Workload>,
-    wall: WallTime,
+/// How long an ended workload still stays; absent = for ever.
+fn time_to_stay(workload: &Object<Workload>, wall: WallTime) -> Option<Duration> {
+    let ttl = u64::try_from(workload.spec.ttl_seconds_after_finished?).ok()?;
+    let conditions = &workload.status.conditions;
+    let finished = find_condition(conditions, "Finished");
+    let finished = finished.filter(|_| is_true(conditions, "Finished"))?;
+    let age = wall.since(finished.last_transition_time);
+    Some(Duration::from_secs(ttl).saturating_sub(age))
 }
 
+/// The writes by which an ended workload starts again, or takes note of a spec that changed nothing.
+fn again(planner: &Planner<'_>) -> Option<Next> {
+    let workload = planner.workload;
+    let status = &workload.status;
+    let said = find_condition(&status.conditions, "Planned");
+    let unplanned = said.is_some_and(|said| !said.status.is(ConditionStatus::True));
+    let unresolved =
+        unplanned && said.is_some_and(|said| said.reason == planner::AGENT_RESOLVE_FAILED);
+    let edited = status.observed_generation.is_some_and(|seen| seen != workload.meta.generation);
+    if !edited && !unresolved {
+        return None;
+    }
+    let plan = planner.expand().ok().filter(|plan| planner.missing_agents(plan).is_empty());
+    let agents_moved = status.agents_seen.as_ref().is_none_or(|seen| *seen != planner.agents());
+    let cancelled = workload.spec.cancel == Some(true);
+    let records = status.steps.as_slice();
+    let more = |plan: &Plan| {
+        plan.steps.iter().any(|step| records.iter().all(|record| record.name != step.name))
+    };
+    match plan {
+        Some(plan) if unresolved && agents_moved => Some(planner.reopen(&plan)),
+        Some(plan) if edited && !cancelled && (unplanned || more(&plan)) => {
+            Some(planner.reopen(&plan))
+        }
+        Some(_) | None if edited => Some(Next::writing(vec![planner.take_note()])),
+        Some(_) | None => None,
+    }
+}
+
+/// What a workload that goes on needs.
+fn live(
+    planner: &Planner<'_>,
+    refused: Option<&RefusedChild>,
+    fold_at: AwakeTime,
+    awake: AwakeTime,
+) -> Next {
+    let held_until = match refused {
+        Some(RefusedChild::ForGood(why)) => return Next::writing(planner.refused_for_good(why)),
+        Some(RefusedChild::ForNow(backoff, why)) => Some((backoff.until(awake), why)),
+        None => None,
+    };
+    let plan = match planner.expand() {
+        Ok(plan) => plan,
+        Err(error @ PlanError::ReviewerMissing { .. }) => {
+            return agents_missing(planner, awake, &error.to_string());
+        }
+        Err(error) => return Next::writing(planner.no_plan(&error)),
+    };
+    let missing = planner.missing_agents(&plan);
+    if !missing.is_empty() && !planner.has_begun() {
+        let message = format!("there is no Agent {}", missing.join(", "));
+        return agents_missing(planner, awake, &message);
+    }
+    let records = planner.records(&plan);
+    if records != planner.workload.status.steps {
+        return Next::writing(vec![planner.write_names(&plan, records)]);
+    }
+    if let Some((_, why)) = held_until
+        && let Some(write) = planner.render_error(why)
+    {
+        return Next::writing(vec![write]);
+    }
+    let held = held_until.and_then(|(until, _)| until);
+    let made = planner.children(&plan, &records);
+    let children = match made {
+        Ok(children) => children,
+        Err(gave_up) => return Next::writing(gave_up),
+    };
+    let mut next = planner.fold(&plan, &records, children.missing, awake >= fold_at);
+    match held {
+        Some(at) => next.wake_at(at),
+        None => next.writes.extend(children.creates),
+    }
+    if next.fold_later {
+        next.wake_at(fold_at.max(awake + Duration::from_millis(1)));
+    }
+    next.writes.extend(planner.copies(&plan, &records));
+    next
+}
+
+/// Nothing was made yet and an Agent is missing: manifests may come in any order, so it is waited for
+/// a little, then the workload ends and starts again when the Agent is there.
+fn agents_missing(planner: &Planner<'_>, awake: AwakeTime, message: &str) -> Next {
+    let created = planner.workload.meta.creation_timestamp;
+    let age = created.map_or(AGENT_MISSING_MAX, |created| planner.wall.since(created));
+    let left = AGENT_MISSING_MAX.saturating_sub(age);
+    let reopened = planner.workload.status.phase.is_some();
+    if left.is_zero() || reopened {
+        return Next::writing(planner.unresolved(message));
+    }
+    // A record's age is in whole seconds, so look a second later.
+    Next::later(awake + left + Duration::from_secs(1))
+}
+
+/// Expansion of a workload in this world.
 impl Planner<'_> {
-    fn write(&self, change: Change<Workload>, event: Option<Event>) -> Write {
-        self.write_with(Urgency::Now, change, event)
-    }
-
-    fn write_with(
-        &self,
-        urgency: Urgency,
-        change: Change<Workload>,
-        event: Option<Event>,
-    ) -> Write {
-        Write::Workload {
-            key: self.workload.key(),
-            revision: self.workload.revision().clone(),
-            change,
-            event,
-            urgency,
-        }
-    }
-
-    fn event(&self, severity: EventKind, reason: &'static str, message: String) -> Event {
-        Event { kind: Workload::NAMES.kind, key: self.workload.key(), severity, reason, message }
-    }
-
-    fn child(&self, record: &StepRecord) -> Option<&Object<AgenticTask>> {
-        let task = self.world.tasks.objects.get(&self.task_key(record)?)?;
-        children::is_child(task, self.workload, &record.name).then_some(task)
-    }
-
-    fn task_key(&self, record: &StepRecord) -> Option<Key> {
-        let name = record.task.clone()?;
-        Some(Key { namespace: self.workload.meta.namespace.clone(), name })
-    }
-
-    /// No plan is possible: the workload ends and says why.
-    fn no_plan(&self, error: &PlanError) -> Write {
-        self.failed_plan(error.reason(), error.to_string())
-    }
-
-    /// The store will never take a child of this plan.
-    fn child_refused(&self, why: &str) -> Write {
-        self.failed_plan("AgentResolveFailed", format!("a task of the plan was refused: {why}"))
-    }
-
-    /// Ends the workload, once no child is left that nobody would look after: each is cancelled
-    /// before, and what is being created is waited for.
-    fn give_up(&self, failed: Write) -> Vec<Write> {
-        let records = &self.workload.status.steps;
-        let tasks = &self.world.tasks;
-        let creating = |record| self.task_key(record).is_some_and(|key| tasks.is_writing(&key));
-        if records.iter().any(creating) {
-            return Vec::new();
-        }
-        let left: Vec<_> = records
-            .iter()
-            .filter_map(|record| self.child(record))
-            .filter(|child| !has_ended(child) && child.spec.cancel != Some(true))
-            .collect();
-        if left.is_empty() {
-            return vec![failed];
-        }
-        let free = left.into_iter().filter(|child| tasks.is_free(&child.key()));
-        free.map(|child| copy(child, Change::of(Part::Spec).set("cancel", true))).collect()
-    }
-
-    fn failed_plan(&self, reason: &'static str, message: String) -> Write {
-        let mut next = self.workload.status.clone();
-        let set = |next: &mut WorkloadStatus, kind: &str, status, reason: &str| {
-            set_condition(&mut next.conditions, kind, status, reason, &message, self.wall);
-        };
-        set(&mut next, "Planned", ConditionStatus::False, reason);
-        set(&mut next, "Finished", ConditionStatus::True, "NotOnTarget");
-        let change = Change::of(Part::Status)
-            .set("phase", WorkloadPhase::Failed)
-            .set("observedGeneration", self.workload.meta.generation)
-            .set("conditions", &next.conditions);
-        let event = self.event(EventKind::Warning, "PlanFailed", message);
-        self.write(change, Some(event))
-    }
-
-    /// The next writes, in the order of the protocol: names, children, facts.
-    fn next(&self, desired: &[DesiredStep], fold_due: bool) -> Next {
-        let records = self.records(desired);
-        if records != self.workload.status.steps {
-            let change = Change::of(Part::Status)
-                .set("phase", WorkloadPhase::Planning)
-                .set("desiredTasks", i64::try_from(records.len()).unwrap_or(i64::MAX))
-                .set("observedGeneration", self.workload.meta.generation)
-                .set("steps", &records);
-            return Next { writes: vec![self.write(change, None)], ..Next::default() };
-        }
-        let mut creates = Vec::new();
-        let mut creating = false;
-        for step in desired {
-            let Some(record) = records.iter().find(|record| record.name == step.name) else {
-                continue;
-            };
-            if record.settled == Some(true) || self.child(record).is_some() {
-                continue;
-            }
-            creating = true;
-            let Some(new) = children::render(self.workload, step, &records) else {
-                continue;
-            };
-            // The record names the last name there is, and it is somebody else's.
-            if self.world.tasks.objects.contains_key(&new.key) {
-                let name = &new.key.name;
-                let message = format!("task {name} of step {} belongs to somebody else", step.name);
-                let failed = self.failed_plan("NameTaken", message);
-                return Next { writes: self.give_up(failed), ..Next::default() };
-            }
-            if self.world.tasks.is_free(&new.key) {
-                let (workload, owner) = (self.workload.key(), self.workload.meta.uid.clone());
-                creates.push(Write::Create { workload, owner, new: Box::new(new) });
-            }
-        }
-        if creating {
-            return Next { writes: creates, ..Next::default() };
-        }
-        let mut next = self.fold(desired, &records, fold_due);
-        next.writes.extend(self.copies(desired, &records));
-        next
-    }
-
-    /// The records that should stand in the status: those there are, and new ones with a name that
-    /// is chosen once. A name that somebody else's task took meanwhile is changed to a hashed one.
-    fn records(&self, desired: &[DesiredStep]) -> Vec<StepRecord> {
-        let tasks = &self.world.tasks.objects;
-        let mut records = self.workload.status.steps.clone();
-        records.retain(|record| !self.is_dropped(desired, record));
-        for record in records.iter_mut().filter(|record| record.settled != Some(true)) {
-            let taken = self.task_key(record).and_then(|key| tasks.get(&key));
-            if taken.is_some_and(|task| !children::is_child(task, self.workload, &record.name)) {
-                record.task = Some(children::hashed_name(self.workload, &record.name));
-            }
-        }
-        for step in desired {
-            if records.iter().all(|record| record.name != step.name) {
-                let ours = |task| children::is_child(task, self.workload, &step.name);
-                let free =
-                    |key: &Key| !self.world.tasks.is_taken(key) || tasks.get(key).is_some_and(ours);
-                records.push(StepRecord {
-                    name: step.name.clone(),
-                    task: Some(children::choose_name(self.workload, &step.name, free)),
-                    ..StepRecord::default()
-                });
-            }
-        }
-        records
-    }
-
-    /// A step that the spec no longer has and that never came to anything: without it the workload
-    /// would wait for ever for a task that nobody makes.
-    fn is_dropped(&self, desired: &[DesiredStep], record: &StepRecord) -> bool {
-        let wanted = desired.iter().any(|step| step.name == record.name);
-        let busy = self.task_key(record).is_some_and(|key| !self.world.tasks.is_free(&key));
-        !wanted && !busy && record.settled != Some(true) && self.child(record).is_none()
-    }
-
-    /// Folds what the children show into the status. What settles a step or moves the phase is
-    /// written at once, the rest at most every two seconds.
-    fn fold(&self, desired: &[DesiredStep], records: &[StepRecord], due: bool) -> Next {
-        let folded: Vec<_> =
-            records.iter().map(|record| rollup::fold(record, self.child(record))).collect();
-        let roll_up = rollup::roll_up(&folded, desired);
-        let next = self.status(&folded, &roll_up);
-        let now = &self.workload.status;
-        if next == *now {
-            return Next::default();
-        }
-        let settled =
-            |steps: &[StepRecord]| steps.iter().filter(|s| s.settled == Some(true)).count();
-        let urgent = next.phase != now.phase || settled(&folded) != settled(records);
-        if !urgent && !due {
-            return Next { fold_later: true, ..Next::default() };
-        }
-        let event = roll_up.finished.map(|reason| {
-            let severity =
-                if reason == "Succeeded" { EventKind::Normal } else { EventKind::Warning };
-            let message = format!(
-                "{} succeeded, {} failed, {} incomplete",
-                roll_up.succeeded, roll_up.failed, roll_up.incomplete
-            );
-            self.event(severity, "WorkloadFinished", message)
-        });
-        let change = Change::of(Part::Status)
-            .set("phase", &next.phase)
-            .set("observedGeneration", next.observed_generation)
-            .set("steps", &next.steps)
-            .set("tasks", &next.tasks)
-            .set("succeededTasks", next.succeeded_tasks)
-            .set("failedTasks", next.failed_tasks)
-            .set("incompleteTasks", next.incomplete_tasks)
-            .set("conditions", &next.conditions);
-        let phase = next.phase != now.phase || next.conditions != now.conditions;
-        let urgency = if phase { Urgency::Now } else { Urgency::Lane(Rank::Steps) };
-        let writes = vec![self.write_with(urgency, change, event)];
-        Next { writes, folded: true, fold_later: false }
-    }
-
-    fn status(&self, steps: &[StepRecord], roll_up: &RollUp) -> WorkloadStatus {
-        let mut next = self.workload.status.clone();
-        next.phase = Some(roll_up.phase.into());
-        next.observed_generation = Some(self.workload.meta.generation);
-        next.steps = steps.to_vec();
-        next.succeeded_tasks = Some(roll_up.succeeded);
-        next.failed_tasks = Some(roll_up.failed);
-        next.incomplete_tasks = Some(roll_up.incomplete);
-        for name in steps.iter().filter_map(|step| step.task.as_ref()) {
-            if next.tasks.iter().all(|task| task.name.as_ref() != Some(name)) {
-                next.tasks.push(ObjectReference {
-                    api_version: Some(API_VERSION.to_owned()),
-                    kind: Some(AgenticTask::NAMES.kind.to_owned()),
-                    namespace: self.workload.meta.namespace.clone(),
-                    name: Some(name.clone()),
-                    ..ObjectReference::default()
-                });
-            }
-        }
-        self.conditions(&mut next, roll_up);
-        next
-    }
-
-    fn conditions(&self, next: &mut WorkloadStatus, roll_up: &RollUp) {
-        let yes = ConditionStatus::True;
-        let list = &mut next.conditions;
-        let mut set = |kind: &str, status, reason: &str, message: &str| {
-            set_condition(list, kind, status, reason, message, self.wall);
-        };
-        set("Planned", yes, "PlannerSucceeded", "every step has its task");
-        if roll_up.phase != WorkloadPhase::Planned {
-            set("Dispatched", yes, "ChildrenInFlight", "tasks were placed");
-        }
-        if let Some((good, reason)) = roll_up.completed {
-            let status = if good { yes } else { ConditionStatus::False };
-            let message = format!(
-                "{} succeeded, {} failed, {} incomplete",
-                roll_up.succeeded, roll_up.failed, roll_up.incomplete
-            );
-            set("Completed", status, reason, &message);
-            if let Some(finished) = roll_up.finished {
-                set("Finished", yes, finished, &message);
-            }
-            if roll_up.unverified.is_empty() {
-                set("Unverified", ConditionStatus::False, "Verified", "nothing went unverified");
-            } else {
-                let message = format!("no gate passed for {}", roll_up.unverified.join(", "));
-                set("Unverified", yes, "NotVerified", &message);
-            }
-        }
-    }
-
-    /// Copies cancel and suspend to the children that have not ended. A child whose step the spec no
-    /// longer has is cancelled.
-    fn copies(&self, desired: &[DesiredStep], records: &[StepRecord]) -> Vec<Write> {
-        let spec = &self.workload.spec;
-        let children = records.iter().filter_map(|record| {
-            let wanted = desired.iter().any(|step| step.name == record.name);
-            Some((self.child(record)?, wanted))
-        });
-        children
-            .filter(|(child, _)| !has_ended(child) && self.world.tasks.is_free(&child.key()))
-            .filter_map(|(child, wanted)| {
-                let mut change = Change::of(Part::Spec);
-                let cancel = spec.cancel == Some(true) || !wanted;
-                if cancel && child.spec.cancel != Some(true) {
-                    change = change.set("cancel", true);
-                }
-                if let Some(suspend) = spec.suspend
-                    && child.spec.suspend.unwrap_or(false) != suspend
-                {
-                    change = change.set("suspend", suspend);
-                }
-                (!change.is_empty()).then(|| copy(child, change))
-            })
-            .collect()
-    }
-}
-
-fn has_ended(child: &Object<AgenticTask>) -> bool {
-    child.status.known_phase().is_some_and(TaskPhase::is_terminal)
-}
-
-fn copy(child: &Object<AgenticTask>, change: Change<AgenticTask>) -> Write {
-    Write::Task {
-        key: child.key(),
-        revision: child.revision().clone(),
-        change,
-        event: None,
-        urgency: Urgency::Now,
+    fn expand(&self) -> Result<Plan, PlanError> {
+        let egress_of = |name: &str| self.egress_of(name);
+        expand::plan(self.view(&egress_of), &self.workload.status.steps)
     }
 }

@@ -237,6 +237,7 @@ impl View {
         }
         self.memory.refresh(&self.world, now.wall, now.awake);
         let mut writes: Vec<Write> = Vec::new();
+        let mut unsent: Vec<Write> = Vec::new();
         for (plan, due) in PLANNERS.iter().zip(&mut self.due) {
             if !all && !is_due(due) {
                 continue;
@@ -245,7 +246,14 @@ impl View {
             *due = at.map(|at| at.max(now.awake + PLAN_AGAIN_MIN));
             // One write an object: a child that is told to stop is not placed by the same pass.
             let taken: BTreeSet<_> = writes.iter().map(Write::target).collect();
-            writes.extend(more.into_iter().filter(|write| !taken.contains(&write.target())));
+            let (free, twice): (Vec<_>, Vec<_>) =
+                more.into_iter().partition(|write| !taken.contains(&write.target()));
+            writes.extend(free);
+            unsent.extend(twice);
+        }
+        // Decided again by a later pass: until then nobody was told anything.
+        for write in &unsent {
+            self.forget_told(write);
         }
         writes.sort_by_key(|write| write.urgency().place());
         writes
@@ -401,7 +409,9 @@ impl World {
         }
         match write {
             Write::Task { key, revision, .. } => at(&self.tasks, key, revision),
-            Write::Workload { key, revision, .. } => at(&self.workloads, key, revision),
+            Write::Workload { key, revision, .. } | Write::DeleteWorkload { key, revision, .. } => {
+                at(&self.workloads, key, revision)
+            }
             Write::Node { key, revision, .. } | Write::DeleteNode { key, revision, .. } => {
                 at(&self.nodes, key, revision)
             }

@@ -70,9 +70,11 @@ pub(super) enum Write {
         key: Key,
         revision: Revision,
         change: Change<Workload>,
-        event: Option<Event>,
+        events: Vec<Event>,
         urgency: Urgency,
     },
+    /// A workload whose time to stay after its end is over, at exactly this version.
+    DeleteWorkload { key: Key, uid: Uid, revision: Revision },
     /// A child of the workload `owner`.
     Create { workload: Key, owner: Uid, new: Box<NewObject<AgenticTask>> },
     Node {
@@ -103,7 +105,10 @@ impl Write {
             Self::Task { key, .. } => Some(key),
             Self::Create { new, .. } => Some(&new.key),
             Self::Confirmed { then, .. } => then.task(),
-            Self::Workload { .. } | Self::Node { .. } | Self::DeleteNode { .. } => None,
+            Self::Workload { .. }
+            | Self::DeleteWorkload { .. }
+            | Self::Node { .. }
+            | Self::DeleteNode { .. } => None,
         }
     }
 
@@ -113,7 +118,9 @@ impl Write {
             Self::Task { urgency, .. }
             | Self::Workload { urgency, .. }
             | Self::Node { urgency, .. } => *urgency,
-            Self::Create { .. } | Self::DeleteNode { .. } => Urgency::Now,
+            Self::Create { .. } | Self::DeleteNode { .. } | Self::DeleteWorkload { .. } => {
+                Urgency::Now
+            }
             Self::Confirmed { then, .. } => then.urgency(),
         }
     }
@@ -123,7 +130,9 @@ impl Write {
         match self {
             Self::Task { key, .. } => Target::Task(key.clone()),
             Self::Create { new, .. } => Target::Task(new.key.clone()),
-            Self::Workload { key, .. } => Target::Workload(key.clone()),
+            Self::Workload { key, .. } | Self::DeleteWorkload { key, .. } => {
+                Target::Workload(key.clone())
+            }
             Self::Node { key, .. } | Self::DeleteNode { key, .. } => Target::Node(key.clone()),
             Self::Confirmed { then, .. } => then.target(),
         }

@@ -10,7 +10,8 @@ use super::object::{Column, Kind, Names, Scope};
 use super::open::{Open, wire_enum};
 use super::outcome::{Infrastructure, OutcomeReason, Verdict, Verification};
 use super::shared::{
-    Budget, FreeJson, GateProfile, LocalObjectReference, ObjectReference, VerdictPolicy,
+    Budget, FreeJson, GateAdvisory, GateProfile, LocalObjectReference, ObjectReference,
+    VerdictPolicy,
 };
 
 /// The kind.
@@ -186,6 +187,9 @@ impl WorkloadPhase {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadStatus {
+    /// The namespace's Agents, as a hash, when the store refused a task; tried again when they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents_seen: Option<String>,
     /// Facts that tools wait for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -274,6 +278,36 @@ pub struct StepRecord {
     /// Whether its task was seen ended: then nothing fires it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<bool>,
+    /// What its task was made from, as a hash: a later change of the step is told by it.
+    #[serde(default, rename = "madeFrom", skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<String>,
+    /// What later steps need of what its task said, whatever becomes of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<StepNotes>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub extra: Extra,
+}
+
+/// What a step's task said, as far as later steps need it; bounded, and kept when the task is gone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepNotes {
+    /// The machine's word of the old envelope (`result.extra.outcome`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// What it said in short, where it ended off target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// What a reviewer found, one a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+    /// Findings of the gate that did not block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisories: Vec<GateAdvisory>,
+    /// The branch that holds its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// Fields this version does not know.
     #[serde(flatten)]
     #[schemars(skip)]

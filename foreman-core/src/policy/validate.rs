@@ -109,10 +109,16 @@ fn workload(spec: &WorkloadSpec, out: &mut Findings) {
         }
         // A store accepts it, as the existing system does, and the workload then says why it failed.
         Err(error @ PlanError::NoPlannerOrPipeline) => {
-            out.warning("spec.pipeline", error.to_string());
+            // With issues it is the coder that is missing, which is said below.
+            if spec.issues.is_empty() {
+                out.warning("spec.pipeline", error.to_string());
+            }
         }
+        Err(error @ PlanError::NoSuchIssue { .. }) => out.error("spec.issues", error.to_string()),
         Err(
-            error @ (PlanError::DuplicateStep { .. }
+            error @ (PlanError::ReviewerMissing { .. }
+            | PlanError::AllSuppressed { .. }
+            | PlanError::DuplicateStep { .. }
             | PlanError::UnknownDependency { .. }
             | PlanError::Cycle { .. }),
         ) => out.error("spec.pipeline", error.to_string()),
@@ -126,9 +132,6 @@ fn workload(spec: &WorkloadSpec, out: &mut Findings) {
     }
     if let Some(repo) = spec.repo.as_deref().filter(|repo| !repo.is_empty()) {
         check(out, "spec.repo", check_repo(repo));
-    }
-    if spec.ttl_seconds_after_finished.is_some() {
-        out.unsupported("spec.ttlSecondsAfterFinished");
     }
     budget("spec.budget", spec.budget.as_ref(), out);
 }

@@ -52,12 +52,12 @@ fn workloads() {
     check_case(
         w,
         &json!({"intent": "x", "issues": [1], "repo": "o/n"}),
-        &[(W, "spec.issues", "not supported"), (W, "spec.coderAgentRef", "who fixes")],
+        &[(W, "spec.coderAgentRef", "who fixes")],
     );
     check_case(
         w,
         &json!({"intent": "x", "issues": [1], "coderAgentRef": {"name": "c"}, "repo": "nope"}),
-        &[(W, "spec.issues", "not supported"), (E, "spec.repo", "no slug")],
+        &[(E, "spec.repo", "no slug")],
     );
     let mut cut = of(json!([step("b", &["a"]), step("a", &[])]));
     cut["maxTasks"] = json!(1);
@@ -79,13 +79,11 @@ fn workloads() {
     let mut limits = of(json!([step("a", &[])]));
     limits["budget"] = json!({"tokens": 0, "wallSeconds": 7200});
     limits["pipeline"][0]["timeoutSeconds"] = json!(60);
-    limits["ttlSecondsAfterFinished"] = json!(1);
     check_case(
         w,
         &limits,
         &[
             (W, "spec.pipeline[0].timeoutSeconds", "before budget.wallSeconds 7200"),
-            (W, "spec.ttlSecondsAfterFinished", "not supported"),
             (W, "spec.budget.tokens", "0 pauses"),
         ],
     );

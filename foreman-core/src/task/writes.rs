@@ -40,7 +40,7 @@ fn with(
 
 /// A message that the schema takes, whatever its length was: one that it refuses would keep a task
 /// from ending.
-fn bounded(message: &str) -> Cow<'_, str> {
+pub(crate) fn bounded(message: &str) -> Cow<'_, str> {
     if message.chars().nth(MESSAGE_CHARS_MAX).is_none() {
         return Cow::Borrowed(message);
     }

@@ -1,15 +1,14 @@
 //! Children: the task objects of a workload's steps.
 
-use sha2::{Digest, Sha256};
-
-use super::expand::DesiredStep;
-use crate::model::agentic_task::{AgenticTask, AgenticTaskSpec};
+use super::expand::{DesiredStep, hash};
+use crate::model::agentic_task::{AgenticTask, AgenticTaskSpec, Continues, TaskKind};
 use crate::model::apiserver::check_label_value;
 use crate::model::ids::{Key, OBJECT_NAME_BYTES_MAX, check_object_name};
 use crate::model::object::{NewObject, Object};
-use crate::model::wellknown::{ANNOTATION_PUSH_TO, LABEL_STEP, LABEL_WORKLOAD};
+use crate::model::wellknown::{
+    ANNOTATION_LOCAL_ONLY, ANNOTATION_PUSH_TO, ANNOTATION_SUSPENDED_BY, LABEL_STEP, LABEL_WORKLOAD,
+};
 use crate::model::workload::{StepRecord, Workload};
-use crate::timing::WORKLOAD_HASH_CHARS;
 
 /// Whether a task is the child of a workload that stands for a step: by owner uid and step label,
 /// never by its name.
@@ -34,7 +33,8 @@ pub(crate) fn choose_name(
     step: &str,
     is_free: impl FnOnce(&Key) -> bool,
 ) -> String {
-    let plain = format!("{}-{step}", workload.meta.name);
+    let prefix = format!("{}-", workload.meta.name);
+    let plain = if step.starts_with(&prefix) { step.to_owned() } else { prefix + step };
     let key = Key { namespace: workload.meta.namespace.clone(), name: plain.clone() };
     let valid = check_object_name(&plain).is_ok();
     if valid && is_free(&key) { plain } else { hashed_name(workload, step) }
@@ -46,15 +46,6 @@ pub(crate) fn hashed_name(workload: &Object<Workload>, step: &str) -> String {
     let room = OBJECT_NAME_BYTES_MAX - hash.len() - 1;
     let head: String = format!("{}-{step}", workload.meta.name).chars().take(room).collect();
     format!("{}-{hash}", head.trim_end_matches(['-', '.']))
-}
-
-fn hash(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
-    digits
-        .take(WORKLOAD_HASH_CHARS)
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
 }
 
 /// A text as a label value: as it is where that is allowed, else cut with a hash.
@@ -72,15 +63,21 @@ pub(crate) fn render(
     step: &DesiredStep,
     steps: &[StepRecord],
 ) -> Option<NewObject<AgenticTask>> {
-    let task_of = |name: &str| steps.iter().find(|record| record.name == name)?.task.clone();
+    let record_of = |name: &str| steps.iter().find(|record| record.name == name);
+    let task_of = |name: &str| record_of(name)?.task.clone();
     let depends_on =
         step.depends_on.iter().map(|name| task_of(name)).collect::<Option<Vec<_>>>()?;
+    let suspended = workload.spec.suspend == Some(true);
     let spec = AgenticTaskSpec {
         kind: step.kind.clone(),
         agent_ref: Some(step.agent_ref.clone()),
         budget: step.budget.clone(),
         cancel: workload.spec.cancel.filter(|cancel| *cancel),
-        continues: None,
+        continues: step
+            .continues
+            .as_deref()
+            .and_then(record_of)
+            .map(|record| Continues { task: record.task.clone(), uid: record.uid.clone() }),
         depends_on,
         gate_profile: step.gate_profile.clone(),
         mcp_enabled: step.mcp_enabled,
@@ -90,7 +87,7 @@ pub(crate) fn render(
         required_capability: None,
         resume_wait_seconds: None,
         retry: None,
-        suspend: workload.spec.suspend.filter(|suspend| *suspend),
+        suspend: suspended.then_some(true),
         timeout_seconds: step.timeout_seconds,
         verdict_policy: step.verdict_policy.clone(),
     };
@@ -99,6 +96,14 @@ pub(crate) fn render(
         .label(LABEL_WORKLOAD, label(&workload.meta.name))
         .label(LABEL_STEP, label(&step.name));
     new.owner_references.push(workload.as_owner());
+    if suspended {
+        let by = ANNOTATION_SUSPENDED_BY.to_owned();
+        new.annotations.insert(by, workload.meta.name.clone());
+    }
+    let reviewer = step.kind.is(TaskKind::Review);
+    if reviewer && workload.spec.allow_cloud_reviewers == Some(false) {
+        new.annotations.insert(ANNOTATION_LOCAL_ONLY.to_owned(), "true".to_owned());
+    }
     if let Some(push_to) = workload.meta.annotations.get(ANNOTATION_PUSH_TO) {
         new.annotations.insert(ANNOTATION_PUSH_TO.to_owned(), push_to.clone());
     }

@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::model::apiserver::check_label_value;
 use crate::model::workload::WorkloadSpec;
+use crate::timing::WORKLOAD_HASH_CHARS;
 use crate::workload::expand;
 
 fn workload_of(name: &str, steps: &[&str]) -> Object<Workload> {

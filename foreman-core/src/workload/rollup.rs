@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::expand::DesiredStep;
+use super::expand::{DesiredStep, Plan, Role};
+use super::notes;
 use crate::model::agentic_task::{AgenticTask, TaskPhase};
 use crate::model::object::Object;
 use crate::model::open::Open;
@@ -28,6 +29,8 @@ pub(crate) fn fold(record: &StepRecord, child: Option<&Object<AgenticTask>>) -> 
         verification: outcome.map(|outcome| outcome.verification.into()),
         infrastructure: outcome.map(|outcome| outcome.infrastructure.into()),
         settled: settled.then_some(true),
+        made_from: record.made_from.clone(),
+        notes: if settled { notes::of(status) } else { None },
         extra: record.extra.clone(),
     }
 }
@@ -38,6 +41,7 @@ enum Bucket {
     Succeeded,
     /// Counted nowhere: nothing was left to do.
     Resolved,
+    /// Counted nowhere: the step before it found nothing left to do.
     Skipped,
     Incomplete,
     Failed,
@@ -73,18 +77,41 @@ pub(crate) struct RollUp {
     pub(crate) finished: Option<&'static str>,
     /// Steps whose work ended on target but was not verified.
     pub(crate) unverified: Vec<String>,
+    /// Steps whose coder says that a person must verify.
+    pub(crate) needs_verification: Vec<String>,
+    /// Changes in which nothing was left to do: `#7`, or a step's name.
+    pub(crate) resolved: Vec<String>,
 }
 
-/// Rolls the steps up. Terminal only when every step that should have run is settled.
-pub(crate) fn roll_up(steps: &[StepRecord], desired: &[DesiredStep]) -> RollUp {
+impl RollUp {
+    /// The counts in words.
+    pub(crate) fn counts(&self) -> String {
+        let Self { succeeded, failed, incomplete, .. } = self;
+        format!("{succeeded} succeeded, {failed} failed, {incomplete} incomplete")
+    }
+}
+
+/// Rolls the steps up. Terminal only when every step that should have run is settled, and every step
+/// that was ever made. Steps that a later round stands for, and those that the spec no longer has,
+/// count nowhere.
+pub(crate) fn roll_up(records: &[StepRecord], plan: &Plan) -> RollUp {
+    let hidden = plan.hidden();
+    let wanted: BTreeSet<&str> = plan.steps.iter().map(|step| step.name.as_str()).collect();
+    let steps: Vec<&StepRecord> = records
+        .iter()
+        .filter(|step| wanted.contains(step.name.as_str()) && !hidden.contains(step.name.as_str()))
+        .collect();
     let count = |wanted: Bucket| {
         i32::try_from(steps.iter().filter(|step| bucket(step) == wanted).count())
             .unwrap_or(i32::MAX)
     };
     let (succeeded, failed, incomplete) =
         (count(Bucket::Succeeded), count(Bucket::Failed), count(Bucket::Incomplete));
-    let in_flight = count(Bucket::InFlight);
-    let completed = (in_flight == 0).then_some(match (failed, incomplete, succeeded) {
+    let settled = records.iter().filter(|step| bucket(step) != Bucket::InFlight);
+    let settled: BTreeSet<&str> = settled.map(|step| step.name.as_str()).collect();
+    let all_settled = records.iter().all(|step| bucket(step) != Bucket::InFlight)
+        && wanted.iter().all(|name| settled.contains(name));
+    let completed = all_settled.then_some(match (failed, incomplete, succeeded) {
         (0, 0, 0) => (true, "AllAlreadyResolved"),
         (0, 0, _) => (true, "AllChildrenSucceeded"),
         (0, _, _) => (false, "ChildrenIncomplete"),
@@ -93,8 +120,12 @@ pub(crate) fn roll_up(steps: &[StepRecord], desired: &[DesiredStep]) -> RollUp {
     let phase = match completed {
         Some((true, _)) => WorkloadPhase::Completed,
         Some((false, _)) => WorkloadPhase::Failed,
-        None if steps.iter().any(|step| step.phase.is_some()) => WorkloadPhase::Dispatched,
+        None if records.iter().any(|step| step.phase.is_some()) => WorkloadPhase::Dispatched,
         None => WorkloadPhase::Planned,
+    };
+    let needs = |step: &&&StepRecord| {
+        bucket(step) == Bucket::Incomplete
+            && step.reason.as_ref().is_some_and(|it| it.is(OutcomeReason::NeedsVerification))
     };
     RollUp {
         phase,
@@ -102,12 +133,35 @@ pub(crate) fn roll_up(steps: &[StepRecord], desired: &[DesiredStep]) -> RollUp {
         failed,
         incomplete,
         completed,
-        finished: completed.map(|(good, _)| finished(steps, good)),
-        unverified: unverified(steps, desired),
+        finished: completed.map(|(good, _)| finished(&steps, good)),
+        unverified: unverified(&steps, &plan.steps),
+        needs_verification: steps.iter().filter(needs).map(|step| step.name.clone()).collect(),
+        resolved: resolved(records, plan),
     }
 }
 
-fn finished(steps: &[StepRecord], good: bool) -> &'static str {
+/// The changes whose coder found nothing left to do, each once.
+pub(crate) fn resolved(records: &[StepRecord], plan: &Plan) -> Vec<String> {
+    let mut changes = Vec::new();
+    for step in &plan.steps {
+        let found = records
+            .iter()
+            .any(|record| record.name == step.name && bucket(record) == Bucket::Resolved);
+        let change = match &step.strand {
+            Some(strand) if strand.role == Role::Coder => strand.change.clone(),
+            Some(_) => continue,
+            None => {
+                step.payload.issue.map_or_else(|| step.name.clone(), |issue| format!("#{issue}"))
+            }
+        };
+        if found && !changes.contains(&change) {
+            changes.push(change);
+        }
+    }
+    changes
+}
+
+fn finished(steps: &[&StepRecord], good: bool) -> &'static str {
     let broken = |wanted: fn(Infrastructure) -> bool| {
         steps.iter().any(|step| {
             step.infrastructure
@@ -128,9 +182,9 @@ fn finished(steps: &[StepRecord], good: bool) -> &'static str {
 
 /// Work that ended on target without a gate that passed, unless a step that verifies it (one after
 /// it) did pass. A word that this version does not know is no verification.
-fn unverified(steps: &[StepRecord], desired: &[DesiredStep]) -> Vec<String> {
+fn unverified(steps: &[&StepRecord], desired: &[DesiredStep]) -> Vec<String> {
     let covered = verified_by_later_steps(steps, desired);
-    let passed = |step: &StepRecord| {
+    let passed = |step: &&&StepRecord| {
         step.verification.as_ref().is_some_and(|verification| {
             verification.is(Verification::Passed) || verification.is(Verification::NotApplicable)
         })
@@ -145,7 +199,7 @@ fn unverified(steps: &[StepRecord], desired: &[DesiredStep]) -> Vec<String> {
 
 /// The steps before those whose gate passed.
 fn verified_by_later_steps<'a>(
-    steps: &[StepRecord],
+    steps: &[&StepRecord],
     desired: &'a [DesiredStep],
 ) -> BTreeSet<&'a str> {
     let gate_passed = |name: &str| {

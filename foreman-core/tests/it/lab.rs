@@ -142,6 +142,11 @@ impl Lab {
     pub(crate) async fn agent_with(&self, name: &str, edit: impl FnOnce(&mut AgentSpec)) {
         let mut spec = AgentSpec::new(AgentRole::Coder, vec!["bash".into()]);
         edit(&mut spec);
+        let agents: &dyn Store<Agent> = &*self.store;
+        let key = Key::namespaced("default", name);
+        if let Some(plain) = agents.get(&key).await.expect("read") {
+            agents.delete(&key, plain.uid(), Expect::Any).await.expect("replaced");
+        }
         let new = NewObject::<Agent>::new(Key::namespaced("default", name), spec);
         Store::create(&*self.store, new).await.expect("created");
     }
@@ -319,7 +324,21 @@ pub(crate) fn freeform(agent: Option<&str>) -> AgenticTaskSpec {
     spec
 }
 
+/// Adds a workload, and a plain Agent for each that its pipeline names and that is not there.
 pub(crate) async fn add_workload(lab: &Lab, name: &str, spec: WorkloadSpec) {
+    let names = spec.pipeline.iter().filter_map(|step| step.agent_ref.named());
+    for agent in names.map(ToOwned::to_owned).collect::<std::collections::BTreeSet<_>>() {
+        let agents: &dyn Store<Agent> = &*lab.store;
+        let key = Key::namespaced("default", &agent);
+        if agents.get(&key).await.expect("read").is_none() {
+            lab.agent_with(&agent, |_| {}).await;
+        }
+    }
+    add_bare_workload(lab, name, spec).await;
+}
+
+/// Adds a workload and nothing else.
+pub(crate) async fn add_bare_workload(lab: &Lab, name: &str, spec: WorkloadSpec) {
     let new = NewObject::<Workload>::new(Key::namespaced("default", name), spec);
     Store::create(&*lab.store, new).await.expect("created");
 }

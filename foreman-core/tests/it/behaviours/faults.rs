@@ -64,22 +64,27 @@ pub(crate) async fn b070_loops_that_die_anywhere_change_nothing(stage: &Stage) {
     assert_eq!(uids(stage).await, first, "the same tasks from the first to the last");
 }
 
-/// A step whose Agent is missing, in a store without an admission policy: its task fails and says so
-/// (api.md, rule 2), the workload ends, and nothing is written again and again.
+/// A step whose Agent is missing, before anything was made: the workload ends and says so, nothing
+/// is written again and again, and it starts by itself when the Agent is there.
 pub(crate) async fn b072_a_missing_agent_ends_the_workload(stage: &Stage) {
     crew(stage).await;
     let mut spec = pipeline();
     spec["pipeline"][1]["agentRef"] = json!({"name": "nobody"});
     stage.workload("w", spec).await;
-    stage.runs_to("w-code", "GO", json!({})).await;
-    let task = stage.task_is("w-verify", "Failed", 15).await;
-    assert_eq!(task.condition("Failed"), "True/AgentNotFound");
-    let workload = stage.workload_is("w", "Failed", 10).await;
-    assert_eq!(workload.condition("Completed"), "False/ChildrenFailed");
-    stage.advance(Duration::from_secs(10)).await;
+    let workload = stage.workload_is("w", "Failed", 15).await;
+    assert_eq!(workload.condition("Planned"), "False/AgentResolveFailed");
+    assert_eq!(workload.message("Planned"), "there is no Agent nobody");
+    assert!(!stage.see_task("w-code").await.is_there(), "half a plan is none");
     let before = stage.seen.writes().len();
     let quiet = async || stage.seen.writes().len() == before;
     stage.throughout(Duration::from_mins(5), "nothing is written", quiet).await;
+    stage.agent("nobody", json!({"role": "verifier", "tools": ["run_gate_job"]})).await;
+    stage.runs_to("w-code", "GO", json!({})).await;
+    stage.runs_to("w-verify", "GATE-PASS", json!({})).await;
+    stage.runs_to("w-review", "GO", json!({})).await;
+    let workload = stage.workload_is("w", "Completed", 10).await;
+    assert_eq!(workload.condition("Planned"), "True/PlannerSucceeded");
+    assert_eq!(workload.condition("Finished"), "True/Succeeded");
 }
 
 /// A child that is deleted before it ended is made again; one that ended keeps what it came to.
