@@ -9,6 +9,7 @@ use foreman_core::ports::executor::Finish;
 use foreman_core::ports::{RunEnd, Stop, StoreError};
 use foreman_core::testkit::fault::{Fault, Operation};
 use foreman_core::testkit::scripted::{ScriptedExecutor, ScriptedRun, on_target};
+
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

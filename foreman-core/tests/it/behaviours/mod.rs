@@ -12,6 +12,7 @@ mod fleet;
 mod leases;
 mod placement;
 mod played;
+mod policy;
 mod queueing;
 mod real;
 mod stage;

@@ -29,6 +29,19 @@ pub(crate) async fn b022_a_task_is_placed_and_the_node_names_it(stage: &Stage) {
     stage.eventually(Duration::from_secs(2), "currentTask is default/t", named).await;
 }
 
+/// The same of a node of ours, with one write of the task; the node names it within the rate of the
+/// low-priority lane.
+pub(crate) async fn b022_a_node_of_ours_names_its_oldest_task(stage: &Stage) {
+    stage.node(Node::ours("a", 2)).await;
+    stage.task("t", freeform()).await;
+    stage.task_is("t", "Scheduled", 2).await;
+    stage.advance(Duration::from_secs(1)).await;
+    stage.task("u", freeform()).await;
+    stage.task_is("u", "Scheduled", 2).await;
+    let named = async || stage.see_node("a").await.text("/status/currentTask") == "default/t";
+    stage.eventually(Duration::from_secs(10), "currentTask is default/t", named).await;
+}
+
 /// Two nodes that are equal and idle: the first by name. (Ours scores; the name decides last.)
 pub(crate) async fn b023_of_two_equal_nodes_the_first_by_name(stage: &Stage) {
     stage.node(Node::go("b")).await;
@@ -182,6 +195,7 @@ pub(crate) async fn b030_a_missing_agent_fails_the_task(stage: &Stage) {
 on_memory!(
     b021_a_new_task_that_no_node_takes_becomes_pending,
     b022_a_task_is_placed_and_the_node_names_it,
+    b022_a_node_of_ours_names_its_oldest_task,
     b023_of_two_equal_nodes_the_first_by_name,
     b024_two_tasks_on_two_nodes_and_a_third_when_one_ends,
     b025_accelerators_match_exactly,

@@ -12,6 +12,7 @@ use foreman_core::model::object::Kind;
 use foreman_core::model::{
     Agent, AgenticTask, FleetNode, Key, NewObject, NodeName, Object, WallTime, Workload,
 };
+use foreman_core::policy::admit::Policy;
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, Event, Expect, Query, Recorder, Store, Stores};
 use foreman_core::testkit::fault::{Call, FaultyStore, Operation};
@@ -108,6 +109,7 @@ pub(crate) struct Stage {
     pub(crate) clock: Arc<SimClock>,
     pub(super) beating: Mutex<BTreeMap<String, Beating>>,
     quiet: Quiet,
+    policy: Mutex<Policy>,
     loops: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -137,6 +139,7 @@ impl Stage {
             clock,
             beating: Mutex::default(),
             quiet,
+            policy: Mutex::default(),
             loops: Mutex::default(),
         }
     }
@@ -151,7 +154,9 @@ impl Stage {
             agents: self.seen.agents.clone(),
             ..self.stores.clone()
         };
-        let reconciler = Reconciler::new(stores, self.clock.clone(), self.told.clone());
+        let policy = *self.policy.lock().expect("no panic");
+        let reconciler =
+            Reconciler::new(stores, self.clock.clone(), self.told.clone()).with_policy(policy);
         let loops = tokio::spawn(async move {
             let (_never, stop) = watch::channel(false);
             reconciler.run(stop).await;
@@ -175,6 +180,12 @@ impl Stage {
     pub(crate) async fn restart_loops(&self) {
         self.kill_loops().await;
         self.start_loops();
+    }
+
+    /// From now on the operator lets no work go to the cloud.
+    pub(crate) async fn forbid_cloud(&self) {
+        *self.policy.lock().expect("no panic") = Policy { allow_cloud: false };
+        self.restart_loops().await;
     }
 
     /// After a case: the loops still run, for a panic in them would only end them.

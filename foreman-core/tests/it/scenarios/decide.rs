@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foreman_core::control::{Reconciler, snapshot_of};
 use foreman_core::model::condition::find_condition;
 use foreman_core::model::{Agent, AgenticTask, FleetNode, Key, NodeName, Object};
+use foreman_core::policy::admit::Policy;
 use foreman_core::ports::recorder::LogRecorder;
 use foreman_core::ports::{Clock, Query, Store, Stores};
 use foreman_core::schedule::order::turn;
@@ -35,7 +36,8 @@ pub(crate) async fn decide(world: &World) -> String {
         return by_snapshot(world, snapshot(&before), &before, &agents);
     }
     let stores = Stores::of(&world.store);
-    let reconciler = Reconciler::new(stores, world.clock.clone(), Arc::new(LogRecorder));
+    let reconciler = Reconciler::new(stores, world.clock.clone(), Arc::new(LogRecorder))
+        .with_policy(Policy { allow_cloud: world.cloud });
     reconciler.reconcile_once().await.expect("reconciled");
     let after = all::<AgenticTask>(world).await;
     let snapshot = snapshot(&after);
