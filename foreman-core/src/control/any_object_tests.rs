@@ -170,14 +170,14 @@ fn spoilt(object: Value) -> impl Strategy<Value = Value> {
 }
 
 #[derive(Debug, Clone)]
-struct Held {
-    nodes: Vec<Value>,
-    agent: Value,
-    tasks: Vec<Value>,
-    workload: Value,
+pub(super) struct Held {
+    pub(super) nodes: Vec<Value>,
+    pub(super) agent: Value,
+    pub(super) tasks: Vec<Value>,
+    pub(super) workload: Value,
 }
 
-fn held() -> impl Strategy<Value = Held> {
+pub(super) fn held() -> impl Strategy<Value = Held> {
     let tasks = (spoilt(task("t", "t1", &["w-code"])), spoilt(task("w-code", "t2", &[])));
     let nodes = (spoilt(node()), spoilt(node()));
     (nodes, spoilt(agent()), tasks, spoilt(workload())).prop_map(

@@ -39,3 +39,5 @@ pub use crate::workload::{DesiredStep, PlanError, Role, Round, Strand, desired};
 
 #[cfg(test)]
 mod any_object_tests;
+#[cfg(test)]
+mod idle_tests;

@@ -433,3 +433,7 @@ impl World {
         all.into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;
