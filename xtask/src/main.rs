@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod crds;
 mod repo;
+mod sim;
 mod tidy;
 
 use std::path::PathBuf;
@@ -49,6 +50,11 @@ enum Command {
         #[arg(long)]
         print_only: bool,
     },
+    /// Simulate fleets: the control plane with bad wires, crashes and clocks, from seeds.
+    ///
+    /// Each seed draws its own fleet, work and faults; the promises are checked after each step. A
+    /// seed that breaks one is made smaller and printed as a command that replays it.
+    Sim(sim::Args),
     /// Run all checks that a change must pass.
     ///
     /// The last two steps are the commands that README.md shows to its readers: the `sh` blocks after
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Crds { out, check } => crds::run(&out, check),
         Command::Tidy => tidy::run(),
+        Command::Sim(args) => sim::run(&args),
         Command::Bench { print_only } => bench::run(!print_only),
         Command::Ci { list, only } => ci::run(list, &only),
     };
@@ -88,7 +95,7 @@ mod tests {
         let mut command = super::Cli::command();
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
-        for verb in ["crds", "tidy", "bench", "ci"] {
+        for verb in ["crds", "tidy", "bench", "sim", "ci"] {
             assert!(help.contains(verb), "{help}");
         }
     }

@@ -50,6 +50,19 @@ struct Entry {
     object: Option<Arc<Value>>,
 }
 
+/// One change that the store took.
+#[cfg(feature = "testkit")]
+pub(crate) struct Changed {
+    /// The revision that it made.
+    pub(crate) revision: u64,
+    /// The object's kind.
+    pub(crate) kind: &'static str,
+    /// The object.
+    pub(crate) key: Key,
+    /// What stands there now; absent = it was deleted.
+    pub(crate) object: Option<Arc<Value>>,
+}
+
 impl std::fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MemoryStore").finish_non_exhaustive()
@@ -67,6 +80,23 @@ impl MemoryStore {
     /// The store's revision now: how many changes it has seen.
     pub fn revision(&self) -> u64 {
         self.shared.lock().revision
+    }
+
+    /// The changes after a revision, oldest first: what everybody's writes really did.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn changes_after(&self, revision: u64) -> Vec<Changed> {
+        let state = self.shared.lock();
+        let later = state.log.iter().rev().take_while(|entry| entry.revision > revision);
+        let mut changes: Vec<_> = later
+            .map(|entry| Changed {
+                revision: entry.revision,
+                kind: entry.kind,
+                key: entry.key.clone(),
+                object: entry.object.clone(),
+            })
+            .collect();
+        changes.reverse();
+        changes
     }
 
     /// Puts raw JSON under a key, unchecked, as a store written by another version might hold it.

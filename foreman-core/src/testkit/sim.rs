@@ -1,4 +1,27 @@
-//! A clock and a source of chance that a test controls.
+//! A clock and a source of chance that a test controls, and the simulation of a whole fleet: its
+//! control loops, its machines and its faults, from a seed ([`Scenario::draw`], [`simulate`]).
+
+mod chance;
+mod disk;
+mod draw;
+mod ends;
+mod engine;
+mod fleet;
+mod logs;
+mod machine;
+mod mishaps;
+mod net;
+mod people;
+mod promises;
+mod remote;
+mod rest;
+mod run;
+mod scenario;
+mod script;
+mod store;
+mod trace;
+mod truth;
+mod watching;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +33,13 @@ use tokio::sync::watch;
 use crate::model::time::{AwakeTime, BootTime, WallTime};
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
+
+pub use run::{END_BOUND, REST, Report, simulate};
+pub use scenario::{
+    Act, AgentPlan, Less, MISHAP_CLASSES, Mishap, NodePlan, RATE_CLASSES, Rates, Scenario,
+    TaskPlan, Timed, Work,
+};
+pub use truth::Violation;
 
 /// Where a [`SimClock`] begins: 2026-01-01T00:00:00Z.
 pub const SIM_EPOCH_SECONDS: i64 = 1_767_225_600;

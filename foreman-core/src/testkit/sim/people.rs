@@ -1,0 +1,243 @@
+//! What people ask for, and what they do. They reach the store whatever the wires are like.
+
+use std::sync::Arc;
+
+use futures::future::FutureExt;
+use serde::Serialize;
+
+use super::chance::Chance;
+use super::fleet::Fleet;
+use super::net::Verb;
+use super::scenario::{Act, AgentPlan, Scenario, TaskPlan, Work};
+use crate::model::agent::{AgentRole, AgentSpec};
+use crate::model::agentic_task::RetrySpec;
+use crate::model::ids::Key;
+use crate::model::shared::{LocalObjectReference, RequiredAccelerator, RequiredCapability};
+use crate::model::workload::{PipelineStep, WorkloadPhase};
+use crate::model::{
+    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, FleetNode, Kind, NewObject, TaskPhase,
+    Workload, WorkloadSpec,
+};
+use crate::ports::store::{Change, Expect, Part, Store};
+
+const NAMESPACE: &str = "d";
+
+fn payload() -> AgenticTaskPayload {
+    AgenticTaskPayload { repo: Some("a/b".to_owned()), ..AgenticTaskPayload::default() }
+}
+
+fn step(plan: &TaskPlan) -> PipelineStep {
+    PipelineStep {
+        name: plan.name.clone(),
+        kind: plan.kind.into(),
+        agent_ref: LocalObjectReference::to(plan.agent.unwrap_or("coder")),
+        payload: payload(),
+        depends_on: plan.depends_on.clone(),
+        timeout_seconds: plan.timeout_seconds,
+        priority: plan.priority,
+        gate_profile: None,
+    }
+}
+
+fn task(plan: &TaskPlan) -> AgenticTaskSpec {
+    let mut spec = AgenticTaskSpec::new(plan.kind, payload());
+    spec.agent_ref = plan.agent.map(LocalObjectReference::to);
+    spec.depends_on.clone_from(&plan.depends_on);
+    spec.priority = plan.priority;
+    spec.timeout_seconds = plan.timeout_seconds;
+    spec.retry =
+        plan.max_attempts.map(|max| RetrySpec { max_attempts: Some(max), backoff_seconds: None });
+    spec
+}
+
+fn agent(plan: &AgentPlan) -> AgentSpec {
+    let mut spec = AgentSpec::new(AgentRole::Coder, vec!["bash".to_owned()]);
+    spec.max_concurrent_tasks = plan.max_concurrent;
+    spec.required_capability = Some(RequiredCapability {
+        min_ram_gb: plan.min_ram_gb,
+        accelerator: plan.cuda.then(|| RequiredAccelerator::Cuda.into()),
+        ..RequiredCapability::default()
+    });
+    spec
+}
+
+impl Fleet {
+    fn make<K: Kind>(self: &Arc<Self>, key: Key, spec: K::Spec) {
+        let new = NewObject::<K>::new(key.clone(), spec);
+        let about = || format!("{} {key}", K::NAMES.alias);
+        // A name that is taken already is left: people see the error.
+        drop(self.net.direct(&self.user, Verb::Create, about, |store| {
+            Store::<K>::create(store, new).now_or_never().unwrap_or(Err(super::net::unavailable()))
+        }));
+    }
+
+    fn set<K: Kind>(self: &Arc<Self>, key: &Key, field: &'static str, value: impl Serialize) {
+        let change = Change::<K>::of(Part::Spec).set(field, value);
+        let about = || format!("{} {key} {field}", K::NAMES.alias);
+        drop(self.net.direct(&self.user, Verb::Patch, about, |store| {
+            Store::<K>::patch(store, key, change, Expect::Any)
+                .now_or_never()
+                .unwrap_or(Err(super::net::unavailable()))
+        }));
+    }
+
+    fn remove<K: Kind>(self: &Arc<Self>, key: &Key, uid: &crate::model::Uid) {
+        let about = || format!("{} {key}", K::NAMES.alias);
+        drop(self.net.direct(&self.user, Verb::Delete, about, |store| {
+            Store::<K>::delete(store, key, uid, Expect::Any)
+                .now_or_never()
+                .unwrap_or(Err(super::net::unavailable()))
+        }));
+    }
+
+    /// The roles are there from the start.
+    pub(crate) fn make_agents(self: &Arc<Self>, scenario: &Scenario) {
+        for plan in &scenario.agents {
+            self.make::<Agent>(Key::namespaced(NAMESPACE, plan.name), agent(plan));
+        }
+    }
+
+    /// Somebody asks for work.
+    pub(crate) fn submit(self: &Arc<Self>, work: &Work) {
+        match work {
+            Work::Task(plan) => {
+                self.make::<AgenticTask>(
+                    Key::namespaced(NAMESPACE, plan.name.as_str()),
+                    task(plan),
+                );
+            }
+            Work::Pipeline { name, steps } => {
+                let spec = WorkloadSpec {
+                    intent: "make it so".to_owned(),
+                    pipeline: steps.iter().map(step).collect(),
+                    ..WorkloadSpec::default()
+                };
+                self.make::<Workload>(Key::namespaced(NAMESPACE, name.as_str()), spec);
+            }
+        }
+    }
+
+    fn live_task(&self, which: u64) -> Option<(Key, crate::model::Uid)> {
+        self.net.truth.facts(|facts| {
+            let live = facts
+                .live_tasks
+                .iter()
+                .filter(|(_, task)| !task.status.known_phase().is_some_and(TaskPhase::is_terminal));
+            let live: Vec<_> =
+                live.map(|(key, task)| (key.clone(), task.meta.uid.clone())).collect();
+            Chance::new(which).pick(&live).cloned()
+        })
+    }
+
+    fn live_workload(&self, which: u64) -> Option<(Key, crate::model::Uid)> {
+        self.net.truth.facts(|facts| {
+            let ended = |workload: &crate::model::Object<Workload>| {
+                let phase = workload.status.phase.as_ref();
+                phase
+                    .and_then(crate::model::open::Open::known)
+                    .is_some_and(WorkloadPhase::is_terminal)
+            };
+            let live = facts.live_workloads.iter().filter(|(_, workload)| !ended(workload));
+            let live: Vec<_> =
+                live.map(|(key, workload)| (key.clone(), workload.meta.uid.clone())).collect();
+            Chance::new(which).pick(&live).cloned()
+        })
+    }
+
+    fn some_node(&self, which: u64) -> Option<Key> {
+        self.net.truth.facts(|facts| {
+            let all: Vec<_> = facts.live_nodes.keys().cloned().collect();
+            Chance::new(which).pick(&all).cloned()
+        })
+    }
+
+    /// Somebody does something.
+    pub(crate) fn act(self: &Arc<Self>, act: Act) {
+        let on_task = |which, change: &dyn Fn(&Key, &crate::model::Uid)| {
+            if let Some((key, uid)) = self.live_task(which) {
+                change(&key, &uid);
+            }
+        };
+        let on_workload = |which, change: &dyn Fn(&Key, &crate::model::Uid)| {
+            if let Some((key, uid)) = self.live_workload(which) {
+                change(&key, &uid);
+            }
+        };
+        let on_node = |which, change: &dyn Fn(&Key)| {
+            if let Some(key) = self.some_node(which) {
+                change(&key);
+            }
+        };
+        self.counts.add("act of a person");
+        match act {
+            Act::SuspendTask(n) => {
+                on_task(n, &|key, _| self.set::<AgenticTask>(key, "suspend", true));
+            }
+            Act::ResumeTask(n) => {
+                on_task(n, &|key, _| self.set::<AgenticTask>(key, "suspend", false));
+            }
+            Act::CancelTask(n) => {
+                on_task(n, &|key, _| self.set::<AgenticTask>(key, "cancel", true));
+            }
+            Act::DeleteTask(n) => on_task(n, &|key, uid| self.remove::<AgenticTask>(key, uid)),
+            Act::Priority(n, priority) => {
+                on_task(n, &|key, _| self.set::<AgenticTask>(key, "priority", priority));
+            }
+            Act::SuspendWorkload(n) => {
+                on_workload(n, &|key, _| self.set::<Workload>(key, "suspend", true));
+            }
+            Act::ResumeWorkload(n) => {
+                on_workload(n, &|key, _| self.set::<Workload>(key, "suspend", false));
+            }
+            Act::CancelWorkload(n) => {
+                on_workload(n, &|key, _| self.set::<Workload>(key, "cancel", true));
+            }
+            Act::DeleteWorkload(n) => {
+                on_workload(n, &|key, uid| self.remove::<Workload>(key, uid));
+            }
+            Act::Cordon(n) => on_node(n, &|key| self.set::<FleetNode>(key, "unschedulable", true)),
+            Act::Uncordon(n) => {
+                on_node(n, &|key| self.set::<FleetNode>(key, "unschedulable", false));
+            }
+            Act::Slots(n, slots) => on_node(n, &|key| self.set::<FleetNode>(key, "slots", slots)),
+        }
+    }
+
+    /// Nothing that a person did keeps work from going on.
+    pub(crate) fn let_everything_go(self: &Arc<Self>) {
+        let (nodes, tasks, workloads) = self.net.truth.facts(|facts| {
+            let nodes: Vec<_> = facts
+                .live_nodes
+                .iter()
+                .map(|(key, node)| (key.clone(), node.spec.slots, node.spec.unschedulable))
+                .collect();
+            let tasks: Vec<_> = facts
+                .live_tasks
+                .iter()
+                .filter(|(_, task)| task.spec.suspend == Some(true))
+                .map(|(key, _)| key.clone())
+                .collect();
+            let workloads: Vec<_> = facts
+                .live_workloads
+                .iter()
+                .filter(|(_, workload)| workload.spec.suspend == Some(true))
+                .map(|(key, _)| key.clone())
+                .collect();
+            (nodes, tasks, workloads)
+        });
+        for key in workloads {
+            self.set::<Workload>(&key, "suspend", false);
+        }
+        for key in tasks {
+            self.set::<AgenticTask>(&key, "suspend", false);
+        }
+        for (key, slots, cordoned) in nodes {
+            if slots == Some(0) {
+                self.set::<FleetNode>(&key, "slots", 1);
+            }
+            if cordoned == Some(true) {
+                self.set::<FleetNode>(&key, "unschedulable", false);
+            }
+        }
+    }
+}

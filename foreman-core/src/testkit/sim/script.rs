@@ -1,0 +1,418 @@
+//! A run of a simulation: turns that take time, a journal, effects with a permit each, and an end.
+//! It does what the real executor promises: what was written down is not done again, an effect that
+//! was begun is looked up before it is repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::FutureExt;
+use tokio::sync::watch;
+
+use super::chance::{Chance, Counts};
+use super::disk::{self, Full, SharedDisk};
+use super::ends;
+use super::remote::{Ask, Commit, NoAnswer, Remote, Said};
+use super::truth::Truth;
+use crate::model::agentic_task::{Checkpoint, Usage};
+use crate::model::fleet_node::RunStage;
+use crate::model::ids::Uid;
+use crate::model::{TaskKind, Verdict};
+use crate::ports::clock::Clock;
+use crate::ports::executor::{Executor, Finish, Job, Progress, ReleaseWhy, RunEnd, Stop};
+use crate::task::authority::Authority;
+
+/// How often a permit or a lookup is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long an effect waits before the run gives up on the store.
+const PATIENCE: Duration = Duration::from_mins(30);
+
+/// Runs tasks on one machine, for one process.
+pub(crate) struct Script {
+    pub(crate) seed: u64,
+    pub(crate) process: u64,
+    pub(crate) node: &'static str,
+    pub(crate) disk: SharedDisk,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) truth: Arc<Truth>,
+    pub(crate) counts: Arc<Counts>,
+}
+
+/// What a run does, drawn for the task and the attempt.
+struct Plan {
+    turns: u64,
+    turn: Duration,
+    end: ends::Wanted,
+    /// The infrastructure fails after this turn.
+    fails_after: Option<u64>,
+    panics_after: Option<u64>,
+    hangs_after: Option<u64>,
+    /// How long it goes on after it was told to stop.
+    overrun: Duration,
+}
+
+impl Plan {
+    fn of(seed: u64, job: &Job) -> Self {
+        let key = job.task.key();
+        let mut task = Chance::stream(seed, &format!("task/{key}"));
+        let mut attempt = Chance::stream(seed, &format!("attempt/{key}/{}", job.fence.attempt));
+        let turns = task.between(1, 12);
+        let at = |chance: &mut Chance, percent| {
+            let turn = chance.below(turns);
+            chance.percent(percent).then_some(turn)
+        };
+        let turn = task.skewed(Duration::from_secs(1), Duration::from_mins(3));
+        let overrun = if attempt.percent(10) {
+            attempt.duration(Duration::ZERO, Duration::from_secs(50))
+        } else {
+            Duration::ZERO
+        };
+        let mut hangs_after = at(&mut attempt, 3);
+        if job.task.spec.timeout_seconds.is_none() {
+            hangs_after = None;
+        }
+        Self {
+            turns,
+            turn,
+            end: ends::draw(&mut task, job.task.spec.kind.known()),
+            fails_after: at(&mut attempt, 10),
+            panics_after: at(&mut attempt, 2),
+            hangs_after,
+            overrun,
+        }
+    }
+}
+
+/// One run under way.
+struct Play<'a> {
+    script: &'a Script,
+    job: &'a Job,
+    plan: Plan,
+    authority: Arc<Authority>,
+    progress: watch::Sender<Progress>,
+    stop: watch::Receiver<Stop>,
+    turns_here: i64,
+}
+
+/// The run is over.
+type Over = RunEnd;
+
+#[async_trait]
+impl Executor for Script {
+    async fn run(
+        &self,
+        job: Job,
+        authority: Arc<Authority>,
+        progress: watch::Sender<Progress>,
+        stop: watch::Receiver<Stop>,
+    ) -> RunEnd {
+        let _running = self.truth.run_begins(self.process, self.node, &job.fence);
+        let plan = Plan::of(self.seed, &job);
+        let play = Play { script: self, job: &job, plan, authority, progress, stop, turns_here: 0 };
+        let end = play.run().await;
+        self.counts.add(ends::word(&end));
+        self.truth.run_ended(&job.fence, &end);
+        end
+    }
+
+    async fn highest_attempt(&self, uid: &Uid) -> i64 {
+        disk::read(&self.disk, uid).map_or(0, |journal| journal.attempt)
+    }
+}
+
+impl Play<'_> {
+    async fn run(mut self) -> RunEnd {
+        match self.begin().await {
+            Ok(()) => {}
+            Err(end) => return end,
+        }
+        if let Some(finish) = self.journal().outcome {
+            self.script.counts.add("end delivered by a later life");
+            return RunEnd::Finished(Box::new(finish));
+        }
+        while self.journal().turns < self.plan.turns {
+            if let Err(end) = self.turn().await {
+                return end;
+            }
+        }
+        match self.effects().await {
+            Ok(()) => self.finish(None),
+            Err(end) => end,
+        }
+    }
+
+    fn journal(&self) -> disk::Journal {
+        disk::read(&self.script.disk, &self.job.fence.uid).unwrap_or_default()
+    }
+
+    fn write(&self, change: impl FnOnce(&mut disk::Journal)) -> Result<(), Over> {
+        disk::write(&self.script.disk, &self.job.fence.uid, change).map_err(|Full| {
+            self.script.counts.add("journal not written: disk full");
+            self.release(ends::infrastructure("the disk is full"))
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        Usage { turns: Some(self.turns_here), ..Usage::default() }
+    }
+
+    fn release(&self, why: ReleaseWhy) -> Over {
+        let journal = self.journal();
+        let checkpoint = Checkpoint {
+            node: Some(self.job.fence.node.to_string()),
+            attempt: Some(self.job.fence.attempt),
+            turn: i64::try_from(journal.turns).ok(),
+            digest: None,
+            archived: None,
+            extra: crate::model::meta::Extra::new(),
+        };
+        RunEnd::Released { checkpoint: Some(checkpoint), usage: self.usage(), why }
+    }
+
+    /// The end of the run, in the journal first.
+    fn finish(&self, instead: Option<Finish>) -> Over {
+        let finish = instead.unwrap_or_else(|| ends::finish(self.plan.end));
+        let finish = Finish { usage: self.usage(), ..finish };
+        match self.write(|journal| journal.outcome = Some(finish.clone())) {
+            Ok(()) => RunEnd::Finished(Box::new(finish)),
+            Err(end) => end,
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), Over> {
+        let attempt = self.job.fence.attempt;
+        self.write(|journal| journal.attempt = journal.attempt.max(attempt))?;
+        if self.journal().turns > 0 {
+            self.script.counts.add("run resumed from its journal");
+        }
+        self.stopped()
+    }
+
+    /// Whether somebody told the run to stop.
+    fn stopped(&self) -> Result<(), Over> {
+        let told = *self.stop.borrow();
+        match told {
+            Stop::Continue => Ok(()),
+            Stop::Suspend => Err(self.release(ReleaseWhy::Suspended)),
+            Stop::Drain { .. } => Err(self.release(ReleaseWhy::Drained)),
+            Stop::Cancel => Err(self.finish(Some(ends::cancelled()))),
+            Stop::TimedOut => Err(self.finish(Some(ends::timed_out()))),
+            Stop::Lost => Err(RunEnd::Lost),
+        }
+    }
+
+    /// Waits, unless it is told to stop at once; a suspension waits for the turn's end.
+    async fn wait(&mut self, pause: Duration) -> Result<(), Over> {
+        let mut stop = self.stop.clone();
+        let at_once = |stop: &Stop| !matches!(stop, Stop::Continue | Stop::Suspend);
+        let clock = self.script.clock.clone();
+        futures::select_biased! {
+            told = stop.wait_for(at_once).fuse() => drop(told),
+            () = clock.sleep(pause).fuse() => return Ok(()),
+        }
+        if !self.plan.overrun.is_zero() {
+            clock.sleep(self.plan.overrun).await;
+        }
+        self.stopped()
+    }
+
+    async fn turn(&mut self) -> Result<(), Over> {
+        let done = self.journal().turns;
+        if self.plan.hangs_after == Some(done) {
+            self.script.counts.add("run hangs");
+            self.wait(Duration::from_hours(24)).await?;
+        }
+        self.wait(self.plan.turn).await?;
+        if self.plan.panics_after == Some(done) {
+            self.script.counts.add("run panics");
+            std::panic::resume_unwind(Box::new("scripted"));
+        }
+        self.write(|journal| journal.turns += 1)?;
+        self.turns_here += 1;
+        let turn = i64::try_from(done + 1).unwrap_or(i64::MAX);
+        self.progress.send_replace(Progress {
+            stage: Some(RunStage::Model),
+            turn,
+            tokens: turn * 1000,
+            last_progress: Some(self.script.clock.wall()),
+        });
+        if self.plan.fails_after == Some(done) {
+            return Err(self.release(ends::infrastructure("the model server is away")));
+        }
+        self.stopped()
+    }
+
+    fn branch(&self) -> String {
+        format!("foreman/{}", self.job.task.key())
+    }
+
+    /// What the world outside sees of the run.
+    async fn effects(&mut self) -> Result<(), Over> {
+        let verdict = ends::finish(self.plan.end).verdict;
+        let kind = self.job.task.spec.kind.known();
+        match kind {
+            Some(TaskKind::IssueFix) if verdict == Verdict::Go => self.push().await,
+            Some(TaskKind::Review) => {
+                if verdict == Verdict::Go {
+                    self.once("pull request").await?;
+                }
+                self.once("comment").await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Leave to do an effect now.
+    async fn permit(&mut self, effect: &'static str) -> Result<crate::Permit, Over> {
+        let began = self.script.clock.awake();
+        loop {
+            match self.authority.permit(effect).await {
+                Ok(permit) => {
+                    self.script.counts.add("permit given");
+                    return Ok(permit);
+                }
+                Err(refused) if refused.may_pass() => {
+                    self.script.counts.add("permit waits");
+                    if self.script.clock.awake().since(began) > PATIENCE {
+                        return Err(self.release(ends::infrastructure("no permit came")));
+                    }
+                    self.wait(AGAIN).await?;
+                    self.stopped()?;
+                }
+                Err(crate::Refused::Cancelled { .. }) => {
+                    return Err(self.finish(Some(ends::cancelled())));
+                }
+                Err(_) => {
+                    self.script.counts.add("permit refused");
+                    return Err(RunEnd::Lost);
+                }
+            }
+        }
+    }
+
+    /// Asks the server; while a permit is held, it is looked at each second, and the effect is left
+    /// when it holds no longer.
+    async fn ask(&mut self, ask: Ask, permit: Option<&crate::Permit>) -> Result<Said, NoAnswer> {
+        let remote = self.script.remote.clone();
+        let mut asked = Box::pin(remote.ask(ask).fuse());
+        let clock = self.script.clock.clone();
+        loop {
+            let look = async {
+                match permit {
+                    Some(_) => clock.sleep(crate::PERMIT_CHECK).await,
+                    None => std::future::pending().await,
+                }
+            };
+            futures::select_biased! {
+                said = asked => return said,
+                () = look.fuse() => {
+                    if permit.is_some_and(|permit| !permit.still_holds()) {
+                        self.script.counts.add("effect left: permit over");
+                        return Err(NoAnswer);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn push(&mut self) -> Result<(), Over> {
+        let branch = self.branch();
+        let fence = self.job.fence.clone();
+        let began = self.script.clock.awake();
+        while self.journal().effects.get("push") != Some(&true) {
+            if self.script.clock.awake().since(began) > PATIENCE {
+                return Err(self.release(ends::infrastructure("the remote is away")));
+            }
+            let head = match self.ask(Ask::Read { branch: branch.clone() }, None).await {
+                Ok(Said::Head(head)) => head,
+                _ => {
+                    self.wait(AGAIN).await?;
+                    continue;
+                }
+            };
+            let sha = self.journal().lease;
+            let ours = |head: &Commit| head.uid == fence.uid;
+            match head {
+                // Looked up: what was begun was done.
+                Some(head) if ours(&head) && self.journal().effects.contains_key("push") => {
+                    self.write(|journal| {
+                        journal.effects.insert("push", true);
+                    })?;
+                    return Ok(());
+                }
+                Some(head) if ours(&head) && head.attempt > fence.attempt => {
+                    return Err(RunEnd::Lost);
+                }
+                // A lower attempt of the same task may be replaced.
+                Some(head) if ours(&head) => {
+                    self.write(|journal| journal.lease = Some(Some(head.sha)))?;
+                }
+                head => {
+                    let here = head.map(|head| head.sha);
+                    if sha.is_some_and(|sha| sha != here) {
+                        return Err(self.finish(Some(ends::push_refused())));
+                    }
+                    self.write(|journal| journal.lease = Some(here))?;
+                }
+            }
+            let permit = self.permit("push").await?;
+            self.write(|journal| {
+                journal.effects.insert("push", false);
+            })?;
+            let lease = self.journal().lease.flatten();
+            let attempt = fence.attempt;
+            let sha = Chance::stream(self.script.seed, &format!("{}/{attempt}", fence.uid)).next();
+            let commit = Commit { sha, uid: fence.uid.clone(), attempt };
+            let ask = Ask::Push { branch: branch.clone(), lease, commit };
+            match self.ask(ask, Some(&permit)).await {
+                Ok(Said::Yes) => self.write(|journal| {
+                    journal.effects.insert("push", true);
+                })?,
+                _ => self.wait(AGAIN).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A pull request or a comment: looked up, then made.
+    async fn once(&mut self, effect: &'static str) -> Result<(), Over> {
+        let uid = self.job.fence.uid.clone();
+        let name = format!("{}/{uid}", self.branch());
+        let began = self.script.clock.awake();
+        while self.journal().effects.get(effect) != Some(&true) {
+            if self.script.clock.awake().since(began) > PATIENCE {
+                return Err(self.release(ends::infrastructure("the forge is away")));
+            }
+            let (find, make) = if effect == "comment" {
+                let marker = name.clone();
+                (
+                    Ask::FindComment { marker: name.clone() },
+                    Ask::Comment { marker, uid: uid.clone() },
+                )
+            } else {
+                let head = name.clone();
+                (Ask::FindPull { head: name.clone() }, Ask::OpenPull { head, uid: uid.clone() })
+            };
+            let made = match self.ask(find, None).await {
+                Ok(Said::Yes) => true,
+                Ok(_) => {
+                    let permit = self.permit(effect).await?;
+                    self.write(|journal| {
+                        journal.effects.insert(effect, false);
+                    })?;
+                    matches!(self.ask(make, Some(&permit)).await, Ok(Said::Yes | Said::Exists))
+                }
+                Err(NoAnswer) => false,
+            };
+            if made {
+                self.write(|journal| {
+                    journal.effects.insert(effect, true);
+                })?;
+            } else {
+                self.wait(AGAIN).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! What really happened, seen from above: every accepted change, every run, every effect. The checks
+//! of the promises look at it after each step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use super::chance::Counts;
+use super::engine::{Instant, lock};
+use super::net::Actor;
+use super::promises;
+use super::remote::Commit;
+use super::trace::{Trace, at};
+use crate::model::ids::{Attempt, Fence, Key, Uid};
+use crate::model::{Agent, AgenticTask, FleetNode, Object, Workload};
+use crate::ports::executor::{Finish, RunEnd};
+
+/// An object before and after a change; absent = it was not there, or is not any more.
+pub(crate) enum Moved {
+    Task(Option<Arc<Object<AgenticTask>>>, Option<Arc<Object<AgenticTask>>>),
+    Node(Option<Arc<Object<FleetNode>>>, Option<Arc<Object<FleetNode>>>),
+    Workload(Option<Arc<Object<Workload>>>, Option<Arc<Object<Workload>>>),
+    Agent(Option<Arc<Object<Agent>>>),
+    Other,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The promise's number in product.md; 0 = the simulation itself, e.g. a panic.
+    pub promise: u8,
+    /// When, as the trace shows it.
+    pub at: String,
+    /// What happened.
+    pub what: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "promise {} at {}: {}", self.promise, self.at, self.what)
+    }
+}
+
+/// What a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Places, expands, rolls up.
+    Operator,
+    /// Runs tasks.
+    Agent,
+    /// Runs tasks and knows nothing of sessions.
+    Plain,
+    /// A person.
+    User,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pub(super) role: Role,
+    pub(super) node: Option<String>,
+    pub(super) session: Option<String>,
+    /// Runs under way.
+    pub(super) running: usize,
+}
+
+/// What is known of one task, for ever.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TaskFacts {
+    pub(super) claimed_by: Option<u64>,
+    pub(super) attempt: Attempt,
+    pub(super) scheduled_at: Instant,
+    pub(super) pending_since: Option<Instant>,
+    pub(super) writes_while_waiting: Vec<Instant>,
+    pub(super) pushes: Vec<Attempt>,
+    pub(super) pulls: u32,
+    pub(super) deleted_at: Option<Instant>,
+    pub(super) ended: bool,
+    pub(super) unexplained_since: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct NodeFacts {
+    pub(super) last_beat: Instant,
+    /// Numbers of slots and since when they hold.
+    pub(super) slots: Vec<(Instant, i32)>,
+}
+
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) violations: Vec<Violation>,
+    pub(super) processes: BTreeMap<u64, Process>,
+    pub(super) tasks: BTreeMap<Uid, TaskFacts>,
+    pub(super) nodes: BTreeMap<String, NodeFacts>,
+    pub(super) live_tasks: BTreeMap<Key, Arc<Object<AgenticTask>>>,
+    pub(super) live_nodes: BTreeMap<Key, Arc<Object<FleetNode>>>,
+    pub(super) live_workloads: BTreeMap<Key, Arc<Object<Workload>>>,
+    pub(super) live_agents: BTreeMap<Key, Arc<Object<Agent>>>,
+    /// Names of tasks that were on target once.
+    pub(super) on_target: BTreeSet<Key>,
+    /// What executors said of the end of an attempt.
+    pub(super) ends: BTreeMap<(Uid, Attempt), Finish>,
+    pub(super) operators: usize,
+    pub(super) last_operator_write: Instant,
+    pub(super) operator_writes: u64,
+}
+
+impl Facts {
+    pub(super) fn broken(&mut self, promise: u8, now: Instant, what: String) {
+        if self.violations.len() < 20 {
+            self.violations.push(Violation { promise, at: at(now), what });
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Truth {
+    trace: Arc<Trace>,
+    pub(super) counts: Arc<Counts>,
+    facts: Mutex<Facts>,
+}
+
+impl Truth {
+    pub(crate) fn new(trace: Arc<Trace>, counts: Arc<Counts>) -> Self {
+        Self { trace, counts, facts: Mutex::default() }
+    }
+
+    pub(super) fn facts<T>(&self, look: impl FnOnce(&mut Facts) -> T) -> T {
+        look(&mut lock(&self.facts))
+    }
+
+    /// The promises that were broken.
+    pub(crate) fn violations(&self) -> Vec<Violation> {
+        self.facts(|facts| facts.violations.clone())
+    }
+
+    /// Whether one was.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.facts(|facts| !facts.violations.is_empty())
+    }
+
+    /// A promise was broken.
+    pub(crate) fn broken(&self, promise: u8, now: Instant, what: String) {
+        self.facts(|facts| facts.broken(promise, now, what));
+    }
+
+    /// A line for people and for the hash.
+    pub(crate) fn note(&self, now: Instant, number: u64, line: impl FnOnce() -> String) {
+        self.trace.event(now, "note", &[number], line);
+    }
+
+    /// A process starts.
+    pub(crate) fn starts(
+        &self,
+        process: u64,
+        role: Role,
+        node: Option<&str>,
+        session: Option<String>,
+    ) {
+        let node = node.map(ToOwned::to_owned);
+        self.facts(|facts| {
+            facts.processes.insert(process, Process { role, node, session, running: 0 });
+        });
+    }
+
+    /// The store took a change.
+    pub(crate) fn saw(&self, now: Instant, actor: &Actor, key: &Key, moved: Moved) {
+        let mut facts = lock(&self.facts);
+        let role = facts.processes.get(&actor.process).map_or(Role::User, |process| process.role);
+        if role == Role::Operator {
+            facts.last_operator_write = now;
+            facts.operator_writes += 1;
+        }
+        match moved {
+            Moved::Task(before, after) => {
+                let change = promises::TaskChange { now, actor, role, key, before, after };
+                promises::task_changed(&mut facts, &self.counts, change);
+            }
+            Moved::Node(before, after) => {
+                promises::node_changed(&mut facts, now, actor, key, before.as_deref(), after);
+            }
+            Moved::Workload(before, after) => {
+                promises::workload_changed(&mut facts, now, role, key, before.as_deref(), after);
+            }
+            Moved::Agent(after) => {
+                match after {
+                    Some(agent) => facts.live_agents.insert(key.clone(), agent),
+                    None => facts.live_agents.remove(key),
+                };
+            }
+            Moved::Other => {}
+        }
+    }
+
+    /// The store will not take a write: a fault of ours, whoever wrote it.
+    pub(crate) fn refused_by_the_store(&self, now: Instant, actor: &Actor, error: &str) {
+        self.broken(0, now, format!("the store refused a write of {}: {error}", actor.name));
+    }
+
+    /// A run begins; it is over when what is returned is dropped.
+    pub(crate) fn run_begins(
+        self: &Arc<Self>,
+        process: u64,
+        node: &str,
+        fence: &Fence,
+    ) -> RunningNow {
+        self.counts.add("run begun");
+        self.facts(|facts| {
+            let now = facts.last_operator_write;
+            let slots = facts.nodes.get(node).map_or(1, NodeFacts::most_slots);
+            if let Some(process) = facts.processes.get_mut(&process) {
+                process.running += 1;
+            }
+            let running = facts.processes.get(&process).map_or(0, |process| process.running);
+            if running > slots {
+                let what = format!(
+                    "{node} runs {running} tasks at once with {slots} slots (task {})",
+                    fence.uid
+                );
+                facts.broken(7, now, what);
+            }
+        });
+        RunningNow { truth: self.clone(), process }
+    }
+
+    /// What a run came to, as its executor says.
+    pub(crate) fn run_ended(&self, fence: &Fence, end: &RunEnd) {
+        if let RunEnd::Finished(finish) = end {
+            let key = (fence.uid.clone(), fence.attempt);
+            self.facts(|facts| facts.ends.insert(key, (**finish).clone()));
+        }
+    }
+
+    /// A push was accepted.
+    pub(crate) fn pushed(
+        &self,
+        now: Instant,
+        branch: &str,
+        before: Option<&Commit>,
+        commit: &Commit,
+    ) {
+        self.counts.add("push accepted");
+        self.note(now, commit.sha, || {
+            format!("remote {branch} pushed by {}/{}", commit.uid, commit.attempt)
+        });
+        self.facts(|facts| promises::pushed(facts, now, branch, before, commit));
+    }
+
+    /// A pull request was opened.
+    pub(crate) fn opened(&self, now: Instant, head: &str, uid: &Uid) {
+        self.counts.add("pull request opened");
+        self.note(now, 1, || format!("remote pull request {head} of {uid}"));
+        self.facts(|facts| {
+            promises::effect(facts, now, uid, "a pull request");
+            let task = facts.tasks.entry(uid.clone()).or_default();
+            task.pulls += 1;
+            if task.pulls > 1 {
+                let what = format!("task {uid} opened {} pull requests", task.pulls);
+                facts.broken(2, now, what);
+            }
+        });
+    }
+
+    /// A comment was posted, for the so-manieth time.
+    pub(crate) fn commented(&self, now: Instant, marker: &str, uid: &Uid, times: u32) {
+        self.counts.add("comment posted");
+        self.note(now, u64::from(times), || format!("remote comment {marker} of {uid}"));
+        self.facts(|facts| promises::effect(facts, now, uid, "a comment"));
+    }
+}
+
+impl NodeFacts {
+    /// The most slots that an agent may still go by.
+    pub(super) fn most_slots(&self) -> usize {
+        let most = self.slots.iter().map(|(_, slots)| *slots).max().unwrap_or(1);
+        usize::try_from(most).unwrap_or_default()
+    }
+}
+
+/// A run under way.
+pub(crate) struct RunningNow {
+    truth: Arc<Truth>,
+    process: u64,
+}
+
+impl Drop for RunningNow {
+    fn drop(&mut self) {
+        self.truth.facts(|facts| {
+            if let Some(process) = facts.processes.get_mut(&self.process) {
+                process.running = process.running.saturating_sub(1);
+            }
+        });
+    }
+}
