@@ -14,6 +14,7 @@ mod net;
 mod people;
 mod promises;
 mod remote;
+mod reply;
 mod rest;
 mod run;
 mod scenario;

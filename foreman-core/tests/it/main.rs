@@ -18,5 +18,6 @@ mod runs;
 mod scenarios;
 mod scheduling;
 mod scheduling_laws;
+mod sim;
 mod store_faults;
 mod workloads;

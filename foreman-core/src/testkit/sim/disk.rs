@@ -7,6 +7,28 @@ use super::engine::lock;
 use crate::model::ids::{Attempt, Uid};
 use crate::ports::executor::Finish;
 
+/// What a branch was when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Lease {
+    /// Nobody looked yet.
+    #[default]
+    Unknown,
+    /// There was none.
+    Absent,
+    /// At this commit.
+    At(u64),
+}
+
+impl Lease {
+    /// What the server is to compare with.
+    pub(crate) fn sha(self) -> Option<u64> {
+        match self {
+            Self::At(sha) => Some(sha),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+}
+
 /// The journal of one task's runs on this machine.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Journal {
@@ -14,8 +36,8 @@ pub(crate) struct Journal {
     pub(crate) attempt: Attempt,
     /// Turns that are done.
     pub(crate) turns: u64,
-    /// What the branch was when the run began; absent = not looked at yet.
-    pub(crate) lease: Option<Option<u64>>,
+    /// What the branch was when the run began.
+    pub(crate) lease: Lease,
     /// Effects: begun, and done.
     pub(crate) effects: BTreeMap<&'static str, bool>,
     /// What the run came to.

@@ -221,7 +221,9 @@ impl Executor {
                 Due::Do(what) => what(),
             }
             let dead = std::mem::take(&mut *lock(&self.engine.graves));
-            dead.into_iter().for_each(|machine| self.bury(machine));
+            for machine in dead {
+                self.bury(machine);
+            }
         }
     }
 

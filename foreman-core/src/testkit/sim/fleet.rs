@@ -279,8 +279,9 @@ impl Fleet {
         let (superseded, is_superseded) = oneshot::channel();
         let beats = async move {
             let end = registrar.run(stopped).await;
-            // Nobody listens any more when the agent left first.
-            let _: Result<(), _> = superseded.send(end);
+            if superseded.send(end).is_err() {
+                tracing::debug!("the agent left before its beats ended");
+            }
         };
         self.engine.spawn(actor.machine, Box::pin(beats));
         let end = futures::select_biased! {

@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +11,7 @@ use serde_json::Value;
 use super::chance::{Chance, Counts};
 use super::engine::{Engine, Instant, lock};
 use super::machine::{MachineClock, MachineId};
+use super::reply::Reply;
 use super::scenario::Rates;
 use super::trace::Trace;
 use super::truth::{Moved, Truth};
@@ -69,6 +69,7 @@ impl Verb {
     }
 }
 
+type Answering<T> = Reply<Result<T, StoreError>>;
 type AnyObject = Arc<dyn Any + Send + Sync>;
 
 pub(super) struct State {
@@ -141,7 +142,9 @@ impl Net {
         let cut: Vec<_> = state.watchers_of(machine);
         drop(state);
         if before.answers_lost && !link.answers_lost {
-            cut.iter().for_each(|watcher| watcher.cut());
+            for watcher in cut {
+                watcher.cut();
+            }
         }
     }
 
@@ -152,7 +155,9 @@ impl Net {
         let all: Vec<_> = state.watchers.iter().map(|(_, _, watcher)| watcher.clone()).collect();
         drop(state);
         if outage {
-            all.iter().for_each(|watcher| watcher.cut());
+            for watcher in all {
+                watcher.cut();
+            }
         }
     }
 
@@ -197,10 +202,10 @@ impl Net {
         let about = self.trace.keeps().then(about);
         let reply = Reply::default();
         self.send(Request { actor: actor.clone(), verb, about }, reply.clone(), serve);
-        Waiting(reply).await
+        reply.await
     }
 
-    fn send<T, F>(self: &Arc<Self>, request: Request, reply: Reply<T>, serve: F)
+    fn send<T, F>(self: &Arc<Self>, request: Request, reply: Answering<T>, serve: F)
     where
         T: Send + 'static,
         F: FnOnce(&MemoryStore) -> Result<T, StoreError> + Send + 'static,
@@ -328,7 +333,7 @@ impl Net {
         for change in self.store.changes_after(after) {
             lock(&self.state).revision = change.revision;
             let kind = change.kind;
-            let (key, value) = (change.key, change.object);
+            let (key, value) = (&change.key, change.object.as_deref());
             if kind == AgenticTask::NAMES.kind {
                 self.changed::<AgenticTask>(actor, kind, key, value, Moved::Task);
             } else if kind == FleetNode::NAMES.kind {
@@ -349,11 +354,11 @@ impl Net {
         self: &Arc<Self>,
         actor: &Actor,
         kind: &'static str,
-        key: Key,
-        value: Option<Arc<Value>>,
+        key: &Key,
+        value: Option<&Value>,
         moved: impl FnOnce(Option<Arc<Object<K>>>, Option<Arc<Object<K>>>) -> Moved,
     ) {
-        let object = value.as_deref().and_then(|value| Object::<K>::from_json(value).ok());
+        let object = value.and_then(|value| Object::<K>::from_json(value).ok());
         let object = object.map(Arc::new);
         let now = self.engine.now();
         let mut state = lock(&self.state);
@@ -373,9 +378,9 @@ impl Net {
         drop(state);
         let any: Option<AnyObject> = object.clone().map(|object| object as AnyObject);
         for watcher in watchers {
-            watcher.changed(&key, value.as_deref(), any.as_ref());
+            watcher.changed(key, value, any.as_ref());
         }
-        self.truth.saw(now, actor, &key, moved(before, object));
+        self.truth.saw(now, actor, key, moved(before, object));
     }
 
     /// The objects of a kind as they are now.
@@ -436,51 +441,6 @@ fn no_answer(verb: Verb) -> StoreError {
         StoreError::Unavailable { reason, retry_after: None }
     } else {
         StoreError::Uncertain { reason }
-    }
-}
-
-/// Where an answer is put.
-struct Reply<T>(Arc<Mutex<(Option<Result<T, StoreError>>, Option<Waker>)>>);
-
-impl<T> Default for Reply<T> {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new((None, None))))
-    }
-}
-
-impl<T> Clone for Reply<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Reply<T> {
-    fn give(&self, answer: Result<T, StoreError>) {
-        let waker = {
-            let mut slot = lock(&self.0);
-            slot.0 = Some(answer);
-            slot.1.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-struct Waiting<T>(Reply<T>);
-
-impl<T> Future for Waiting<T> {
-    type Output = Result<T, StoreError>;
-
-    fn poll(self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut slot = lock(&self.0.0);
-        match slot.0.take() {
-            Some(answer) => Poll::Ready(answer),
-            None => {
-                slot.1 = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
     }
 }
 

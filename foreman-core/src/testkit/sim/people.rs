@@ -62,7 +62,7 @@ fn agent(plan: &AgentPlan) -> AgentSpec {
 }
 
 impl Fleet {
-    fn make<K: Kind>(self: &Arc<Self>, key: Key, spec: K::Spec) {
+    fn make<K: Kind>(self: &Arc<Self>, key: &Key, spec: K::Spec) {
         let new = NewObject::<K>::new(key.clone(), spec);
         let about = || format!("{} {key}", K::NAMES.alias);
         // A name that is taken already is left: people see the error.
@@ -93,7 +93,7 @@ impl Fleet {
     /// The roles are there from the start.
     pub(crate) fn make_agents(self: &Arc<Self>, scenario: &Scenario) {
         for plan in &scenario.agents {
-            self.make::<Agent>(Key::namespaced(NAMESPACE, plan.name), agent(plan));
+            self.make::<Agent>(&Key::namespaced(NAMESPACE, plan.name), agent(plan));
         }
     }
 
@@ -102,7 +102,7 @@ impl Fleet {
         match work {
             Work::Task(plan) => {
                 self.make::<AgenticTask>(
-                    Key::namespaced(NAMESPACE, plan.name.as_str()),
+                    &Key::namespaced(NAMESPACE, plan.name.as_str()),
                     task(plan),
                 );
             }
@@ -112,7 +112,7 @@ impl Fleet {
                     pipeline: steps.iter().map(step).collect(),
                     ..WorkloadSpec::default()
                 };
-                self.make::<Workload>(Key::namespaced(NAMESPACE, name.as_str()), spec);
+                self.make::<Workload>(&Key::namespaced(NAMESPACE, name.as_str()), spec);
             }
         }
     }

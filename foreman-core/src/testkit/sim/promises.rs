@@ -36,17 +36,18 @@ pub(super) struct TaskChange<'a> {
 type Task = Object<AgenticTask>;
 
 /// The store took a change of a task.
-pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: TaskChange<'_>) {
-    let TaskChange { now, key, ref before, ref after, .. } = change;
+pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: &TaskChange<'_>) {
+    let TaskChange { now, key, before, after, .. } = change;
+    let now = *now;
     match (before.as_deref(), after.as_deref()) {
         (Some(before), Some(after)) if before.meta.uid == after.meta.uid => {
-            terminal_is_absorbing(facts, &change, before, after);
-            attempts(facts, counts, &change, before, after);
-            holder(facts, &change, before, after);
-            phases(facts, counts, &change, before, after);
-            waiting(facts, &change, before, after);
+            terminal_is_absorbing(facts, change, before, after);
+            attempts(facts, counts, change, before, after);
+            holder(facts, change, before, after);
+            phases(facts, counts, change, before, after);
+            waiting(facts, change, before, after);
         }
-        (Some(gone), _) => deleted(facts, &change, gone),
+        (Some(gone), _) => deleted(facts, change, gone),
         (None, _) => {}
     }
     if let Some(after) = after {
@@ -54,9 +55,9 @@ pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: TaskChang
         if before.is_none() {
             task.pending_since = Some(now);
         }
-        facts.live_tasks.insert(key.clone(), after.clone());
+        facts.live_tasks.insert((*key).clone(), after.clone());
         if on_target(&after.status) {
-            facts.on_target.insert(key.clone());
+            facts.on_target.insert((*key).clone());
         }
     } else {
         facts.live_tasks.remove(key);
@@ -180,15 +181,15 @@ fn phases(
         return;
     }
     let (now, key) = (change.now, change.key);
-    let legal = match (change.role, from, to) {
+    let legal = matches!(
+        (change.role, from, to),
         (Role::Operator, None, Some(Pending | Scheduled | Succeeded | Failed))
-        | (Role::Operator, Some(Pending), Some(Scheduled | Succeeded | Failed))
-        | (Role::Operator, Some(Scheduled | Running | Verifying), Some(Pending | Failed))
-        | (Role::Agent | Role::Plain, Some(Scheduled), Some(Running | Pending))
-        | (Role::Agent | Role::Plain, Some(Running), Some(Pending | Succeeded | Failed))
-        | (Role::User, _, _) => true,
-        _ => false,
-    };
+            | (Role::Operator, Some(Pending), Some(Scheduled | Succeeded | Failed))
+            | (Role::Operator, Some(Scheduled | Running | Verifying), Some(Pending | Failed))
+            | (Role::Agent, Some(Scheduled), Some(Running | Pending))
+            | (Role::Agent, Some(Running), Some(Pending | Succeeded | Failed))
+            | (Role::User, _, _)
+    );
     if !legal {
         let by = &change.actor.name;
         facts.broken(3, now, format!("{by} moved task {key} from {from:?} to {to:?}"));
@@ -345,7 +346,7 @@ pub(super) fn node_changed(
     let role = facts.processes.get(&actor.process).map(|process| process.role);
     let beat = before.and_then(|node| node.status.last_heartbeat_time);
     let node = facts.nodes.entry(key.name.clone()).or_default();
-    let beats = matches!(role, Some(Role::Agent | Role::Plain));
+    let beats = role == Some(Role::Agent);
     if beats && after.status.last_heartbeat_time != beat {
         node.last_beat = now;
     }

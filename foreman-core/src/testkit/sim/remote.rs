@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::chance::{Chance, Counts};
 use super::engine::{Engine, lock};
+use super::reply::Reply;
 use super::truth::Truth;
 use crate::model::ids::{Attempt, Uid};
 
@@ -109,24 +109,24 @@ impl Remote {
             let back = chance.skewed(low, high);
             (there, back, (fate < lossy, fate < 2 * lossy), patience)
         };
-        let reply: Reply = Arc::default();
+        let reply = Reply::default();
         let (remote, engine, slot) = (self.clone(), self.engine.clone(), reply.clone());
         self.engine.after(there, move || {
             let lost = fate.0;
             if lost {
                 remote.counts.add("push or lookup lost");
-                engine.after(patience, move || give(&slot, Err(NoAnswer)));
+                engine.after(patience, move || slot.give(Err(NoAnswer)));
                 return;
             }
             let said = remote.answer(ask);
             if fate.1 {
                 remote.counts.add("remote's answer lost");
-                engine.after(patience, move || give(&slot, Err(NoAnswer)));
+                engine.after(patience, move || slot.give(Err(NoAnswer)));
             } else {
-                engine.after(back, move || give(&slot, Ok(said)));
+                engine.after(back, move || slot.give(Ok(said)));
             }
         });
-        Waiting(reply).await
+        reply.await
     }
 
     fn answer(&self, ask: Ask) -> Said {
@@ -178,36 +178,6 @@ impl Remote {
                 drop(content);
                 self.truth.commented(now, &marker, &uid, times);
                 Said::Yes
-            }
-        }
-    }
-}
-
-type Reply = Arc<Mutex<(Option<Answer>, Option<Waker>)>>;
-
-fn give(reply: &Reply, answer: Answer) {
-    let waker = {
-        let mut slot = lock(reply);
-        slot.0 = Some(answer);
-        slot.1.take()
-    };
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-struct Waiting(Reply);
-
-impl Future for Waiting {
-    type Output = Answer;
-
-    fn poll(self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        let mut slot = lock(&self.0);
-        match slot.0.take() {
-            Some(answer) => Poll::Ready(answer),
-            None => {
-                slot.1 = Some(context.waker().clone());
-                Poll::Pending
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fleet::Fleet;
 use super::net::since;
+use super::scenario::NodePlan;
 use super::truth::Facts;
 use crate::model::ids::Key;
 use crate::model::open::Open;
@@ -16,7 +17,7 @@ use crate::model::{AgenticTask, Object, TaskPhase, Workload};
 const UNEXPLAINED_MAX: Duration = Duration::from_mins(45);
 
 /// Whether some machine of the fleet could run the task.
-fn fits_somewhere(facts: &Facts, task: &Object<AgenticTask>) -> bool {
+fn fits_somewhere(facts: &Facts, plans: &[NodePlan], task: &Object<AgenticTask>) -> bool {
     let name = task.spec.agent_ref.as_ref().and_then(|agent| agent.named());
     let agent = name.and_then(|name| {
         let key = Key { namespace: task.meta.namespace.clone(), name: name.to_owned() };
@@ -24,16 +25,13 @@ fn fits_somewhere(facts: &Facts, task: &Object<AgenticTask>) -> bool {
     });
     let need = agent.and_then(|agent| agent.spec.required_capability.as_ref());
     let Some(need) = need.or(task.spec.required_capability.as_ref()) else { return true };
-    facts.live_nodes.values().any(|node| {
-        let capability = node.status.capability.clone().unwrap_or_default();
-        let ram = need.min_ram_gb.unwrap_or(0) <= capability.total_ram_gb.unwrap_or(0);
-        let accelerator = need.accelerator.is_none() || capability.accelerator.is_some();
-        ram && accelerator
+    plans.iter().any(|plan| {
+        need.min_ram_gb.unwrap_or(0) <= plan.ram_gb && (need.accelerator.is_none() || plan.cuda)
     })
 }
 
 /// The tasks that are not over although nothing speaks against it.
-fn unended(facts: &Facts) -> Vec<Key> {
+fn unended(facts: &Facts, plans: &[NodePlan]) -> Vec<Key> {
     let mut excused: BTreeSet<Key> = BTreeSet::new();
     let ended =
         |task: &Object<AgenticTask>| task.status.known_phase().is_some_and(TaskPhase::is_terminal);
@@ -47,7 +45,7 @@ fn unended(facts: &Facts) -> Vec<Key> {
                     let key = Key { namespace: task.meta.namespace.clone(), name: name.clone() };
                     excused.contains(&key)
                 });
-                !fits_somewhere(facts, task) || waits_for_excused
+                !fits_somewhere(facts, plans, task) || waits_for_excused
             })
             .map(|(key, _)| key.clone())
             .collect();
@@ -74,16 +72,22 @@ fn unended(facts: &Facts) -> Vec<Key> {
     open
 }
 
+fn plans(fleet: &Fleet) -> Vec<NodePlan> {
+    fleet.machines().iter().map(|node| node.plan.clone()).collect()
+}
+
 /// Whether everything that can end has ended.
 pub(super) fn all_ended(fleet: &Fleet) -> bool {
-    fleet.net.truth.facts(|facts| unended(facts).is_empty())
+    let plans = plans(fleet);
+    fleet.net.truth.facts(|facts| unended(facts, &plans).is_empty())
 }
 
 /// Everything that can end must have.
 pub(super) fn must_have_ended(fleet: &Fleet) {
     let now = fleet.engine.now();
+    let plans = plans(fleet);
     fleet.net.truth.facts(|facts| {
-        let open = unended(facts);
+        let open = unended(facts, &plans);
         if let Some(first) = open.first() {
             let state = facts.live_tasks.get(first).map(|task| {
                 let status = &task.status;

@@ -10,7 +10,7 @@ use futures::future::FutureExt;
 use tokio::sync::watch;
 
 use super::chance::{Chance, Counts};
-use super::disk::{self, Full, SharedDisk};
+use super::disk::{self, Full, Lease, SharedDisk};
 use super::ends;
 use super::remote::{Ask, Commit, NoAnswer, Remote, Said};
 use super::truth::Truth;
@@ -96,7 +96,7 @@ struct Play<'a> {
 }
 
 /// The run is over.
-type Over = RunEnd;
+type Over = Box<RunEnd>;
 
 #[async_trait]
 impl Executor for Script {
@@ -109,8 +109,8 @@ impl Executor for Script {
     ) -> RunEnd {
         let _running = self.truth.run_begins(self.process, self.node, &job.fence);
         let plan = Plan::of(self.seed, &job);
-        let play = Play { script: self, job: &job, plan, authority, progress, stop, turns_here: 0 };
-        let end = play.run().await;
+        let run = Play { script: self, job: &job, plan, authority, progress, stop, turns_here: 0 };
+        let end = run.run().await;
         self.counts.add(ends::word(&end));
         self.truth.run_ended(&job.fence, &end);
         end
@@ -123,9 +123,8 @@ impl Executor for Script {
 
 impl Play<'_> {
     async fn run(mut self) -> RunEnd {
-        match self.begin().await {
-            Ok(()) => {}
-            Err(end) => return end,
+        if let Err(end) = self.begin() {
+            return *end;
         }
         if let Some(finish) = self.journal().outcome {
             self.script.counts.add("end delivered by a later life");
@@ -133,12 +132,12 @@ impl Play<'_> {
         }
         while self.journal().turns < self.plan.turns {
             if let Err(end) = self.turn().await {
-                return end;
+                return *end;
             }
         }
         match self.effects().await {
-            Ok(()) => self.finish(None),
-            Err(end) => end,
+            Ok(()) => *self.finish(None),
+            Err(end) => *end,
         }
     }
 
@@ -167,7 +166,7 @@ impl Play<'_> {
             archived: None,
             extra: crate::model::meta::Extra::new(),
         };
-        RunEnd::Released { checkpoint: Some(checkpoint), usage: self.usage(), why }
+        Box::new(RunEnd::Released { checkpoint: Some(checkpoint), usage: self.usage(), why })
     }
 
     /// The end of the run, in the journal first.
@@ -175,12 +174,12 @@ impl Play<'_> {
         let finish = instead.unwrap_or_else(|| ends::finish(self.plan.end));
         let finish = Finish { usage: self.usage(), ..finish };
         match self.write(|journal| journal.outcome = Some(finish.clone())) {
-            Ok(()) => RunEnd::Finished(Box::new(finish)),
+            Ok(()) => Box::new(RunEnd::Finished(Box::new(finish))),
             Err(end) => end,
         }
     }
 
-    async fn begin(&mut self) -> Result<(), Over> {
+    fn begin(&self) -> Result<(), Over> {
         let attempt = self.job.fence.attempt;
         self.write(|journal| journal.attempt = journal.attempt.max(attempt))?;
         if self.journal().turns > 0 {
@@ -198,7 +197,7 @@ impl Play<'_> {
             Stop::Drain { .. } => Err(self.release(ReleaseWhy::Drained)),
             Stop::Cancel => Err(self.finish(Some(ends::cancelled()))),
             Stop::TimedOut => Err(self.finish(Some(ends::timed_out()))),
-            Stop::Lost => Err(RunEnd::Lost),
+            Stop::Lost => Err(Box::new(RunEnd::Lost)),
         }
     }
 
@@ -285,7 +284,7 @@ impl Play<'_> {
                 }
                 Err(_) => {
                     self.script.counts.add("permit refused");
-                    return Err(RunEnd::Lost);
+                    return Err(Box::new(RunEnd::Lost));
                 }
             }
         }
@@ -324,12 +323,10 @@ impl Play<'_> {
             if self.script.clock.awake().since(began) > PATIENCE {
                 return Err(self.release(ends::infrastructure("the remote is away")));
             }
-            let head = match self.ask(Ask::Read { branch: branch.clone() }, None).await {
-                Ok(Said::Head(head)) => head,
-                _ => {
-                    self.wait(AGAIN).await?;
-                    continue;
-                }
+            let Ok(Said::Head(head)) = self.ask(Ask::Read { branch: branch.clone() }, None).await
+            else {
+                self.wait(AGAIN).await?;
+                continue;
             };
             let sha = self.journal().lease;
             let ours = |head: &Commit| head.uid == fence.uid;
@@ -342,25 +339,25 @@ impl Play<'_> {
                     return Ok(());
                 }
                 Some(head) if ours(&head) && head.attempt > fence.attempt => {
-                    return Err(RunEnd::Lost);
+                    return Err(Box::new(RunEnd::Lost));
                 }
                 // A lower attempt of the same task may be replaced.
                 Some(head) if ours(&head) => {
-                    self.write(|journal| journal.lease = Some(Some(head.sha)))?;
+                    self.write(|journal| journal.lease = Lease::At(head.sha))?;
                 }
                 head => {
-                    let here = head.map(|head| head.sha);
-                    if sha.is_some_and(|sha| sha != here) {
+                    let here = head.map_or(Lease::Absent, |head| Lease::At(head.sha));
+                    if sha != Lease::Unknown && sha != here {
                         return Err(self.finish(Some(ends::push_refused())));
                     }
-                    self.write(|journal| journal.lease = Some(here))?;
+                    self.write(|journal| journal.lease = here)?;
                 }
             }
             let permit = self.permit("push").await?;
             self.write(|journal| {
                 journal.effects.insert("push", false);
             })?;
-            let lease = self.journal().lease.flatten();
+            let lease = self.journal().lease.sha();
             let attempt = fence.attempt;
             let sha = Chance::stream(self.script.seed, &format!("{}/{attempt}", fence.uid)).next();
             let commit = Commit { sha, uid: fence.uid.clone(), attempt };
@@ -394,7 +391,7 @@ impl Play<'_> {
                 let head = name.clone();
                 (Ask::FindPull { head: name.clone() }, Ask::OpenPull { head, uid: uid.clone() })
             };
-            let made = match self.ask(find, None).await {
+            let is_there = match self.ask(find, None).await {
                 Ok(Said::Yes) => true,
                 Ok(_) => {
                     let permit = self.permit(effect).await?;
@@ -405,7 +402,7 @@ impl Play<'_> {
                 }
                 Err(NoAnswer) => false,
             };
-            if made {
+            if is_there {
                 self.write(|journal| {
                     journal.effects.insert(effect, true);
                 })?;

@@ -97,7 +97,7 @@ fn brief(patch: &serde_json::Value) -> String {
     for (part, fields) in parts {
         for (name, value) in fields.as_object().into_iter().flatten() {
             let text = value.to_string();
-            if text.len() <= 40 {
+            if text.len() <= 60 {
                 words.push(format!("{part}.{name}={text}"));
             } else {
                 words.push(format!("{part}.{name}"));

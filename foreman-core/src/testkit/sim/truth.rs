@@ -47,8 +47,6 @@ pub(crate) enum Role {
     Operator,
     /// Runs tasks.
     Agent,
-    /// Runs tasks and knows nothing of sessions.
-    Plain,
     /// A person.
     User,
 }
@@ -172,7 +170,7 @@ impl Truth {
         match moved {
             Moved::Task(before, after) => {
                 let change = promises::TaskChange { now, actor, role, key, before, after };
-                promises::task_changed(&mut facts, &self.counts, change);
+                promises::task_changed(&mut facts, &self.counts, &change);
             }
             Moved::Node(before, after) => {
                 promises::node_changed(&mut facts, now, actor, key, before.as_deref(), after);
