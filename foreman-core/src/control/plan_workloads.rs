@@ -15,7 +15,7 @@ use crate::model::condition::{ConditionStatus, find_condition, is_true};
 use crate::model::object::Object;
 use crate::model::open::Open;
 use crate::model::time::{AwakeTime, WallTime};
-use crate::model::workload::{Workload, WorkloadPhase};
+use crate::model::workload::{StepRecord, Workload, WorkloadPhase};
 use crate::timing::{AGENT_MISSING_MAX, STEPS_FOLD, TTL_LOOK_MAX};
 use crate::workload::expand::{self, Plan, PlanError};
 
@@ -120,7 +120,10 @@ fn again(planner: &Planner<'_>) -> Option<Next> {
     if !edited && !unresolved {
         return None;
     }
-    let plan = planner.expand().ok().filter(|plan| planner.missing_agents(plan).is_empty());
+    let plan = planner
+        .expand(&planner.workload.status.steps)
+        .ok()
+        .filter(|plan| planner.missing_agents(plan).is_empty());
     let agents_moved = status.agents_seen.as_ref().is_none_or(|seen| *seen != planner.agents());
     let cancelled = workload.spec.cancel == Some(true);
     let records = status.steps.as_slice();
@@ -149,7 +152,7 @@ fn live(
         Some(RefusedChild::ForNow(backoff, why)) => Some((backoff.until(awake), why)),
         None => None,
     };
-    let plan = match planner.expand() {
+    let plan = match planner.expand(&planner.workload.status.steps) {
         Ok(plan) => plan,
         Err(error @ PlanError::ReviewerMissing { .. }) => {
             return agents_missing(planner, awake, &error.to_string());
@@ -204,8 +207,8 @@ fn agents_missing(planner: &Planner<'_>, awake: AwakeTime, message: &str) -> Nex
 
 /// Expansion of a workload in this world.
 impl Planner<'_> {
-    fn expand(&self) -> Result<Plan, PlanError> {
+    fn expand(&self, records: &[StepRecord]) -> Result<Plan, PlanError> {
         let egress_of = |name: &str| self.egress_of(name);
-        expand::plan(self.view(&egress_of), &self.workload.status.steps)
+        expand::plan(self.view(&egress_of), records)
     }
 }

@@ -21,3 +21,4 @@ mod scheduling_laws;
 mod sim;
 mod store_faults;
 mod workloads;
+mod workloads_batch;

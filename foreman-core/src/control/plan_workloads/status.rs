@@ -28,6 +28,9 @@ impl Planner<'_> {
     ) -> Next {
         let folded: Vec<_> =
             records.iter().map(|record| rollup::fold(record, self.child(record))).collect();
+        // What just ended may call for more: without that the workload would look finished.
+        let next_plan = self.expand(&folded);
+        let plan = next_plan.as_ref().unwrap_or(plan);
         let mut roll_up = rollup::roll_up(&folded, plan);
         if missing && roll_up.phase == WorkloadPhase::Planned {
             roll_up.phase = WorkloadPhase::Planning;
