@@ -110,6 +110,11 @@ pub(crate) const LEASE_CALL_MAX: Duration = Duration::from_secs(2);
 pub(crate) const LEADER_ACTS: Duration = Duration::from_secs(10);
 /// How long a write of the leader is waited for; what comes later is not known to have been done.
 pub(crate) const LEADER_WRITE: Duration = Duration::from_secs(4);
+/// How often the counts of tasks that wait for room are taken again while the fleet changes.
+pub(crate) const COUNTS_REFRESH: Duration = Duration::from_secs(1);
+/// How long a run waits for the machine that holds its journal where `spec.resumeWaitSeconds` is
+/// absent.
+pub(crate) const RESUME_WAIT: Duration = Duration::from_mins(10);
 /// Store events that are taken in one pass.
 pub(crate) const EVENTS_AT_ONCE: usize = 1024;
 /// Passes after which a reconciliation that never settles gives up.
@@ -163,5 +168,8 @@ mod tests {
         // Findings of one text each, advisories of two, the word and the branch.
         let texts = STEP_SUMMARY_CHARS_MAX + STEP_NOTE_CHARS_MAX * (STEP_NOTES_MAX * 3 + 2);
         assert!(texts <= 8192);
+        assert!(COUNTS_REFRESH < WAITING_REFRESH);
+        // A machine that only restarts is back before its runs start afresh elsewhere.
+        assert!(NODE_DEAD < RESUME_WAIT);
     }
 }

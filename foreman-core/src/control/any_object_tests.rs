@@ -211,7 +211,8 @@ fn rules(held: &Held) {
     }
     let snapshot = super::snapshot_of(&nodes, &tasks, &agents, &BTreeMap::new(), wall, awake);
     let none = BTreeSet::new();
-    let facts = Facts { tasks: &tasks, agents: &agents, unreadable: [&none, &none], now: wall };
+    let unreadable = [&none, &none];
+    let facts = Facts { tasks: &tasks, agents: &agents, unreadable, now: wall, shared: None };
     for task in tasks.values() {
         drop(intake::next(task, facts));
         let agent = intake::agent_of(task, &agents).map(|agent| &agent.spec);

@@ -6,6 +6,7 @@ use super::backoff::Backoff;
 use super::plan_claims::ClaimsMemory;
 use super::plan_nodes::NodesMemory;
 use super::reconciler::World;
+use super::room::Room;
 use crate::fleet::liveness::Seen;
 use crate::model::agentic_task::WaitingReason;
 use crate::model::ids::Key;
@@ -13,7 +14,6 @@ use crate::model::time::{AwakeTime, BootTime, WallTime};
 use crate::model::{NodeName, Uid};
 use crate::ports::store::StoreError;
 pub(super) use crate::schedule::snapshot::Avoid;
-use crate::schedule::snapshot::Reservation;
 use crate::timing::RENDER_RETRY_MIN;
 
 /// Entries of dead objects that are tolerated before a sweep.
@@ -24,8 +24,8 @@ const FORGET_SLACK: usize = 1024;
 pub(super) struct Memory {
     /// What was seen of each node's heartbeat.
     pub(super) seen: BTreeMap<Key, Seen>,
-    /// Placements whose write is under way.
-    pub(super) placing: BTreeMap<Uid, (NodeName, Reservation)>,
+    /// What is remembered so that tasks find room.
+    pub(super) room: Room,
     /// Nodes that a task is kept away from, and until when.
     pub(super) avoided: BTreeMap<(Uid, NodeName), Avoided>,
     /// What else was seen of the nodes.
@@ -57,18 +57,21 @@ pub(super) enum RefusedChild {
 }
 
 impl Memory {
-    pub(super) fn refresh(&mut self, world: &World, wall: WallTime, now: AwakeTime) {
-        self.seen.retain(|key, _| world.nodes.objects.contains_key(key));
-        for (key, node) in &world.nodes.objects {
-            let first = Seen::first(node.status.last_heartbeat_time, now);
-            self.seen.entry(key.clone()).or_insert(first).look(node, wall, now);
-        }
+    pub(super) fn refresh(&mut self, world: &mut World, wall: WallTime, now: AwakeTime) {
         self.nodes.refresh(now);
-        self.claims.refresh(world);
         if self.nodes.is_deaf() {
             self.restart_silences(now);
         }
-        self.avoided.retain(|_, avoided| avoided.until > now);
+        let room = &mut self.room;
+        self.avoided.retain(|(uid, node), avoided| {
+            let goes_on = avoided.until > now;
+            if !goes_on {
+                room.fleet.forgive(uid, node);
+            }
+            goes_on
+        });
+        self.follow(world, wall, now);
+        let world = &*world;
         if self.told.len() > world.tasks.objects.len() + FORGET_SLACK {
             let alive: BTreeSet<_> =
                 world.tasks.objects.values().map(|task| task.meta.uid.clone()).collect();
@@ -96,6 +99,7 @@ impl Memory {
         for seen in self.seen.values_mut() {
             seen.restart(now);
         }
+        self.room.recheck_nodes = true;
     }
 
     /// Nothing is heard of the nodes from now on.
@@ -124,16 +128,16 @@ impl Memory {
 
     /// Keeps a task away from a node, unless it is kept away longer already.
     pub(super) fn avoid(&mut self, uid: Uid, node: NodeName, avoided: Avoided) {
-        let known = self.avoided.entry((uid, node)).or_insert(avoided);
+        let known = self.avoided.entry((uid.clone(), node.clone())).or_insert(avoided);
         let weaker = known.how == Avoid::Soft && avoided.how == Avoid::Hard;
         if weaker || (known.how == avoided.how && known.until < avoided.until) {
             *known = avoided;
         }
-    }
-
-    /// A placement that found no room among the concurrent writes is decided again.
-    pub(super) fn forget_placements_without_write(&mut self, world: &World) {
-        self.placing.retain(|_, (_, reservation)| !world.tasks.is_free(&reservation.task));
+        let how = known.how;
+        if let Some(key) = self.room.watchlist.key_of(&uid).cloned() {
+            self.room.watchlist.touch(&key);
+        }
+        self.room.fleet.avoid(uid, node, how);
     }
 
     /// The store refused a child of that workload.

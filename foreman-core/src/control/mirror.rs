@@ -31,6 +31,8 @@ pub(crate) struct Mirror<K: Kind> {
     refused: BTreeMap<Key, Refused>,
     /// Objects that are there and cannot be read: nothing is known of them, nothing is written.
     pub(crate) unreadable: BTreeSet<Key>,
+    /// Objects of which something else is known than when this was last asked, or whose write ended.
+    changed: BTreeSet<Key>,
 }
 
 impl<K: Kind> Default for Mirror<K> {
@@ -44,6 +46,7 @@ impl<K: Kind> Default for Mirror<K> {
             reads: BTreeMap::new(),
             refused: BTreeMap::new(),
             unreadable: BTreeSet::new(),
+            changed: BTreeSet::new(),
         }
     }
 }
@@ -72,9 +75,17 @@ pub(crate) enum Reread<K: Kind> {
 impl<K: Kind> Mirror<K> {
     /// A mirror of a listing.
     pub(crate) fn of(listing: Listing<K>) -> Self {
-        let objects = listing.objects.into_iter().map(|object| (object.key(), object)).collect();
-        let unreadable = listing.unreadable.into_iter().map(|(key, _)| key).collect();
-        Self { objects, unreadable, synced: true, ..Self::default() }
+        let objects: BTreeMap<_, _> =
+            listing.objects.into_iter().map(|object| (object.key(), object)).collect();
+        let unreadable: BTreeSet<_> = listing.unreadable.into_iter().map(|(key, _)| key).collect();
+        let changed = objects.keys().chain(&unreadable).cloned().collect();
+        Self { objects, unreadable, changed, synced: true, ..Self::default() }
+    }
+
+    /// The objects of which something else is known than when this was last asked, or whose write
+    /// ended.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Whether a full reading is complete.
@@ -107,6 +118,8 @@ impl<K: Kind> Mirror<K> {
             }
             StoreEvent::SyncEnd => {
                 if let Some(seen) = self.syncing.take() {
+                    let known = self.objects.keys().chain(&self.unreadable);
+                    self.changed.extend(known.filter(|key| !seen.contains(*key)).cloned());
                     self.objects.retain(|key, _| seen.contains(key));
                     self.unreadable.retain(|key| seen.contains(key));
                     self.refused.retain(|key, _| seen.contains(key));
@@ -114,7 +127,9 @@ impl<K: Kind> Mirror<K> {
                 self.synced = true;
             }
             StoreEvent::Gone { key, uid } => {
-                self.unreadable.remove(&key);
+                if self.unreadable.remove(&key) {
+                    self.changed.insert(key.clone());
+                }
                 if self.objects.get(&key).is_some_and(|object| object.meta.uid == uid) {
                     self.seen(&key);
                     self.forget(&key);
@@ -159,6 +174,7 @@ impl<K: Kind> Mirror<K> {
     }
 
     fn forget(&mut self, key: &Key) {
+        self.changed.insert(key.clone());
         self.objects.remove(key);
         self.echoes.remove(key);
         self.refused.remove(key);
@@ -188,6 +204,7 @@ impl<K: Kind> Mirror<K> {
     /// which then is that very answer or newer.
     pub(crate) fn write_done(&mut self, object: Object<K>) {
         let key = object.key();
+        self.changed.insert(key.clone());
         let shown = self.in_flight.remove(&key).unwrap_or_default();
         self.refused.remove(&key);
         let known = self.objects.get(&key).map(Object::revision) == Some(object.revision());
@@ -201,6 +218,7 @@ impl<K: Kind> Mirror<K> {
     /// A write failed; `now` is what a fresh read showed.
     pub(crate) fn write_failed(&mut self, key: &Key, now: Reread<K>) {
         self.in_flight.remove(key);
+        self.changed.insert(key.clone());
         match now {
             // It says another name of itself: every write to it would miss it and be tried again.
             Reread::There(object) if object.key() != *key => {
@@ -265,6 +283,7 @@ impl<K: Kind> Mirror<K> {
 
     fn pause(&mut self, key: &Key, now: AwakeTime, first: Duration) {
         self.in_flight.remove(key);
+        self.changed.insert(key.clone());
         let Some(object) = self.objects.get(key) else { return };
         let revision = object.revision().clone();
         let before = self.refused.get(key).filter(|refused| refused.revision == revision);
@@ -276,9 +295,10 @@ impl<K: Kind> Mirror<K> {
     /// Lets go of the objects whose pause after a refusal is over; whether there were any.
     pub(crate) fn retry_refused(&mut self, now: AwakeTime) -> bool {
         let mut any = false;
-        for refused in self.refused.values_mut() {
+        for (key, refused) in &mut self.refused {
             if refused.until.is_some_and(|until| until <= now) {
                 refused.until = None;
+                self.changed.insert(key.clone());
                 any = true;
             }
         }

@@ -19,11 +19,13 @@ mod plan_nodes;
 mod plan_tasks;
 mod plan_workloads;
 mod reconciler;
+mod room;
 mod run;
 mod serving;
 mod settings;
 mod supervise;
 mod view;
+mod watchlist;
 mod write;
 
 pub use agent::{AgentEnd, AgentError, AgentSettings, NodeAgent, Shutdown};

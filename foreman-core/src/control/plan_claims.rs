@@ -1,7 +1,7 @@
 //! From what is known of the claims and of their holders to the writes that are due: take-backs,
 //! strikes, ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::memory::Memory;
 use super::reconciler::World;
@@ -15,18 +15,31 @@ use crate::model::time::{AwakeTime, WallTime};
 #[derive(Debug, Default)]
 pub(super) struct ClaimsMemory {
     /// The tasks in flight, by the node they are assigned to.
-    by_node: BTreeMap<String, Vec<Key>>,
+    by_node: BTreeMap<String, BTreeSet<Key>>,
+    node_of: BTreeMap<Key, String>,
 }
 
 impl ClaimsMemory {
-    /// Looks at all tasks once.
-    pub(super) fn refresh(&mut self, world: &World) {
-        self.by_node.clear();
-        for (key, task) in &world.tasks.objects {
-            let in_flight = task.status.known_phase().is_some_and(TaskPhase::is_in_flight);
-            if let Some(node) = task.status.assigned_node.as_ref().filter(|_| in_flight) {
-                self.by_node.entry(node.clone()).or_default().push(key.clone());
+    /// Takes what is known of a task now; absent = it is gone or cannot be read.
+    pub(super) fn task_changed(&mut self, key: &Key, task: Option<&Object<AgenticTask>>) {
+        let in_flight = |task: &&Object<AgenticTask>| {
+            task.status.known_phase().is_some_and(TaskPhase::is_in_flight)
+        };
+        let node = task.filter(in_flight).and_then(|task| task.status.assigned_node.as_ref());
+        if self.node_of.get(key) == node {
+            return;
+        }
+        if let Some(before) = self.node_of.remove(key)
+            && let Some(keys) = self.by_node.get_mut(&before)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_node.remove(&before);
             }
+        }
+        if let Some(node) = node {
+            self.node_of.insert(key.clone(), node.clone());
+            self.by_node.entry(node.clone()).or_default().insert(key.clone());
         }
     }
 

@@ -3,26 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::memory::{Avoided, Memory};
+use super::memory::{Avoid, Avoided, Memory};
 use super::reconciler::World;
+use super::room::Placing;
+use super::watchlist::workload_key;
 use super::write::{Rank, Urgency, Write};
 use crate::fleet::liveness::Seen;
-use crate::model::NodeName;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, WaitingReason};
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::Key;
 use crate::model::object::{Kind, Object};
 use crate::model::time::{AwakeTime, WallTime};
+use crate::model::{NodeName, Uid};
 use crate::policy::admit::admit;
 use crate::ports::recorder::{Event, EventKind};
 use crate::ports::store::Change;
-use crate::schedule::explain::waiting;
-use crate::schedule::order::{self, Turn};
-use crate::schedule::scheduler::{Placement, Scheduler};
-use crate::schedule::snapshot::{NodeRow, Reservation, Snapshot, reservation_of};
-use crate::schedule::{Avoid, Need};
-use crate::task::intake::{self, Facts, Step};
+use crate::schedule::fleet::Next;
+use crate::schedule::queue::Said;
+use crate::schedule::snapshot::{NodeRow, Snapshot, reservation_of};
+use crate::schedule::{Alike, Need, fit, order, resume};
+use crate::task::budget::{self, Ledger};
+use crate::task::intake::{self, Facts, Shared, Step};
 use crate::task::lifecycle::IllegalMove;
 use crate::task::writes;
 use crate::timing::{REFUSED_AVOID, WAITING_REFRESH};
@@ -50,8 +52,9 @@ pub fn snapshot_of<'a>(
     });
     let mut snapshot = Snapshot::new(rows);
     for task in tasks.values() {
-        let need = Need::of(task, intake::agent_of(task, agents).map(|agent| &agent.spec));
-        if let Some((node, reservation)) = reservation_of(task, need.ram_gb) {
+        let agent = intake::agent_of(task, agents).map(|agent| &agent.spec);
+        let held = reservation_of(task, Need::ram_gb_of(task, agent));
+        if let Some((node, reservation)) = held {
             snapshot.reserve(&node, task.meta.uid.clone(), reservation);
         }
     }
@@ -65,36 +68,13 @@ pub(super) fn plan(
     wall: WallTime,
     awake: AwakeTime,
 ) -> (Vec<Write>, Option<AwakeTime>) {
-    let mut planner = Planner { world, wall, awake, writes: Vec::new(), look_again: None };
-    let mut queue: Vec<(Turn, &Object<AgenticTask>)> = Vec::new();
-    for task in world.tasks.objects.values() {
-        if task.meta.deletion_timestamp.is_some() || !world.tasks.is_free(&task.key()) {
-            continue;
-        }
-        match task.status.known_phase() {
-            None | Some(TaskPhase::Pending) => {
-                if planner.intake(memory, task) {
-                    queue.push((order::turn(task), task));
-                }
-            }
-            Some(TaskPhase::Scheduled) if task.spec.cancel == Some(true) => {
-                let end = intake::cancelled("cancelled before it was claimed");
-                planner.write(task, writes::end(task, &end, wall), None);
-            }
-            Some(
-                TaskPhase::Scheduled
-                | TaskPhase::Running
-                | TaskPhase::Verifying
-                | TaskPhase::Succeeded
-                | TaskPhase::Failed,
-            ) => {}
-        }
+    let mut planner = Planner { world, wall, awake, writes: Vec::new() };
+    for key in memory.room.watchlist.take_due(awake) {
+        planner.look_at(memory, &key);
     }
-    if !queue.is_empty() {
-        queue.sort_by(|(a, _), (b, _)| a.cmp(b));
-        planner.place(memory, queue.into_iter().map(|(_, task)| task));
-    }
-    (planner.writes, planner.look_again)
+    let round_again = planner.place(memory);
+    let again = [round_again, memory.room.next_alarm()];
+    (planner.writes, again.into_iter().flatten().min())
 }
 
 struct Planner<'a> {
@@ -102,25 +82,15 @@ struct Planner<'a> {
     wall: WallTime,
     awake: AwakeTime,
     writes: Vec<Write>,
-    look_again: Option<AwakeTime>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     fn write(
         &mut self,
         task: &Object<AgenticTask>,
         change: Result<Change<AgenticTask>, IllegalMove>,
         event: Option<Event>,
-    ) {
-        self.write_with(Urgency::Now, task, change, event);
-    }
-
-    fn write_with(
-        &mut self,
         urgency: Urgency,
-        task: &Object<AgenticTask>,
-        change: Result<Change<AgenticTask>, IllegalMove>,
-        event: Option<Event>,
     ) {
         let change = match change {
             Ok(change) => change,
@@ -138,56 +108,127 @@ impl Planner<'_> {
         });
     }
 
-    fn wake_in(&mut self, pause: Duration) {
-        self.wake_at(self.awake + pause);
+    /// The task, if something may be decided about it now.
+    fn free(&self, key: &Key) -> Option<&'a Object<AgenticTask>> {
+        let task = self.world.tasks.objects.get(key)?;
+        let here = task.meta.deletion_timestamp.is_none() && self.world.tasks.is_free(key);
+        here.then_some(task)
     }
 
-    fn wake_at(&mut self, at: AwakeTime) {
-        self.look_again = Some(self.look_again.map_or(at, |known| known.min(at)));
+    fn look_at(&mut self, memory: &mut Memory, key: &Key) {
+        memory.room.watchlist.alarms.clear(key);
+        let pending = |task: &&Object<AgenticTask>| {
+            matches!(task.status.known_phase(), None | Some(TaskPhase::Pending))
+        };
+        let task = self.free(key);
+        if let Some(task) = task.filter(pending) {
+            if !self.intake(memory, task) {
+                memory.room.fleet.leave(key);
+            }
+            return;
+        }
+        memory.room.fleet.leave(key);
+        let scheduled = task.filter(|task| task.status.known_phase() == Some(TaskPhase::Scheduled));
+        if let Some(task) = scheduled.filter(|task| task.spec.cancel == Some(true)) {
+            let end = intake::cancelled("cancelled before it was claimed");
+            self.write(task, writes::end(task, &end, self.wall), None, Urgency::Now);
+        }
     }
 
-    /// Handles everything before placement; true when the task is to be placed.
+    /// Handles everything before placement; true when the task waits for room now.
     fn intake(&mut self, memory: &mut Memory, task: &Object<AgenticTask>) -> bool {
         let facts = Facts {
             tasks: &self.world.tasks.objects,
             agents: &self.world.agents.objects,
             unreadable: [&self.world.tasks.unreadable, &self.world.agents.unreadable],
             now: self.wall,
+            shared: self.shared(memory, task),
         };
         match intake::next(task, facts) {
             Step::End(end) => {
                 let message = end.message.clone();
-                self.write(
-                    task,
-                    writes::end(task, &end, self.wall),
-                    Some(Event {
-                        kind: AgenticTask::NAMES.kind,
-                        key: task.key(),
-                        severity: EventKind::Warning,
-                        reason: "TaskEnded",
-                        message,
-                    }),
-                );
+                let change = writes::end(task, &end, self.wall);
+                let event = event(task, EventKind::Warning, "TaskEnded", message);
+                self.write(task, change, Some(event), Urgency::Now);
                 false
             }
             Step::Wait { reason, message, until } => {
                 self.wait(memory, task, reason, &message);
                 if let Some(until) = until {
                     // A record's age is in whole seconds, so look a second later.
-                    self.wake_in(until + Duration::from_secs(1));
+                    let at = self.awake + until + Duration::from_secs(1);
+                    memory.room.watchlist.alarms.set(&task.key(), at);
                 }
                 false
             }
             Step::Place => {
                 let agent = intake::agent_of(task, facts.agents);
-                let admitted = admit(self.world.policy, task, agent);
-                if let Err(forbidden) = &admitted {
+                if let Err(forbidden) = admit(self.world.policy, task, agent) {
                     let message = forbidden.to_string();
                     self.wait(memory, task, WaitingReason::PolicyForbids, &message);
+                    return false;
                 }
-                admitted.is_ok()
+                let alike = self.alike(memory, task);
+                let turn = order::turn(task);
+                memory.room.fleet.wait(&task.key(), &task.meta.uid, turn, alike);
+                true
             }
         }
+    }
+
+    /// What the task's Workload leaves it, if one owns it.
+    fn shared(&self, memory: &Memory, task: &Object<AgenticTask>) -> Option<Shared> {
+        let key = workload_key(task)?;
+        let share = self.ledger(memory, &key).and_then(|ledger| ledger.share());
+        Some(Shared { share, tried: memory.room.shares.get(&task.meta.uid).copied() })
+    }
+
+    fn ledger(&self, memory: &Memory, workload: &Key) -> Option<Ledger> {
+        let workload = self.world.workloads.objects.get(workload)?;
+        let placing = |key: &Key| memory.room.placing.get(key).and_then(|p| p.allowance);
+        budget::ledger(workload, &self.world.tasks.objects, placing)
+    }
+
+    /// What the task has in common with others that wait.
+    fn alike(&self, memory: &mut Memory, task: &Object<AgenticTask>) -> Alike {
+        let agent = intake::agent_of(task, &self.world.agents.objects);
+        let mut need = Need::of(task, agent.map(|agent| &agent.spec));
+        self.resume(memory, task, &mut need);
+        let uid = &task.meta.uid;
+        let avoided = memory.room.fleet.snapshot().avoided(uid);
+        let until = avoided.filter_map(|(node, _)| {
+            memory.avoided.get(&(uid.clone(), node.clone())).map(|avoided| avoided.until)
+        });
+        match until.min() {
+            Some(until) => memory.room.watchlist.alarms.set(&task.key(), until),
+            None => need.uid = Uid::new(""),
+        }
+        let workload = workload_key(task).filter(|key| {
+            let workload = self.world.workloads.objects.get(key);
+            workload.is_some_and(|workload| workload.spec.budget.is_some())
+        });
+        Alike { need, agent: agent.map(Object::key), workload }
+    }
+
+    /// Binds an unfinished run to the machine that holds its journal, as long as that is waited for.
+    fn resume(&self, memory: &mut Memory, task: &Object<AgenticTask>, need: &mut Need) {
+        let (uid, room) = (&task.meta.uid, &mut memory.room);
+        let Some(left) = resume::left_behind(task, room.shown.get(uid)) else {
+            room.resuming.remove(uid);
+            return;
+        };
+        need.journal = Some(left.node.clone());
+        let snapshot = room.fleet.snapshot();
+        let away = resume::is_away(snapshot.node(&left.node).map(|node| fit(snapshot, node, need)));
+        let wait =
+            room.resuming.entry(uid.clone()).or_insert_with(|| resume::Wait::new(&left.node));
+        wait.observe(&left.node, away, self.awake);
+        let Some(patience) = wait.left(resume::patience(task)) else { return };
+        if wait.runs() {
+            room.watchlist.alarms.set(&task.key(), self.awake + patience);
+        }
+        room.waits_for.entry(left.node.clone()).or_default().insert(task.key());
+        need.only = Some(left.node);
     }
 
     /// Says why a task waits. Counts in the message are refreshed at most every 30 s, and so is a
@@ -213,103 +254,110 @@ impl Planner<'_> {
             pending && known.is_some_and(|known| same_reason || !known.is(*ours))
         });
         if let Some((told, _)) = told {
-            let age = self.awake.since(told);
-            if age < WAITING_REFRESH {
-                self.wake_in(WAITING_REFRESH.saturating_sub(age));
+            let again = told + WAITING_REFRESH;
+            if self.awake < again {
+                memory.room.watchlist.alarms.set(&task.key(), again);
                 return;
             }
         }
         memory.told.insert(task.meta.uid.clone(), (self.awake, reason));
-        let event = (!same_reason).then(|| Event {
-            kind: AgenticTask::NAMES.kind,
-            key: task.key(),
-            severity: EventKind::Normal,
-            reason: "TaskWaiting",
-            message: format!("{reason}: {message}"),
-        });
+        let message_of_event = format!("{reason}: {message}");
+        let event =
+            (!same_reason).then(|| event(task, EventKind::Normal, "TaskWaiting", message_of_event));
         let rank = match (pending, same_reason) {
             (false, _) => Rank::FirstWait,
             (true, false) => Rank::Reason,
             (true, true) => Rank::Counts,
         };
         let change = writes::wait(task, reason, message, self.wall);
-        self.write_with(Urgency::Lane(rank), task, change, event);
+        self.write(task, change, event, Urgency::Lane(rank));
     }
 
-    fn place<'t>(
-        &mut self,
-        memory: &mut Memory,
-        queue: impl Iterator<Item = &'t Object<AgenticTask>>,
-    ) {
-        let agents = &self.world.agents.objects;
-        let mut snapshot = snapshot_of(
-            self.world.nodes.objects.values(),
-            &self.world.tasks.objects,
-            agents,
-            &memory.seen,
-            self.wall,
-            self.awake,
-        );
-        for (uid, (node, reservation)) in &memory.placing {
-            snapshot.reserve(node, uid.clone(), reservation.clone());
-        }
-        for ((uid, node), avoided) in &memory.avoided {
-            snapshot.avoid(uid.clone(), node.clone(), avoided.how);
-            self.wake_at(avoided.until);
-        }
-        let mut scheduler = Scheduler::new(snapshot);
-        let mut per_agent = intake::in_flight_by_agent(self.world.tasks.objects.values(), |task| {
-            memory.placing.contains_key(&task.meta.uid)
-        });
-        for task in queue {
-            let agent = intake::agent_of(task, agents);
-            if let Some(agent) = agent {
-                let running = per_agent.get(&agent.key()).copied().unwrap_or(0);
-                if let Some(message) = intake::agent_at_limit(agent, running) {
-                    self.wait(memory, task, WaitingReason::AgentAtLimit, &message);
-                    continue;
-                }
+    /// Gives the waiting tasks their turns, and tells those that find no room why. Answers when there
+    /// may be more to tell.
+    fn place(&mut self, memory: &mut Memory) -> Option<AwakeTime> {
+        let mut round = memory.room.fleet.begin(self.awake);
+        while let Some(next) = memory.room.fleet.next(&mut round) {
+            let Some(task) = self.free(next.key()) else {
+                memory.room.fleet.skip(&mut round, &next);
+                continue;
+            };
+            let ledger = memory.room.fleet.alike(&next).and_then(|a| a.workload.clone());
+            let ledger = ledger.and_then(|key| Some((self.ledger(memory, &key)?, key)));
+            if let Some(said) = self.held_up(memory, &next, ledger.as_ref()) {
+                memory.room.fleet.block(&round, &next, said);
+                continue;
             }
-            let need = Need::of(task, agent.map(|agent| &agent.spec));
-            match scheduler.place(task.key(), &need) {
-                Placement::On { node, why } => {
-                    let message = format!("placed on {node}: {}", why.join(", "));
-                    let reservation = Reservation { task: task.key(), ram_gb: need.ram_gb };
-                    memory.placing.insert(task.meta.uid.clone(), (node.clone(), reservation));
-                    memory.told.remove(&task.meta.uid);
-                    if let Some(agent) = agent {
-                        *per_agent.entry(agent.key()).or_default() += 1;
-                    }
-                    let change = writes::place(task, &node, &message, self.wall);
-                    self.write(
-                        task,
-                        change,
-                        Some(Event {
-                            kind: AgenticTask::NAMES.kind,
-                            key: task.key(),
-                            severity: EventKind::Normal,
-                            reason: "TaskPlaced",
-                            message,
-                        }),
-                    );
-                }
-                Placement::Nowhere(refused) => {
-                    let (reason, message) = waiting(&refused, &need);
+            if let Some((node, why)) = memory.room.fleet.place(&mut round, &next) {
+                let share = ledger.and_then(|(ledger, _)| ledger.share());
+                self.placed(memory, task, &node, &why.join(", "), share);
+            }
+        }
+        let (tellings, again) = memory.room.fleet.end(round);
+        for telling in tellings {
+            let (reason, message) = telling.said;
+            for key in &telling.tasks {
+                if let Some(task) = self.free(key) {
                     self.wait(memory, task, reason, &message);
                 }
             }
         }
-        self.wake_for_nodes(memory);
+        again
     }
 
-    /// A node that falls silent changes decisions without an event.
-    fn wake_for_nodes(&mut self, memory: &Memory) {
-        let (wall, awake) = (self.wall, self.awake);
-        let next = memory.seen.values().filter_map(|seen| seen.fresh_until(wall, awake)).min();
-        if let Some(at) = next {
-            self.wake_in(at.since(awake) + Duration::from_secs(1));
+    /// What but room holds up a task whose turn it is.
+    fn held_up(
+        &self,
+        memory: &Memory,
+        next: &Next,
+        ledger: Option<&(Ledger, Key)>,
+    ) -> Option<Said> {
+        let fleet = &memory.room.fleet;
+        let agent = fleet.alike(next)?.agent.as_ref();
+        if let Some(agent) = agent.and_then(|key| self.world.agents.objects.get(key))
+            && let Some(message) = intake::agent_at_limit(agent, fleet.running(&agent.key()))
+        {
+            return Some((WaitingReason::AgentAtLimit, message));
         }
+        let (ledger, key) = ledger?;
+        Some((WaitingReason::BudgetExhausted, ledger.exhausted(&key.name)?))
     }
+
+    fn placed(
+        &mut self,
+        memory: &mut Memory,
+        task: &Object<AgenticTask>,
+        node: &NodeName,
+        why: &str,
+        share: Option<i64>,
+    ) {
+        let (uid, room) = (&task.meta.uid, &mut memory.room);
+        let allowance = budget::allowance(task, share);
+        room.placing.insert(task.key(), Placing { uid: uid.clone(), allowance });
+        room.shares.insert(uid.clone(), share.unwrap_or(i64::MAX));
+        memory.told.remove(uid);
+        let left = resume::left_behind(task, memory.room.shown.get(uid));
+        let lost = left.filter(|left| left.node != *node && left.turn > 0);
+        let placed = format!("placed on {node}: {why}");
+        let event = match lost {
+            None => event(task, EventKind::Normal, "TaskPlaced", placed.clone()),
+            Some(left) => {
+                let message = resume::repeats(&left, node);
+                event(task, EventKind::Warning, "RestartedWithoutJournal", message)
+            }
+        };
+        let change = writes::place(task, node, allowance, &placed, self.wall);
+        self.write(task, change, Some(event), Urgency::Now);
+    }
+}
+
+fn event(
+    task: &Object<AgenticTask>,
+    severity: EventKind,
+    reason: &'static str,
+    message: String,
+) -> Event {
+    Event { kind: AgenticTask::NAMES.kind, key: task.key(), severity, reason, message }
 }
 
 /// Notes what a new version of a task tells about the old one: an agent that gave the task back

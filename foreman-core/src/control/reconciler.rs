@@ -162,7 +162,6 @@ impl Reconciler {
                     return Err(ReconcileError::Write);
                 }
             }
-            view.memory.forget_placements_without_write(&view.world);
         }
         Err(ReconcileError::Unsettled)
     }

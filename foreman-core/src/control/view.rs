@@ -202,7 +202,13 @@ impl View {
             let room = self.room();
             self.no_room = urgent.len() > room;
             self.changed |= self.no_room;
-            out.extend(urgent.into_iter().take(room));
+            for write in urgent {
+                if out.len() < room {
+                    out.push(write);
+                } else {
+                    self.memory.not_sent(&write);
+                }
+            }
             for write in &out {
                 self.lane.drop_of(&write.target());
                 self.world.begins(write);
@@ -217,11 +223,10 @@ impl View {
             self.world.begins(write);
         }
         for write in stale {
-            self.forget_told(&write);
+            self.memory.not_sent(&write);
             self.soon = Some(now.awake);
         }
         out.extend(due);
-        self.memory.forget_placements_without_write(&self.world);
         out.into_iter().map(|write| (write.urgency(), write)).collect()
     }
 
@@ -235,9 +240,8 @@ impl View {
         if all {
             self.soon = None;
         }
-        self.memory.refresh(&self.world, now.wall, now.awake);
+        self.memory.refresh(&mut self.world, now.wall, now.awake);
         let mut writes: Vec<Write> = Vec::new();
-        let mut unsent: Vec<Write> = Vec::new();
         for (plan, due) in PLANNERS.iter().zip(&mut self.due) {
             if !all && !is_due(due) {
                 continue;
@@ -246,14 +250,13 @@ impl View {
             *due = at.map(|at| at.max(now.awake + PLAN_AGAIN_MIN));
             // One write an object: a child that is told to stop is not placed by the same pass.
             let taken: BTreeSet<_> = writes.iter().map(Write::target).collect();
-            let (free, twice): (Vec<_>, Vec<_>) =
-                more.into_iter().partition(|write| !taken.contains(&write.target()));
-            writes.extend(free);
-            unsent.extend(twice);
-        }
-        // Decided again by a later pass: until then nobody was told anything.
-        for write in &unsent {
-            self.forget_told(write);
+            for write in more {
+                if taken.contains(&write.target()) {
+                    self.memory.not_sent(&write);
+                } else {
+                    writes.push(write);
+                }
+            }
         }
         writes.sort_by_key(|write| write.urgency().place());
         writes
@@ -302,8 +305,8 @@ impl View {
         let Self { world, memory, away, .. } = self;
         match done {
             Done::Task(key, answer) => {
+                memory.room.placing.remove(&key);
                 if let Some(task) = world.tasks.objects.get(&key) {
-                    memory.placing.remove(&task.meta.uid);
                     if !matches!(answer, Answer::Written(_)) {
                         memory.told.remove(&task.meta.uid);
                         self.changed = true;
@@ -326,12 +329,6 @@ impl View {
                 self.fold(*then, now);
             }
             Done::Unconfirmed(why) => why.settle(world, memory, away, now),
-        }
-    }
-
-    fn forget_told(&mut self, write: &Write) {
-        if let Some(task) = write.task().and_then(|key| self.world.tasks.objects.get(key)) {
-            self.memory.told.remove(&task.meta.uid);
         }
     }
 

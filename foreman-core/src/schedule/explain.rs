@@ -177,7 +177,7 @@ pub struct Explanation {
 
 /// Explains the decision for a need on a snapshot.
 pub fn explain(snapshot: &Snapshot, need: &Need) -> Explanation {
-    let nodes = snapshot.nodes().map(|node| verdict(snapshot, node, need)).collect();
+    let nodes = snapshot.nodes().map(|node| verdict_of(snapshot, node, need)).collect();
     {
         let placement = placement(snapshot, need);
         let waiting = match &placement {
@@ -188,7 +188,7 @@ pub fn explain(snapshot: &Snapshot, need: &Need) -> Explanation {
     }
 }
 
-fn verdict(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> NodeVerdict {
+pub(super) fn verdict_of(snapshot: &Snapshot, node: &NodeRow, need: &Need) -> NodeVerdict {
     let refusals = super::fit::fit(snapshot, node, need);
     let details: Vec<_> = refusals.iter().map(|one| detail(snapshot, node, need, one)).collect();
     let mut reasons = refusals.iter();

@@ -8,12 +8,12 @@ use crate::model::agent::AgentSpec;
 use crate::model::agentic_task::AgenticTask;
 use crate::model::object::Object;
 use crate::model::open::Open;
-use crate::model::shared::RequiredAccelerator;
+use crate::model::shared::{RequiredAccelerator, RequiredCapability};
 use crate::model::wellknown::AUTO_MODEL;
 use crate::model::{NodeName, Uid};
 
 /// What a task needs of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Need {
     /// The task, so that its own reservation does not count against it.
     pub uid: Uid,
@@ -40,7 +40,22 @@ pub struct Need {
     pub only: Option<NodeName>,
 }
 
+/// Memory that a run takes, in GiB: none of its own when the model is installed already.
+fn ram_gb(required: &RequiredCapability) -> i32 {
+    let installed = required.requires_model_installed == Some(true);
+    if installed { 0 } else { required.min_ram_gb.unwrap_or(0) }
+}
+
 impl Need {
+    /// The memory alone of what `task` needs.
+    pub fn ram_gb_of(task: &Object<AgenticTask>, agent: Option<&AgentSpec>) -> i32 {
+        let required = match agent {
+            Some(agent) => agent.required_capability.as_ref(),
+            None => task.spec.required_capability.as_ref(),
+        };
+        required.map_or(0, ram_gb)
+    }
+
     /// What `task` needs. With an Agent, only the Agent's required capability counts.
     pub fn of(task: &Object<AgenticTask>, agent: Option<&AgentSpec>) -> Self {
         let required = match agent {
@@ -48,6 +63,7 @@ impl Need {
             None => task.spec.required_capability.clone(),
         };
         let required = required.unwrap_or_default();
+        let ram_gb = ram_gb(&required);
         let accelerator = match required.accelerator {
             None | Some(Open::Known(RequiredAccelerator::Any)) => None,
             Some(other) => Some(other.to_string()).filter(|text| !text.is_empty()),
@@ -60,10 +76,10 @@ impl Need {
             .and_then(|checkpoint| checkpoint.node.as_deref())
             .and_then(|node| NodeName::parse(node).ok());
         Self {
+            ram_gb,
             uid: task.meta.uid.clone(),
             namespace: task.meta.namespace.clone().unwrap_or_default(),
             accelerator,
-            ram_gb: if model_installed { 0 } else { required.min_ram_gb.unwrap_or(0) },
             context_tokens: required.min_context_tokens.unwrap_or(0),
             model: agent
                 .and_then(AgentSpec::model_identity)

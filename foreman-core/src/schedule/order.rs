@@ -18,6 +18,19 @@ pub struct Turn {
     key: Key,
 }
 
+impl Turn {
+    /// The task.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The turn it would have with another priority.
+    #[must_use]
+    pub fn with_priority(self, priority: i32) -> Self {
+        Self { priority: Reverse(priority), ..self }
+    }
+}
+
 /// When it is the task's turn.
 pub fn turn(task: &Object<AgenticTask>) -> Turn {
     Turn {

@@ -34,6 +34,24 @@ pub(crate) struct Facts<'a> {
     pub(crate) unreadable: [&'a BTreeSet<Key>; 2],
     /// Now, for records.
     pub(crate) now: WallTime,
+    /// The budget that the task shares; absent when no Workload owns it.
+    pub(crate) shared: Option<Shared>,
+}
+
+/// What a task's Workload leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shared {
+    /// The tokens that a placement would get now; absent = no limit.
+    pub(crate) share: Option<i64>,
+    /// What its last placement got, as far as known.
+    pub(crate) tried: Option<i64>,
+}
+
+impl Shared {
+    /// Whether a placement would get more than the last one did.
+    fn is_more(self) -> bool {
+        self.tried.is_none_or(|tried| self.share.unwrap_or(i64::MAX) > tried)
+    }
 }
 
 /// What is to be done with a task that no node holds.
@@ -76,7 +94,7 @@ pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
     if task.spec.suspend == Some(true) {
         return wait(WaitingReason::Suspended, "suspended: set spec.suspend to false to go on");
     }
-    if let Some(message) = budget_spent(task).or_else(|| budget_paused(task)) {
+    if let Some(message) = budget_spent(task).or_else(|| budget_paused(task, facts.shared)) {
         return wait(WaitingReason::BudgetExhausted, message);
     }
     Step::Place
@@ -313,13 +331,14 @@ fn budget_spent(task: &Object<AgenticTask>) -> Option<String> {
 }
 
 /// What the last holder said when it paused the run: the budget was not spent yet, but the next model
-/// call might not have fitted. Only a new spec can change that; without this the task would be
-/// placed and given back for ever.
-fn budget_paused(task: &Object<AgenticTask>) -> Option<String> {
+/// call might not have fitted. Only a new spec can change that, or more from its Workload; without
+/// this the task would be placed and given back for ever.
+fn budget_paused(task: &Object<AgenticTask>, shared: Option<Shared>) -> Option<String> {
     let waiting = task.status.waiting.as_ref()?;
     let paused = waiting.reason.as_ref().is_some_and(|r| r.is(WaitingReason::BudgetExhausted));
     let same_spec = task.status.observed_generation == Some(task.meta.generation);
-    (paused && same_spec).then(|| waiting.message.clone().unwrap_or_default())
+    let no_more = !shared.is_some_and(Shared::is_more);
+    (paused && same_spec && no_more).then(|| waiting.message.clone().unwrap_or_default())
 }
 
 /// The end of a task whose tries were all ended by the infrastructure. Its work is kept.
@@ -353,17 +372,15 @@ fn tries_used_up(task: &Object<AgenticTask>) -> Option<OperatorEnd> {
     })
 }
 
-/// How many tasks each Agent has in flight. `placing` says of a task whether its placement is on the
-/// way to the store.
+/// How many tasks each Agent has in flight.
 pub(crate) fn in_flight_by_agent<'a>(
     tasks: impl IntoIterator<Item = &'a Object<AgenticTask>>,
-    placing: impl Fn(&Object<AgenticTask>) -> bool,
 ) -> BTreeMap<Key, usize> {
     let mut counts = BTreeMap::new();
     for task in tasks {
         let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named);
         let in_flight = task.status.known_phase().is_some_and(TaskPhase::is_in_flight);
-        if let Some(name) = name.filter(|_| in_flight || placing(task)) {
+        if let Some(name) = name.filter(|_| in_flight) {
             *counts.entry(sibling(task, name)).or_default() += 1;
         }
     }

@@ -2,8 +2,10 @@
 
 pub(crate) mod attempts;
 pub(crate) mod authority;
+pub(crate) mod budget;
 pub(crate) mod claim;
 pub(crate) mod intake;
 pub(crate) mod lifecycle;
+pub(crate) mod standing;
 pub(crate) mod timeout;
 pub(crate) mod writes;

@@ -48,10 +48,11 @@ pub(crate) fn bounded(message: &str) -> Cow<'_, str> {
     Cow::Owned(head.chain(std::iter::once('…')).collect())
 }
 
-/// The operator places a task on a node.
+/// The operator places a task on a node, with what it may spend there of its Workload's budget.
 pub(crate) fn place(
     task: &Object<AgenticTask>,
     node: &NodeName,
+    allowance: Option<i64>,
     message: &str,
     now: WallTime,
 ) -> TaskChange {
@@ -63,12 +64,16 @@ pub(crate) fn place(
         message,
         now,
     );
-    Ok(status()
+    let change = status()
         .set("phase", check(Actor::Operator, &task.status, TaskPhase::Scheduled)?)
         .set("assignedNode", node.as_str())
         .set("observedGeneration", task.meta.generation)
         .set("conditions", conditions)
-        .clear("waiting"))
+        .clear("waiting");
+    Ok(match allowance {
+        Some(allowance) => change.set("allowance", allowance),
+        None => change.clear("allowance"),
+    })
 }
 
 /// The operator says why a task waits. `since` moves only with the reason.
@@ -129,7 +134,8 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
         .set("conditions", &next.conditions)
         .clear("waiting")
         .clear("session")
-        .clear("claimedAt");
+        .clear("claimedAt")
+        .clear("allowance");
     let change = match end.failure_reason {
         Some(reason) => change.set("failureReason", reason),
         None => change,
@@ -228,7 +234,8 @@ pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTi
         .clear("assignedNode")
         .clear("session")
         .clear("claimedAt")
-        .clear("startedAt");
+        .clear("startedAt")
+        .clear("allowance");
     if attempts != task.status.attempts {
         change = change.set("attempts", attempts);
     }
@@ -288,7 +295,8 @@ pub(crate) fn finish(
         .set("usage", add_usage(task.status.usage.as_ref(), &finish.usage))
         .clear("waiting")
         .clear("session")
-        .clear("claimedAt");
+        .clear("claimedAt")
+        .clear("allowance");
     if let Some(reason) = finish.failure_reason {
         change = change.set("failureReason", reason);
     }

@@ -38,7 +38,7 @@ impl Desk {
 
     async fn claimed(&self) -> Object<AgenticTask> {
         let task = self.task().await;
-        let task = self.write(&task, place(&task, &node(), "fits", self.clock.wall())).await;
+        let task = self.write(&task, place(&task, &node(), None, "fits", self.clock.wall())).await;
         self.write(
             &task,
             claim(
@@ -193,5 +193,5 @@ async fn a_finished_task_is_never_written_again() {
     let ended = desk.write(&task, finish(&task, &finished("done"), false, now)).await;
     assert!(finish(&ended, &finished("again"), false, now).is_err());
     assert!(claim(&ended, 2, &Session::new("s"), &node(), adopted(now), now).is_err());
-    assert!(place(&ended, &node(), "", now).is_err());
+    assert!(place(&ended, &node(), None, "", now).is_err());
 }

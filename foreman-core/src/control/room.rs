@@ -1,0 +1,208 @@
+//! What the reconciler remembers so that tasks find room: the fleet, fed by what changed, and which
+//! tasks are to be looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::memory::Memory;
+use super::reconciler::World;
+use super::watchlist::{Alarms, Watchlist, agent_key, workload_key};
+use super::write::Write;
+use crate::fleet::liveness::Seen;
+use crate::model::agentic_task::{AgenticTask, TaskPhase};
+use crate::model::ids::Key;
+use crate::model::object::Object;
+use crate::model::time::{AwakeTime, WallTime};
+use crate::model::{NodeName, Uid};
+use crate::schedule::fleet::Fleet;
+use crate::schedule::need::Need;
+use crate::schedule::resume;
+use crate::schedule::snapshot::{NodeRow, Reservation, reservation_of};
+use crate::task::intake;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    pub(super) fleet: Fleet,
+    pub(super) watchlist: Watchlist,
+    /// Placements whose write is under way.
+    pub(super) placing: BTreeMap<Key, Placing>,
+    /// When nodes stop being fresh if nothing more is heard of them.
+    node_alarms: Alarms,
+    /// Every node's freshness is to be looked at again.
+    pub(super) recheck_nodes: bool,
+    /// Runs that wait for the machine that holds their journal.
+    pub(super) resuming: BTreeMap<Uid, resume::Wait>,
+    /// The same by machine.
+    pub(super) waits_for: BTreeMap<NodeName, BTreeSet<Key>>,
+    /// The last turn that a heartbeat showed of a run that has not ended, and where.
+    pub(super) shown: BTreeMap<Uid, (NodeName, i64)>,
+    /// The Workload's share that a task was last placed with.
+    pub(super) shares: BTreeMap<Uid, i64>,
+}
+
+impl Room {
+    /// When something is to be looked at although nothing changed.
+    pub(super) fn next_alarm(&self) -> Option<AwakeTime> {
+        [self.node_alarms.next(), self.watchlist.alarms.next()].into_iter().flatten().min()
+    }
+}
+
+/// A placement whose write is under way.
+#[derive(Debug)]
+pub(super) struct Placing {
+    pub(super) uid: Uid,
+    pub(super) allowance: Option<i64>,
+}
+
+impl Memory {
+    /// Takes what changed since the last time.
+    pub(super) fn follow(&mut self, world: &mut World, wall: WallTime, now: AwakeTime) {
+        let agents = world.agents.take_changed();
+        let workloads = world.workloads.take_changed();
+        let mut tasks = world.tasks.take_changed();
+        let nodes = world.nodes.take_changed();
+        let world = &*world;
+        for agent in agents {
+            tasks.extend(self.room.watchlist.of_agent(&agent));
+            self.room.fleet.agent_changed(&agent);
+        }
+        for workload in workloads {
+            self.workload_changed(&workload);
+        }
+        for key in tasks {
+            self.task_changed(world, &key);
+        }
+        for key in nodes {
+            self.node_changed(world, &key, wall, now);
+        }
+        if std::mem::take(&mut self.room.recheck_nodes) {
+            for key in world.nodes.objects.keys() {
+                self.look_at_node(world, key, wall, now);
+            }
+        }
+        while let Some(key) = self.room.node_alarms.pop(now) {
+            self.look_at_node(world, &key, wall, now);
+        }
+    }
+
+    fn node_changed(&mut self, world: &World, key: &Key, wall: WallTime, now: AwakeTime) {
+        let Some(node) = world.nodes.objects.get(key) else {
+            self.seen.remove(key);
+            self.room.node_alarms.clear(key);
+            if let Ok(name) = NodeName::parse(&key.name)
+                && self.room.fleet.node_gone(&name)
+            {
+                self.node_differs(&name);
+            }
+            return;
+        };
+        let first = Seen::first(node.status.last_heartbeat_time, now);
+        self.seen.entry(key.clone()).or_insert(first).look(node, wall, now);
+        if let Ok(name) = NodeName::parse(&key.name) {
+            for run in &node.status.runs {
+                let (Some(uid), Some(turn)) = (run.uid.as_deref(), run.turn) else { continue };
+                let uid = Uid::new(uid);
+                if turn >= 1 && self.room.watchlist.key_of(&uid).is_some() {
+                    self.room.shown.insert(uid, (name.clone(), turn));
+                }
+            }
+        }
+        self.look_at_node(world, key, wall, now);
+    }
+
+    fn look_at_node(&mut self, world: &World, key: &Key, wall: WallTime, now: AwakeTime) {
+        let Some(node) = world.nodes.objects.get(key) else { return };
+        let first = Seen::first(node.status.last_heartbeat_time, now);
+        let seen = self.seen.get(key).unwrap_or(&first);
+        let fresh_until = seen.fresh_until(wall, now);
+        self.room.node_alarms.clear(key);
+        if let Some(at) = fresh_until {
+            // A record's age is in whole seconds, so look a second later.
+            self.room.node_alarms.set(key, at + Duration::from_secs(1));
+        }
+        match NodeRow::of(node, seen, wall, now) {
+            Ok(row) => {
+                let name = row.name.clone();
+                if self.room.fleet.node_changed(row) {
+                    self.node_differs(&name);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(node = node.meta.name, %error, "a FleetNode is left out");
+            }
+        }
+    }
+
+    fn node_differs(&mut self, node: &NodeName) {
+        for key in self.room.waits_for.remove(node).unwrap_or_default() {
+            self.room.watchlist.touch(&key);
+        }
+    }
+
+    /// What a Workload may spend changed, or what its tasks spent.
+    fn workload_changed(&mut self, workload: &Key) {
+        self.room.fleet.workload_changed(workload);
+        for key in self.room.watchlist.of_workload(workload) {
+            self.room.watchlist.touch(&key);
+        }
+    }
+
+    fn task_changed(&mut self, world: &World, key: &Key) {
+        let task = world.tasks.objects.get(key);
+        self.claims.task_changed(key, task);
+        let room = &mut self.room;
+        if let Some(gone) = room.watchlist.task_changed(key, task) {
+            room.fleet.let_go(&gone);
+            room.resuming.remove(&gone);
+            room.shown.remove(&gone);
+            room.shares.remove(&gone);
+            room.placing.remove(key);
+            self.told.remove(&gone);
+        }
+        let Some(task) = task else {
+            self.room.fleet.leave(key);
+            return;
+        };
+        let phase = task.status.known_phase();
+        let uid = &task.meta.uid;
+        if !matches!(phase, None | Some(TaskPhase::Pending)) {
+            self.room.fleet.leave(key);
+        }
+        if phase.is_some_and(TaskPhase::is_in_flight) {
+            let agent = agent_key(task);
+            self.room.fleet.hold(uid, agent.as_ref(), held(world, task));
+        } else if !self.room.placing.contains_key(key) {
+            self.room.fleet.let_go(uid);
+        }
+        if let Some(workload) = workload_key(task) {
+            self.budget_moved(world, &workload);
+        }
+    }
+
+    /// A task of a Workload changed, and with it perhaps what the Workload has left.
+    fn budget_moved(&mut self, world: &World, workload: &Key) {
+        let budget = world.workloads.objects.get(workload).map(|known| &known.spec.budget);
+        if budget.is_some_and(Option::is_some) {
+            self.workload_changed(workload);
+        }
+    }
+
+    /// A write was decided and is not sent: it is decided again.
+    pub(super) fn not_sent(&mut self, write: &Write) {
+        let Some(task) = write.task() else { return };
+        if let Some(placing) = self.room.placing.remove(task) {
+            self.room.fleet.let_go(&placing.uid);
+        }
+        if let Some(uid) = self.room.watchlist.uid_of(task) {
+            self.told.remove(uid);
+        }
+        self.room.watchlist.touch(task);
+    }
+}
+
+/// The room that a task in flight holds.
+fn held(world: &World, task: &Object<AgenticTask>) -> Option<(NodeName, Reservation)> {
+    let agent = intake::agent_of(task, &world.agents.objects);
+    reservation_of(task, Need::ram_gb_of(task, agent.map(|agent| &agent.spec)))
+}

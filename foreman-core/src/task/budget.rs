@@ -1,0 +1,129 @@
+//! Budgets: what a task may spend of its own limit and of its Workload's.
+//!
+//! A Workload's tokens are shared by allowances: each placement reserves a share, so that what was used
+//! and what is reserved never exceed the limit together, and any leader can tell so from the objects.
+//! An allowance is what *this placement* may spend, on top of `status.usage` as it stood at the
+//! placement. Turns and running time are not shared out: a Workload that has spent them places
+//! nothing more, and what runs then runs to its end.
+
+use std::collections::BTreeMap;
+
+use crate::model::agentic_task::{AgenticTask, AgenticTaskStatus, TaskPhase, Usage};
+use crate::model::ids::Key;
+use crate::model::object::Object;
+use crate::model::workload::Workload;
+use crate::workload::children::owned_by;
+
+/// Tokens that a usage counts: prompts and answers.
+pub(crate) fn tokens(usage: Option<&Usage>) -> i64 {
+    let usage = usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
+    usage.map_or(0, |(prompt, answer)| prompt.unwrap_or(0).saturating_add(answer.unwrap_or(0)))
+}
+
+/// What became of a Workload's budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    /// The Workload's limit of tokens; absent = none.
+    pub(crate) limit: Option<i64>,
+    /// Tokens that its tasks used.
+    pub(crate) used: i64,
+    /// Tokens that its tasks in flight may still use.
+    pub(crate) reserved: i64,
+    /// Steps that are not settled and have nothing reserved: the rest is shared among them.
+    pub(crate) open: i64,
+    /// The limit of turns or of running time that is spent, in words.
+    pub(crate) spent: Option<String>,
+}
+
+/// The ledger of a Workload; absent when it has no budget. `placing` tells the allowance of a task
+/// whose placement is on its way to the store.
+pub(crate) fn ledger(
+    workload: &Object<Workload>,
+    tasks: &BTreeMap<Key, Object<AgenticTask>>,
+    placing: impl Fn(&Key) -> Option<i64>,
+) -> Option<Ledger> {
+    let budget = workload.spec.budget.as_ref()?;
+    let mut ledger = Ledger { limit: budget.tokens, used: 0, reserved: 0, open: 0, spent: None };
+    let (mut turns, mut seconds) = (0_i64, 0_i64);
+    for record in &workload.status.steps {
+        let name = record.task.as_ref();
+        let key =
+            name.map(|name| Key { namespace: workload.meta.namespace.clone(), name: name.clone() });
+        let task = key.and_then(|key| tasks.get(&key)).filter(|task| owned_by(task, workload));
+        let reserved = task.and_then(|task| reserved(task, &placing));
+        if let Some(usage) = task.and_then(|task| task.status.usage.as_ref()) {
+            ledger.used = ledger.used.saturating_add(tokens(Some(usage)));
+            turns = turns.saturating_add(usage.turns.unwrap_or(0));
+            seconds = seconds.saturating_add(usage.wall_seconds.unwrap_or(0));
+        }
+        match reserved {
+            Some(reserved) => ledger.reserved = ledger.reserved.saturating_add(reserved),
+            None if record.settled != Some(true) => ledger.open += 1,
+            None => {}
+        }
+    }
+    let limits = [("turns", budget.turns, turns), ("wallSeconds", budget.wall_seconds, seconds)];
+    ledger.spent = limits.into_iter().find_map(|(name, limit, used)| {
+        limit.filter(|limit| used >= *limit).map(|limit| format!("{used} of {limit} {name}"))
+    });
+    Some(ledger)
+}
+
+/// What a task in flight has reserved.
+fn reserved(task: &Object<AgenticTask>, placing: impl Fn(&Key) -> Option<i64>) -> Option<i64> {
+    let in_flight = task.status.known_phase().is_some_and(TaskPhase::is_in_flight);
+    placing(&task.key()).or(task.status.allowance.filter(|_| in_flight))
+}
+
+impl Ledger {
+    /// What one more placement may reserve; absent when tokens are not limited.
+    pub(crate) fn share(&self) -> Option<i64> {
+        let left = self.limit?.saturating_sub(self.used).saturating_sub(self.reserved).max(0);
+        // The last tokens go to whoever comes first, and not to nobody.
+        Some((left / self.open.max(1)).max(left.min(1)))
+    }
+
+    /// Why nothing more may be placed, in words.
+    pub(crate) fn exhausted(&self, workload: &str) -> Option<String> {
+        let raise =
+            |name: &str| format!("raise spec.budget.{name} of Workload {workload} to go on");
+        if let Some(spent) = &self.spent {
+            let name = spent.rsplit(' ').next().unwrap_or("turns");
+            return Some(format!("{spent} of the Workload are spent: {}", raise(name)));
+        }
+        let limit = self.limit.filter(|_| self.share() == Some(0))?;
+        let (used, reserved) = (self.used, self.reserved);
+        let held = if reserved > 0 { format!(" and {reserved} reserved") } else { String::new() };
+        let tokens = raise("tokens");
+        Some(format!("{used} of {limit} tokens of the Workload are spent{held}: {tokens}"))
+    }
+}
+
+/// The allowance of a placement: the Workload's share, and no more than is left of the task's own
+/// limit. Without a share none is written: the task's own limit stands in its spec, where it may be
+/// raised while the task runs.
+pub(crate) fn allowance(task: &Object<AgenticTask>, share: Option<i64>) -> Option<i64> {
+    let own = task.spec.budget.as_ref().and_then(|budget| budget.tokens);
+    let own = own.map(|own| own.saturating_sub(tokens(task.status.usage.as_ref())).max(0));
+    share.map(|share| own.map_or(share, |own| own.min(share)))
+}
+
+/// The usage to write when a claim is taken from a holder that is dead: nobody knows what it spent, so
+/// all that it might have spent counts. Absent when nothing was reserved for it. It is an estimate
+/// (`estimated`), for the books of the Workload only.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the writer of take-backs"))]
+pub(crate) fn charge_dead_holder(status: &AgenticTaskStatus) -> Option<Usage> {
+    let allowance = status.allowance.filter(|allowance| *allowance > 0)?;
+    // A placement that nobody claimed spent nothing.
+    if status.known_phase() == Some(TaskPhase::Scheduled) {
+        return None;
+    }
+    let mut usage = status.usage.clone().unwrap_or_default();
+    usage.prompt_tokens = Some(usage.prompt_tokens.unwrap_or(0).saturating_add(allowance));
+    usage.estimated = Some(true);
+    Some(usage)
+}
+
+#[cfg(test)]
+#[path = "budget_tests.rs"]
+mod tests;

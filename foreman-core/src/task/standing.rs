@@ -1,0 +1,87 @@
+//! Where a task stands before any node is looked at: what `explain` says and the control loop does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::budget;
+use super::intake::{self, Facts, Shared, Step};
+use crate::model::agent::Agent;
+use crate::model::agentic_task::{AgenticTask, TaskPhase, WaitingReason};
+use crate::model::ids::Key;
+use crate::model::object::{Kind, Object};
+use crate::model::time::WallTime;
+use crate::model::workload::Workload;
+use crate::policy::admit::{Policy, admit};
+
+/// What is known beside the task.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// All tasks.
+    pub tasks: &'a BTreeMap<Key, Object<AgenticTask>>,
+    /// All Agents.
+    pub agents: &'a BTreeMap<Key, Object<Agent>>,
+    /// All Workloads.
+    pub workloads: &'a BTreeMap<Key, Object<Workload>>,
+    /// What this installation allows.
+    pub policy: Policy,
+    /// Now, for the ages of records.
+    pub now: WallTime,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// A node holds it, or it has ended: nothing waits.
+    NotWaiting,
+    /// It ends as soon as the control loop looks at it, and why.
+    Ends(String),
+    /// It waits for something else than a node, and why.
+    Waits(WaitingReason, String),
+    /// Only a node is missing: ask [`explain`](crate::schedule::explain()).
+    WantsNode,
+}
+
+/// Why a task waits, before any node is looked at.
+pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
+    if !matches!(task.status.known_phase(), None | Some(TaskPhase::Pending)) {
+        return Standing::NotWaiting;
+    }
+    let (ledger, workload) = owner(task, known)
+        .map_or((None, None), |it| (budget::ledger(it, known.tasks, |_| None), Some(it)));
+    let share = ledger.as_ref().and_then(budget::Ledger::share);
+    let none = BTreeSet::new();
+    let facts = Facts {
+        tasks: known.tasks,
+        agents: known.agents,
+        unreadable: [&none, &none],
+        now: known.now,
+        shared: workload.map(|_| Shared { share, tried: None }),
+    };
+    match intake::next(task, facts) {
+        Step::End(end) => return Standing::Ends(end.message),
+        Step::Wait { reason, message, until: _ } => return Standing::Waits(reason, message),
+        Step::Place => {}
+    }
+    let agent = intake::agent_of(task, known.agents);
+    if let Err(forbidden) = admit(known.policy, task, agent) {
+        return Standing::Waits(WaitingReason::PolicyForbids, forbidden.to_string());
+    }
+    if let Some(agent) = agent {
+        let running = intake::in_flight_by_agent(known.tasks.values());
+        let running = running.get(&agent.key()).copied().unwrap_or(0);
+        if let Some(message) = intake::agent_at_limit(agent, running) {
+            return Standing::Waits(WaitingReason::AgentAtLimit, message);
+        }
+    }
+    let spent = ledger.zip(workload).and_then(|(it, owner)| it.exhausted(&owner.meta.name));
+    match spent {
+        Some(message) => Standing::Waits(WaitingReason::BudgetExhausted, message),
+        None => Standing::WantsNode,
+    }
+}
+
+fn owner<'a>(task: &Object<AgenticTask>, known: Known<'a>) -> Option<&'a Object<Workload>> {
+    let owners = &task.meta.owner_references;
+    let owner = owners.iter().find(|owner| owner.kind == Workload::NAMES.kind)?;
+    let key = Key { namespace: task.meta.namespace.clone(), name: owner.name.clone() };
+    known.workloads.get(&key).filter(|workload| workload.meta.uid == owner.uid)
+}
