@@ -306,11 +306,11 @@ impl View {
         match done {
             Done::Task(key, answer) => {
                 memory.room.placing.remove(&key);
-                if let Some(task) = world.tasks.objects.get(&key) {
-                    if !matches!(answer, Answer::Written(_)) {
-                        memory.told.remove(&task.meta.uid);
-                        self.changed = true;
-                    }
+                if let Some(task) = world.tasks.objects.get(&key)
+                    && !matches!(answer, Answer::Written(_))
+                {
+                    memory.told.remove(&task.meta.uid);
+                    self.changed = true;
                 }
                 settle(&mut world.tasks, &key, away, now, answer);
             }

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn workload(budget: Value, steps: &[(&str, bool)]) -> Object<Workload> {
+fn workload(budget: &Value, steps: &[(&str, bool)]) -> Object<Workload> {
     let steps: Vec<_> = steps
         .iter()
         .map(|(name, settled)| json!({"name": name, "task": name, "settled": settled}))
@@ -40,7 +40,7 @@ fn what_is_left_is_shared_among_the_steps_that_have_nothing_reserved() {
         ("c", json!({"phase": "Pending"})),
     ]);
     let of = |tokens: i64| {
-        ledger(&workload(json!({"tokens": tokens}), &steps), &list, |_| None).expect("a budget")
+        ledger(&workload(&json!({"tokens": tokens}), &steps), &list, |_| None).expect("a budget")
     };
     let plenty = of(700);
     assert_eq!((plenty.used, plenty.reserved, plenty.open), (150, 150, 2));
@@ -57,13 +57,13 @@ fn what_is_left_is_shared_among_the_steps_that_have_nothing_reserved() {
         )
     );
     assert_eq!(of(100).share(), Some(0), "a limit that was lowered below what is used");
-    assert!(ledger(&workload(Value::Null, &steps), &list, |_| None).is_none());
+    assert!(ledger(&workload(&Value::Null, &steps), &list, |_| None).is_none());
 }
 
 #[test]
 fn a_placement_on_its_way_is_reserved_already() {
     let list = tasks(&[("a", json!({"phase": "Pending"})), ("b", json!({"phase": "Pending"}))]);
-    let limit = workload(json!({"tokens": 100}), &[("a", false), ("b", false)]);
+    let limit = workload(&json!({"tokens": 100}), &[("a", false), ("b", false)]);
     let placing = |key: &Key| (key.name == "a").then_some(50);
     let known = ledger(&limit, &list, placing).expect("a budget");
     assert_eq!((known.reserved, known.open, known.share()), (50, 1, Some(50)));
@@ -72,7 +72,7 @@ fn a_placement_on_its_way_is_reserved_already() {
 #[test]
 fn turns_and_seconds_of_a_workload_stop_further_placements() {
     let list = tasks(&[("a", spent("Running", 5, None))]);
-    let limit = workload(json!({"turns": 2}), &[("a", false), ("b", false)]);
+    let limit = workload(&json!({"turns": 2}), &[("a", false), ("b", false)]);
     let known = ledger(&limit, &list, |_| None).expect("a budget");
     assert_eq!(known.share(), None, "tokens are not limited");
     assert_eq!(
