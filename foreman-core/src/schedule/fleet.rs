@@ -275,7 +275,8 @@ impl Fleet {
     /// Ends the look. Says what is to be told to whom, and when there may be more to tell: counts that
     /// changed are told at most every 30 s, a reason that changed at once.
     pub fn end(&mut self, round: Round) -> (Vec<Telling>, Option<AwakeTime>) {
-        let Round { now, heads: _, changed: _ } = round;
+        let now = round.now;
+        drop(round);
         self.changed.clear();
         let ids: Vec<_> = self.queue.lines.keys().copied().collect();
         let (mut tellings, mut again) = (Vec::new(), None);
