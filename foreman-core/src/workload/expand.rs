@@ -379,7 +379,8 @@ fn pipeline(view: WorkloadView<'_>) -> Result<Vec<DesiredStep>, PlanError> {
             gate_profile: step.gate_profile.clone().or_else(|| spec.gate_profile.clone()),
             mcp_enabled: spec.mcp_enabled,
             verdict_policy: spec.verdict_policy.clone(),
-            budget: spec.budget.clone(),
+            // The Workload's own budget is shared out by allowances.
+            budget: None,
             continues: None,
             strand: None,
         })
