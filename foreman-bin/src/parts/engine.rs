@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use foreman_core::control::{AgentEnd, AgentSettings, Foreman, Shutdown};
 use foreman_core::fleet::{Registrar, RegistrarEnd};
+use foreman_core::policy::Policy;
 use foreman_core::ports::{Clock as _, Event, Recorder};
 use foreman_runner::attempt::{RunnerExecutor, RunnerSettings};
 use foreman_runner::git::DEFAULT_BASE_URL;
@@ -171,6 +172,7 @@ fn build(plan: &EnginePlan) -> Result<Foreman, Failure> {
         credential: plan.credential.git.clone(),
         secrets: plan.models.secrets(),
         call_mode: CallMode::Native,
+        policy: Policy::default(),
     };
     let executor =
         RunnerExecutor::new(runner, plan.models.clone(), plan.observer.clone(), clock.clone());

@@ -28,6 +28,7 @@ use foreman_core::model::Uid;
 use foreman_core::model::agent::AgentSpec;
 use foreman_core::model::agentic_task::{TaskKind, Usage};
 use foreman_core::model::open::Open;
+use foreman_core::policy::Policy;
 use foreman_core::ports::clock::Clock;
 use foreman_core::ports::executor::{Executor, Job, Progress, RunEnd, Stop};
 use secrecy::SecretString;
@@ -76,6 +77,8 @@ pub struct RunnerSettings {
     pub secrets: Vec<SecretString>,
     /// How calls are asked for.
     pub call_mode: CallMode,
+    /// Whether work may be sent to models in the cloud.
+    pub policy: Policy,
 }
 
 /// Where the model of an Agent is.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use foreman_core::model::agent::AgentSpec;
 use foreman_core::model::agentic_task::TaskKind;
 use foreman_core::model::outcome::Infrastructure;
+use foreman_core::policy::admit_address;
 use serde_json::{Value, json};
 
 use super::end::Ending;
@@ -30,6 +31,12 @@ impl Attempt<'_> {
             |kind, error: &dyn std::error::Error| Box::new(Ending::fault(&Fault::new(kind, error)));
         let target = self.runner.endpoints.resolve(&agent).await;
         let target = target.map_err(|error| fault(Infrastructure::ModelUnavailable, &error))?;
+        // The last look, with the address that the words really go to.
+        admit_address(self.runner.settings.policy, &self.job.task, target.base_url.as_str())
+            .map_err(|forbidden| {
+                let message = format!("policy forbids this run: {forbidden}");
+                Box::new(Ending::fault(&Fault::saying(Infrastructure::Error, message).for_good()))
+            })?;
         let parent = self.runner.journals.parent(self.job.fence.uid.as_str()).await;
         let broken = |error| Box::new(Ending::fault(&Fault::from(&error)));
         let parent = parent.map_err(broken)?;

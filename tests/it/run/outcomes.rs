@@ -235,6 +235,22 @@ async fn a_model_that_cannot_be_used_ends_the_task_and_one_that_is_away_gives_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_must_not_leave_is_sent_to_no_cloud() {
+    let mut bench = Bench::new(vec![]).await;
+    bench.settings.policy.allow_cloud = false;
+    let target = bench.endpoint.0.as_mut().expect("a target");
+    // Nobody is asked there: the name does not even exist.
+    target.base_url = BaseUrl::parse("https://models.example.com/v1").expect("a URL");
+    let finish = bench.finish(bench.code()).await;
+    assert_eq!(row(&finish), broken(Infrastructure::Error));
+    let message = &finish.message;
+    assert!(
+        message.contains("policy forbids") && message.contains("models.example.com"),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prompt_that_the_server_cut_is_context_truncated() {
     // The server counts far fewer tokens than it was sent.
     let call = json!({"index": 0, "id": "c", "type": "function", "function": {"name": "read_file", "arguments": "{\"path\":\"big.txt\"}"}});

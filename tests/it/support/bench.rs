@@ -13,6 +13,7 @@ use foreman_core::model::{
     Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, Fence, Key, NewObject, NodeName,
     Object, Session, TaskKind,
 };
+use foreman_core::policy::Policy;
 use foreman_core::ports::executor::{Executor, Finish, Job, Progress, ReleaseWhy, RunEnd, Stop};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, Expect, Stores};
@@ -144,6 +145,7 @@ impl Bench {
             credential: GitCredential::None,
             secrets: vec![SecretString::from(API_KEY)],
             call_mode: CallMode::Native,
+            policy: Policy::default(),
         };
         let endpoint = Fixed(Ok(ModelTarget {
             base_url: BaseUrl::parse(&model.url).expect("a URL"),
