@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use foreman_core::model::Workload;
+use foreman_core::model::{Agent, Workload};
+use foreman_core::ports::StoreError;
+use foreman_core::testkit::fault::{Fault, Operation};
 use serde_json::{Value, json};
 
 use super::Stage;
-use super::batches::{crew, pipeline};
+use super::batches::{batch, crew, pipeline};
 use super::on_memory;
+use super::played::plain_agent;
 
 async fn uids(stage: &Stage) -> Vec<String> {
     let mut uids = Vec::new();
@@ -64,27 +67,85 @@ pub(crate) async fn b070_loops_that_die_anywhere_change_nothing(stage: &Stage) {
     assert_eq!(uids(stage).await, first, "the same tasks from the first to the last");
 }
 
-/// A step whose Agent is missing, before anything was made: the workload ends and says so, nothing
-/// is written again and again, and it starts by itself when the Agent is there.
-pub(crate) async fn b072_a_missing_agent_ends_the_workload(stage: &Stage) {
+/// A create that fails in the middle of a plan: the missing steps come later, and the workload cannot
+/// complete before they ran.
+pub(crate) async fn b071_a_failed_create_is_made_up_for(stage: &Stage) {
     crew(stage).await;
-    let mut spec = pipeline();
-    spec["pipeline"][1]["agentRef"] = json!({"name": "nobody"});
-    stage.workload("w", spec).await;
-    let workload = stage.workload_is("w", "Failed", 15).await;
+    let away = || Fault::Fail(StoreError::Unavailable { reason: "busy".into(), retry_after: None });
+    let faults = [None, Some(away()), Some(away()), Some(Fault::uncertain()), Some(away())];
+    stage.seen.tasks.script(Operation::Create, faults);
+    stage.workload("w", batch(&[1])).await;
+    let some = async || !stage.task_names().await.is_empty();
+    stage.eventually(Duration::from_secs(5), "the first step is there", some).await;
+    stage.restart_loops().await;
+    stage.workload_is("w", "Dispatched", 60).await;
+    assert_eq!(stage.task_names().await.len(), 4);
+    stage.runs_to("w-code-1", "GO", json!({})).await;
+    stage.runs_to("w-verify-1", "GATE-PASS", json!({})).await;
+    stage.runs_to("w-review-1-0", "GO", json!({})).await;
+    stage.advance(Duration::from_secs(10)).await;
+    assert_eq!(stage.see_workload("w").await.phase(), "Dispatched", "one has not run");
+    stage.runs_to("w-review-1-1", "GO", json!({})).await;
+    let workload = stage.workload_is("w", "Completed", 10).await;
+    assert_eq!(workload.text("/status/succeededTasks"), "4");
+}
+
+/// A child that the store refuses for good (an admission policy that misses its Agent): Failed in
+/// one write and no further, and rendered again when an Agent of the namespace appears.
+pub(crate) async fn b072_a_refused_child_fails_without_a_loop(stage: &Stage) {
+    crew(stage).await;
+    let invalid = StoreError::Invalid { field: "spec.agentRef".into(), rule: "is missing".into() };
+    stage.seen.tasks.break_down([Operation::Create], &invalid);
+    stage.workload("w", pipeline()).await;
+    let workload = stage.workload_is("w", "Failed", 5).await;
     assert_eq!(workload.condition("Planned"), "False/AgentResolveFailed");
-    assert_eq!(workload.message("Planned"), "there is no Agent nobody");
-    assert!(!stage.see_task("w-code").await.is_there(), "half a plan is none");
     let before = stage.seen.writes().len();
     let quiet = async || stage.seen.writes().len() == before;
     stage.throughout(Duration::from_mins(5), "nothing is written", quiet).await;
-    stage.agent("nobody", json!({"role": "verifier", "tools": ["run_gate_job"]})).await;
+    stage.seen.tasks.mend();
+    stage.agent("late", plain_agent()).await;
+    stage.workload_is("w", "Dispatched", 10).await;
+    assert_eq!(stage.task_names().await.len(), 3);
+}
+
+/// A step whose Agent is missing when the plan is made: Failed, in one write, with no task made; and
+/// planned again when the Agent appears.
+pub(crate) async fn b072_a_missing_agent_fails_the_plan_until_it_appears(stage: &Stage) {
+    crew(stage).await;
+    let mut spec = pipeline();
+    spec["pipeline"][1]["agentRef"] = json!({"name": "late"});
+    stage.workload("w", spec).await;
+    let workload = stage.workload_is("w", "Failed", 15).await;
+    assert_eq!(workload.condition("Planned"), "False/AgentResolveFailed");
+    assert!(workload.message("Planned").contains("late"), "{workload:?}");
+    stage.advance(Duration::from_secs(10)).await;
+    let before = stage.seen.writes().len();
+    let quiet = async || stage.seen.writes().len() == before;
+    stage.throughout(Duration::from_mins(5), "nothing is written", quiet).await;
+    assert!(stage.task_names().await.is_empty());
+    stage.agent("late", plain_agent()).await;
     stage.runs_to("w-code", "GO", json!({})).await;
-    stage.runs_to("w-verify", "GATE-PASS", json!({})).await;
-    stage.runs_to("w-review", "GO", json!({})).await;
-    let workload = stage.workload_is("w", "Completed", 10).await;
-    assert_eq!(workload.condition("Planned"), "True/PlannerSucceeded");
-    assert_eq!(workload.condition("Finished"), "True/Succeeded");
+    stage.task_is("w-verify", "Scheduled", 10).await;
+}
+
+/// An Agent that is deleted once the plan is made: its task fails and says so (api.md, rule 2), the
+/// workload ends, and nothing is written again and again.
+pub(crate) async fn b072_an_agent_that_vanishes_ends_the_workload(stage: &Stage) {
+    crew(stage).await;
+    let mut spec = pipeline();
+    spec["pipeline"][1]["agentRef"] = json!({"name": "verifier"});
+    stage.workload("w", spec).await;
+    stage.claim("w-code").await;
+    stage.delete::<Agent>(&*stage.stores.agents, "verifier").await;
+    stage.ends("w-code", super::played::succeeded("GO", json!({}))).await;
+    let task = stage.task_is("w-verify", "Failed", 15).await;
+    assert_eq!(task.condition("Failed"), "True/AgentNotFound");
+    let workload = stage.workload_is("w", "Failed", 10).await;
+    assert_eq!(workload.condition("Completed"), "False/ChildrenFailed");
+    stage.advance(Duration::from_secs(10)).await;
+    let before = stage.seen.writes().len();
+    let quiet = async || stage.seen.writes().len() == before;
+    stage.throughout(Duration::from_mins(5), "nothing is written", quiet).await;
 }
 
 /// A child that is deleted before it ended is made again; one that ended keeps what it came to.
@@ -132,7 +193,10 @@ pub(crate) async fn b073_a_finished_workload_does_not_run_again(stage: &Stage) {
 on_memory!(
     b069_a_deleted_workloads_children_stay_deleted,
     b070_loops_that_die_anywhere_change_nothing,
-    b072_a_missing_agent_ends_the_workload,
+    b071_a_failed_create_is_made_up_for,
+    b072_a_refused_child_fails_without_a_loop,
+    b072_a_missing_agent_fails_the_plan_until_it_appears,
+    b072_an_agent_that_vanishes_ends_the_workload,
     b073_a_deleted_child_is_never_silently_done,
     b073_a_finished_workload_does_not_run_again,
 );

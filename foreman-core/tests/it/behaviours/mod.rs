@@ -7,6 +7,7 @@ mod agents;
 mod batches;
 mod counted;
 mod dependencies;
+mod escalation;
 mod faults;
 mod fleet;
 mod leases;
@@ -15,6 +16,7 @@ mod played;
 mod policy;
 mod queueing;
 mod real;
+mod rounds;
 mod stage;
 
 use stage::Stage;
