@@ -37,6 +37,33 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(30);
 pub(crate) const DRAIN_REAP: Duration = Duration::from_mins(10);
 /// How long a pod's node is not ready before its object is deleted.
 pub(crate) const NOT_READY_REAP: Duration = Duration::from_hours(24);
+/// While so many nodes are silent, we may be the ones who hear nothing: claims are taken back slowly.
+pub(crate) const SILENT_NODES_MANY: usize = 4;
+/// Then the claims of one node are taken back in so long.
+pub(crate) const SLOW_TAKE_BACK: Duration = Duration::from_secs(10);
+/// How long a session that differs from its node's must be seen before its claim is taken back: the
+/// new one may be adopting it.
+pub(crate) const SESSION_GONE: Duration = Duration::from_secs(10);
+/// How long a placement on a healthy node may stay unclaimed.
+pub(crate) const UNCLAIMED: Duration = Duration::from_mins(1);
+/// Then that node is not tried again for this task for so long.
+pub(crate) const UNCLAIMED_AVOID: Duration = Duration::from_mins(5);
+/// How long a node that struck a task is avoided for it, if another fits.
+pub(crate) const STRUCK_AVOID: Duration = Duration::from_mins(10);
+/// Heartbeats after the claim that must leave a run out before it counts as missing.
+pub(crate) const MISSING_BEATS: u32 = 2;
+/// A run that did not move for so long is stuck.
+pub(crate) const STUCK: Duration = Duration::from_mins(30);
+/// How long after its time is up the holder may take to end a task.
+pub(crate) const TIMEOUT_GRACE: Duration = Duration::from_mins(2);
+/// How long the holder of a cancelled task may take to end it.
+pub(crate) const CANCEL_GRACE: Duration = Duration::from_mins(1);
+/// Turns of progress in a lost claim that make its strike the first again.
+pub(crate) const PROGRESS_TURNS: i64 = 5;
+/// The pause before a second try where `spec.retry.backoffSeconds` is absent, in seconds.
+pub(crate) const BACKOFF_SECONDS_DEFAULT: i64 = 10;
+/// The longest pause between two tries.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_mins(10);
 /// How long an absent Agent is waited for (manifests may come in any order).
 pub(crate) const AGENT_MISSING_MAX: Duration = Duration::from_secs(5);
 /// How long an absent dependency is waited for.
@@ -162,6 +189,9 @@ mod tests {
         // One renewal may be lost without an answer and is tried again in time.
         assert!(LEASE_RENEW + 3 * LEASE_CALL_MAX + LEASE_RETRY < LEADER_ACTS);
         assert!(LEASE_LOOK < LEASE);
+        assert!(UNCLAIMED < UNCLAIMED_AVOID && DRAIN_DEADLINE + DRAIN_GRACE < CANCEL_GRACE);
+        assert!(DRAIN_DEADLINE + DRAIN_GRACE < TIMEOUT_GRACE, "the holder ends it first");
+        assert!(SESSION_GONE < HEARTBEAT && SLOW_TAKE_BACK < NODE_DEAD);
         assert!(NODE_DEAD < RECOVERY && RECOVERY < DRAIN_REAP && DRAIN_REAP < NOT_READY_REAP);
         assert!(CLOCK_SKEW < NODE_DEAD, "a clock that is off is said before its node looks dead");
         assert!(RENDER_RETRY_MIN < STORE_RETRY_MAX);

@@ -3,6 +3,7 @@
 use futures::future::FutureExt;
 
 use super::answer::{Answer, not_read};
+use super::confirm::Unconfirmed;
 use super::elector::Leadership;
 use super::mirror::Reread;
 use super::reconciler::Reconciler;
@@ -60,6 +61,7 @@ impl Reconciler {
 
     async fn given_up(&self, left: GivenUp) -> Done {
         let GivenUp { target, owner, confirm } = left;
+        let left_target = target.clone();
         let done = match (target, owner) {
             (Target::Task(key), Some(owner)) => {
                 let answer = self.read_again(&*self.stores.tasks, &key).await;
@@ -79,6 +81,10 @@ impl Reconciler {
             }
         };
         match confirm {
+            // Whether the node could be read is not known.
+            Some(node) if done.is_unanswered() => {
+                Done::Unconfirmed(Unconfirmed::unread(node, left_target))
+            }
             Some(node) => Done::Confirmed { node, then: Box::new(done) },
             None => done,
         }

@@ -24,11 +24,19 @@ pub(super) struct Confirm {
     pub(super) node: Key,
     /// What it must show.
     pub(super) shows: Shows,
+    /// Whether the store could not be read a while ago: then this read only tells that it can be heard
+    /// again, and no silence from before counts.
+    pub(super) only_look: bool,
+}
+
+impl Confirm {
+    pub(super) fn new(node: Key, shows: Shows) -> Self {
+        Self { node, shows, only_look: false }
+    }
 }
 
 /// See [`Confirm`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(dead_code, reason = "the rules that need it come next")]
 pub(super) enum Shows {
     /// This heartbeat and this session still.
     Silence { heartbeat: Option<WallTime>, session: Option<String> },
@@ -87,13 +95,18 @@ pub(super) struct Unconfirmed {
 }
 
 enum Why {
-    /// The node shows something else: decide again on that.
+    /// The node shows something else, or it was only looked at: decide again on that.
     Differs(Reread<FleetNode>),
     /// It could not be read; the store may have asked to be left alone for so long.
     Unread { retry_after: Option<Duration> },
 }
 
 impl Unconfirmed {
+    /// Nobody answered in time.
+    pub(super) fn unread(node: Key, target: Target) -> Self {
+        Self { node, target, why: Why::Unread { retry_after: None } }
+    }
+
     /// Whether the store asked to be left alone.
     pub(super) fn asks_for_time(&self) -> bool {
         matches!(self.why, Why::Unread { retry_after: Some(_) })
@@ -108,10 +121,13 @@ impl Unconfirmed {
         now: AwakeTime,
     ) {
         let found = match self.why {
-            Why::Differs(found) => found,
+            Why::Differs(found) => {
+                let _news: bool = memory.hears_of_the_store(now);
+                found
+            }
             Why::Unread { retry_after } => {
                 // Who cannot be asked cannot be heard either.
-                memory.restart_silences(now);
+                memory.cannot_ask(now);
                 away.failed(now, retry_after);
                 Reread::Unknown
             }
@@ -130,10 +146,10 @@ impl Reconciler {
     /// Carries out `then` if a fresh read of the node confirms it. Boxed, because `then` may be any
     /// write.
     pub(super) fn carry_out_if(&self, confirm: Confirm, then: Write) -> BoxFuture<'_, Done> {
-        let Confirm { node, shows } = confirm;
+        let Confirm { node, shows, only_look } = confirm;
         async move {
             let why = match self.stores.nodes.get(&node).await {
-                Ok(found) if shows.agrees(found.as_ref()) => {
+                Ok(found) if !only_look && shows.agrees(found.as_ref()) => {
                     let then = Box::new(self.carry_out(then).await);
                     return Done::Confirmed { node, then };
                 }

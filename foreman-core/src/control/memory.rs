@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::Backoff;
-use super::plan_claims::ClaimsMemory;
+use super::claims_memory::ClaimsMemory;
 use super::plan_nodes::NodesMemory;
 use super::reconciler::World;
 use super::room::Room;
@@ -14,7 +14,8 @@ use crate::model::time::{AwakeTime, BootTime, WallTime};
 use crate::model::{NodeName, Uid};
 use crate::ports::store::StoreError;
 pub(super) use crate::schedule::snapshot::Avoid;
-use crate::timing::RENDER_RETRY_MIN;
+use crate::task::retry::Counted;
+use crate::timing::{RENDER_RETRY_MIN, STRUCK_AVOID};
 
 /// Entries of dead objects that are tolerated before a sweep.
 const FORGET_SLACK: usize = 1024;
@@ -72,6 +73,7 @@ impl Memory {
         });
         self.follow(world, wall, now);
         let world = &*world;
+        self.claims.refresh(world, &self.seen, wall, now);
         if self.told.len() > world.tasks.objects.len() + FORGET_SLACK {
             let alive: BTreeSet<_> =
                 world.tasks.objects.values().map(|task| task.meta.uid.clone()).collect();
@@ -86,11 +88,19 @@ impl Memory {
         }
     }
 
-    /// One node was heard of, and nothing else is to be refreshed.
-    pub(super) fn look(&mut self, world: &World, node: &Key, wall: WallTime, now: AwakeTime) {
-        if let (Some(seen), Some(node)) = (self.seen.get_mut(node), world.nodes.objects.get(node)) {
-            seen.look(node, wall, now);
-        }
+    /// One node was heard of, and nothing else is to be refreshed; whether that tells something new
+    /// of its claims.
+    pub(super) fn look(
+        &mut self,
+        world: &World,
+        node: &Key,
+        wall: WallTime,
+        now: AwakeTime,
+    ) -> bool {
+        let Some(node) = world.nodes.objects.get(node) else { return false };
+        let Some(seen) = self.seen.get_mut(&node.key()) else { return false };
+        seen.look(node, wall, now);
+        self.claims.look(world, node, seen, wall, now)
     }
 
     /// Every silence begins now: after our own absence nobody else's is known. To be called at the
@@ -100,6 +110,7 @@ impl Memory {
             seen.restart(now);
         }
         self.room.recheck_nodes = true;
+        self.claims.restart_silences(now);
     }
 
     /// Nothing is heard of the nodes from now on.
@@ -111,6 +122,23 @@ impl Memory {
     pub(super) fn hears_again(&mut self, now: AwakeTime) {
         self.nodes.set_deaf(false);
         self.restart_silences(now);
+    }
+
+    /// The store could not be asked about a node: nothing is known of any silence until something is
+    /// heard of the store again.
+    pub(super) fn cannot_ask(&mut self, now: AwakeTime) {
+        self.nodes.set_unread(true);
+        self.restart_silences(now);
+    }
+
+    /// The store told something of a node; whether that is news.
+    pub(super) fn hears_of_the_store(&mut self, now: AwakeTime) -> bool {
+        let news = self.nodes.is_unread();
+        if news {
+            self.nodes.set_unread(false);
+            self.restart_silences(now);
+        }
+        news
     }
 
     /// Notices that the machine slept: who sleeps hears nothing.
@@ -138,6 +166,14 @@ impl Memory {
             self.room.watchlist.touch(&key);
         }
         self.room.fleet.avoid(uid, node, how);
+    }
+
+    /// Nodes struck a task: it is placed elsewhere for a while, if another fits.
+    pub(super) fn struck(&mut self, task: &Uid, counted: &Counted, now: AwakeTime) {
+        let avoided = Avoided { how: Avoid::Soft, until: now + STRUCK_AVOID };
+        for node in counted.nodes.iter().filter_map(|node| NodeName::parse(node).ok()) {
+            self.avoid(task.clone(), node, avoided);
+        }
     }
 
     /// The store refused a child of that workload.

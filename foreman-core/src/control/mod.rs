@@ -5,6 +5,7 @@ mod answer;
 mod backoff;
 mod builder;
 mod carry_out;
+mod claims_memory;
 mod confirm;
 mod create_child;
 mod deliver;

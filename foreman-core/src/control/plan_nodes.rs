@@ -26,6 +26,8 @@ use crate::timing::{CLOCK_SKEW, SLEPT, STORE_RETRY_MIN};
 pub(super) struct NodesMemory {
     /// Whether the watch of the nodes is broken or not yet complete.
     deaf: bool,
+    /// Whether a node could not be read, and nothing was heard of the store since.
+    unread: bool,
     /// How far `boot` was ahead of `awake` when last looked at.
     slept: Option<Duration>,
     /// Nodes of which a fresh read showed something else than the mirror, and until when nothing is
@@ -36,6 +38,14 @@ pub(super) struct NodesMemory {
 impl NodesMemory {
     pub(super) fn is_deaf(&self) -> bool {
         self.deaf
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    pub(super) fn set_unread(&mut self, unread: bool) {
+        self.unread = unread;
     }
 
     pub(super) fn set_deaf(&mut self, deaf: bool) {
@@ -207,7 +217,7 @@ impl Judged<'_> {
         if !silent {
             return Some(write);
         }
-        let confirm = Confirm { node: node.key(), shows: Shows::silence_of(node) };
+        let confirm = Confirm::new(node.key(), Shows::silence_of(node));
         Some(Write::Confirmed { confirm, then: Box::new(write) })
     }
 

@@ -26,7 +26,7 @@ use crate::schedule::{Alike, Need, fit, order, resume};
 use crate::task::budget::{self, Ledger};
 use crate::task::intake::{self, Facts, Shared, Step};
 use crate::task::lifecycle::IllegalMove;
-use crate::task::writes;
+use crate::task::{take_back, writes};
 use crate::timing::{REFUSED_AVOID, WAITING_REFRESH};
 
 /// The fleet at this moment with what tasks in flight hold. `seen` is what this process observed of
@@ -159,6 +159,11 @@ impl<'a> Planner<'a> {
                     let at = self.awake + until + Duration::from_secs(1);
                     memory.room.watchlist.alarms.set(&task.key(), at);
                 }
+                false
+            }
+            Step::Strike(counted) => {
+                memory.struck(&task.meta.uid, &counted, self.awake);
+                self.write(task, Ok(take_back::strike(&counted)), None, Urgency::Now);
                 false
             }
             Step::Place => {

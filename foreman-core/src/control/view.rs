@@ -118,6 +118,7 @@ impl View {
                 if let StoreEvent::Upsert(after) = &event {
                     let before = world.tasks.objects.get(&after.key());
                     plan_tasks::note_refusal(memory, before, after, now.awake);
+                    memory.claims.note_drift(before, after);
                 }
                 world.tasks.apply(event)
             }
@@ -129,6 +130,7 @@ impl View {
 
     fn hear_node(&mut self, event: StoreEvent<FleetNode>, now: Moment) {
         let (world, memory) = (&mut self.world, &mut self.memory);
+        self.changed |= memory.hears_of_the_store(now.awake);
         let beat = match &event {
             StoreEvent::SyncStart => {
                 memory.goes_deaf();
@@ -152,7 +154,7 @@ impl View {
             return;
         };
         // A heartbeat that says nothing else: only its own node may have something to be said of.
-        memory.look(world, &key, now.wall, now.awake);
+        self.changed |= memory.look(world, &key, now.wall, now.awake);
         self.changed |= plan_nodes::has_news(world, memory, &key, now.wall, now.awake);
     }
 
@@ -257,6 +259,9 @@ impl View {
                     writes.push(write);
                 }
             }
+        }
+        if self.memory.nodes.is_unread() {
+            writes.iter_mut().for_each(Write::only_look);
         }
         writes.sort_by_key(|write| write.urgency().place());
         writes
@@ -374,6 +379,19 @@ fn is_beat(before: &Object<FleetNode>, after: &Object<FleetNode>) -> bool {
 }
 
 impl Done {
+    /// The store did not say what became of it.
+    pub(super) fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Task(_, answer) | Self::Created(_, _, answer) => {
+                matches!(answer, Answer::Later(_))
+            }
+            Self::Workload(_, answer) => matches!(answer, Answer::Later(_)),
+            Self::Node(_, answer) => matches!(answer, Answer::Later(_)),
+            Self::Confirmed { then, .. } => then.is_unanswered(),
+            Self::Unconfirmed(_) => true,
+        }
+    }
+
     /// The store asked to be left alone.
     fn store_is_overloaded(&self) -> bool {
         match self {

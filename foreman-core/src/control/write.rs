@@ -125,6 +125,13 @@ impl Write {
         }
     }
 
+    /// Lets a write that rests on a node's silence only look at the node.
+    pub(super) fn only_look(&mut self) {
+        if let Self::Confirmed { confirm, .. } = self {
+            confirm.only_look = true;
+        }
+    }
+
     /// The object that it is about.
     pub(super) fn target(&self) -> Target {
         match self {

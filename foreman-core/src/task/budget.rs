@@ -111,7 +111,6 @@ pub(crate) fn allowance(task: &Object<AgenticTask>, share: Option<i64>) -> Optio
 /// The usage to write when a claim is taken from a holder that is dead: nobody knows what it spent, so
 /// all that it might have spent counts. Absent when nothing was reserved for it. It is an estimate
 /// (`estimated`), for the books of the Workload only.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the writer of take-backs"))]
 pub(crate) fn charge_dead_holder(status: &AgenticTaskStatus) -> Option<Usage> {
     let allowance = status.allowance.filter(|allowance| *allowance > 0)?;
     // A placement that nobody claimed spent nothing.

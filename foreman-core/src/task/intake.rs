@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::agent::{Agent, ExecutionMode};
-use crate::model::agentic_task::{
-    AgenticTask, AttemptEnd, AttemptRecord, TaskKind, TaskPhase, WaitingReason,
-};
-use crate::model::condition::find_condition;
+use crate::model::agentic_task::{AgenticTask, TaskKind, TaskPhase, WaitingReason};
 use crate::model::ids::Key;
 use crate::model::object::Object;
 use crate::model::open::Open;
@@ -17,11 +14,10 @@ use crate::model::outcome::{
 };
 use crate::model::shared::LocalObjectReference;
 use crate::model::time::WallTime;
-use crate::timing::{
-    AGENT_MISSING_MAX, ATTEMPTS_KEPT, DEPENDENCY_MISSING_MAX, RETRY_ATTEMPTS_DEFAULT,
-};
+use crate::timing::{AGENT_MISSING_MAX, DEPENDENCY_MISSING_MAX};
 
-use super::writes::{self, OperatorEnd};
+use super::retry::{self, Counted};
+use super::writes::OperatorEnd;
 
 /// What the rest of the world says about a task.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +57,8 @@ pub(crate) enum Step {
     End(OperatorEnd),
     /// It waits; `until` is when to look again although nothing changed.
     Wait { reason: WaitingReason, message: String, until: Option<Duration> },
+    /// Claims of it were lost that nobody counted yet: that is written before anything else.
+    Strike(Counted),
     /// It may be placed.
     Place,
 }
@@ -79,7 +77,10 @@ pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
     if task.spec.cancel == Some(true) {
         return Step::End(cancelled("cancelled before it ran"));
     }
-    if let Some(end) = tries_used_up(task) {
+    if let Some(counted) = retry::count_ended(task) {
+        return Step::Strike(counted);
+    }
+    if let Some(end) = retry::used_up(task) {
         return Step::End(end);
     }
     if let Some(field) = unsupported(task, agent_of(task, facts.agents)) {
@@ -96,6 +97,9 @@ pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
     }
     if let Some(message) = budget_spent(task).or_else(|| budget_paused(task, facts.shared)) {
         return wait(WaitingReason::BudgetExhausted, message);
+    }
+    if let Some((left, message)) = retry::backoff(task, facts.now) {
+        return Step::Wait { reason: WaitingReason::Backoff, message, until: Some(left) };
     }
     Step::Place
 }
@@ -251,7 +255,11 @@ fn dependency_missing(task: &Object<AgenticTask>, missing: &[&str], now: WallTim
 }
 
 /// How long the task has been waiting for that very reason.
-fn waited_for(task: &Object<AgenticTask>, reason: WaitingReason, now: WallTime) -> Duration {
+pub(super) fn waited_for(
+    task: &Object<AgenticTask>,
+    reason: WaitingReason,
+    now: WallTime,
+) -> Duration {
     let waiting = task.status.waiting.as_ref();
     let same = waiting.filter(|w| w.reason.as_ref().is_some_and(|r| r.is(reason)));
     same.and_then(|waiting| waiting.since).map_or(Duration::ZERO, |since| now.since(since))
@@ -339,37 +347,6 @@ fn budget_paused(task: &Object<AgenticTask>, shared: Option<Shared>) -> Option<S
     let same_spec = task.status.observed_generation == Some(task.meta.generation);
     let no_more = !shared.is_some_and(Shared::is_more);
     (paused && same_spec && no_more).then(|| waiting.message.clone().unwrap_or_default())
-}
-
-/// The end of a task whose tries were all ended by the infrastructure. Its work is kept.
-fn tries_used_up(task: &Object<AgenticTask>) -> Option<OperatorEnd> {
-    let status = &task.status;
-    let asked = task.spec.retry.as_ref().and_then(|retry| retry.max_attempts);
-    let asked = usize::try_from(asked.unwrap_or(RETRY_ATTEMPTS_DEFAULT)).unwrap_or(0);
-    // No more ends than that are on record.
-    let most = asked.clamp(1, ATTEMPTS_KEPT);
-    let broken = |attempt: &&AttemptRecord| {
-        attempt.ended.as_ref().is_some_and(|ended| ended.is(AttemptEnd::Infrastructure))
-    };
-    let tries = status.attempts.iter().filter(broken).count();
-    if tries < most {
-        return None;
-    }
-    let last = find_condition(&status.conditions, "Running").map_or("", |c| c.message.as_str());
-    Some(OperatorEnd {
-        phase: TaskPhase::Failed,
-        verdict: Verdict::Incomplete,
-        failure_reason: Some(FailureReason::InfrastructureError),
-        outcome: Outcome {
-            decision: Decision::None,
-            verification: Verification::NotVerified,
-            infrastructure: writes::infrastructure_in(last),
-            reason: None,
-        },
-        condition: "Failed",
-        reason: "InfrastructureError",
-        message: format!("{tries} tries were ended by the infrastructure, the last: {last}"),
-    })
 }
 
 /// How many tasks each Agent has in flight.

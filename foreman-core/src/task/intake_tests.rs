@@ -42,6 +42,7 @@ fn step(tasks: Vec<Object<AgenticTask>>, agents: Vec<Object<Agent>>, now: i64) -
     match next(&first, facts) {
         Step::Place => "place".to_owned(),
         Step::Wait { reason, message, until } => format!("{reason}: {message} {until:?}"),
+        Step::Strike(counted) => format!("strike {}", counted.strikes),
         Step::End(end) => format!("{} {} {}: {}", end.phase, end.verdict, end.reason, end.message),
     }
 }
@@ -219,24 +220,26 @@ fn a_run_that_its_holder_paused_waits_for_a_new_spec() {
 }
 
 #[test]
-fn tries_that_the_infrastructure_ended_are_counted_up_to_the_limit() {
-    let tried = |ends: &[&str], retry: Value| {
-        let attempts: Vec<_> = ends.iter().map(|end| json!({"ended": end})).collect();
-        let status = json!({"phase": "Pending", "attempts": attempts, "conditions": [
-            {"type": "Running", "status": "False", "reason": "InfrastructureError",
-             "message": "GitUnavailable: no route", "lastTransitionTime": "2026-11-24T10:00:00Z"}]});
-        step(vec![task("t", json!({"retry": retry}), status)], vec![], 0)
+fn strikes_are_counted_first_then_they_end_the_task_or_make_it_wait() {
+    let struck = |strikes: &str, ends: &[&str]| {
+        let attempts: Vec<_> = ends
+            .iter()
+            .zip(1..)
+            .map(|(end, n)| json!({"attempt": n, "ended": end, "endedAt": "1970-01-01T00:01:40Z"}))
+            .collect();
+        let status = json!({"phase": "Pending", "attempts": attempts});
+        let mut task = task("t", json!({}), status);
+        let notes = [("claim-expiries", strikes), ("struck", "2/n")];
+        let notes =
+            notes.map(|(name, value)| (format!("foreman.llmkube.dev/{name}"), value.to_owned()));
+        task.meta.annotations.extend(notes);
+        step(vec![task], vec![], 103)
     };
-    let broken = "Infrastructure";
-    assert_eq!(tried(&[broken, "Drained", "Adopted", broken, "Suspended"], json!({})), "place");
-    assert_eq!(
-        tried(&[broken, "Drained", broken, broken], json!({})),
-        "Failed INCOMPLETE InfrastructureError: 3 tries were ended by the infrastructure, \
-         the last: GitUnavailable: no route"
-    );
-    assert!(tried(&[broken], json!({"maxAttempts": 1})).starts_with("Failed"));
-    assert_eq!(tried(&[broken; 9], json!({"maxAttempts": 99})), "place");
-    assert!(tried(&[broken; 10], json!({"maxAttempts": 99})).starts_with("Failed"));
+    let two = ["NodeLost", "NodeLost"];
+    assert_eq!(struck("1", &two), "place");
+    assert_eq!(struck("2", &two), "Backoff: 2 of 3 strikes: 10 s between two tries Some(7s)");
+    assert_eq!(struck("2", &["NodeLost", "NodeLost", "Infrastructure"]), "strike 3");
+    assert!(struck("3", &two).starts_with("Failed INCOMPLETE ClaimExpiryLimitReached: 3 of 3"));
 }
 
 #[test]

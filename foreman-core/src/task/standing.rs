@@ -59,6 +59,10 @@ pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
     match intake::next(task, facts) {
         Step::End(end) => return Standing::Ends(end.message),
         Step::Wait { reason, message, until: _ } => return Standing::Waits(reason, message),
+        Step::Strike(_) => {
+            let message = "a claim of it was lost, which is being counted".to_owned();
+            return Standing::Waits(WaitingReason::Backoff, message);
+        }
         Step::Place => {}
     }
     let agent = intake::agent_of(task, known.agents);

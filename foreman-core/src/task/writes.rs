@@ -123,8 +123,19 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
     let message = bounded(&end.message);
     set_condition(conditions, end.condition, yes, end.reason, &message, now);
     finish_condition(&mut next, &message, now);
-    let closed = Closed { ended: AttemptEnd::Cancelled, at: now, turn: None };
-    attempts::close(&mut next.attempts, closed);
+    let ended = match end.outcome.infrastructure {
+        Infrastructure::TimedOut => AttemptEnd::TimedOut,
+        Infrastructure::NodeLost => AttemptEnd::NodeLost,
+        Infrastructure::Ok
+        | Infrastructure::SandboxUnavailable
+        | Infrastructure::ModelUnavailable
+        | Infrastructure::ModelContextTruncated
+        | Infrastructure::GitUnavailable
+        | Infrastructure::PushRefused
+        | Infrastructure::Cancelled
+        | Infrastructure::Error => AttemptEnd::Cancelled,
+    };
+    attempts::close(&mut next.attempts, Closed { ended, at: now, turn: None });
     let change = status()
         .set("phase", check(Actor::Operator, &task.status, end.phase)?)
         .set("verdict", end.verdict)

@@ -4,6 +4,7 @@
 
 mod agent_start;
 mod behaviours;
+mod claims;
 mod control;
 mod effects;
 mod given_back;

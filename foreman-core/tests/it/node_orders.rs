@@ -209,7 +209,8 @@ async fn a_superseded_agent_stops_its_runs_and_writes_nothing_more() {
     let story = async {
         lab.until_phase("t", TaskPhase::Running).await;
         settle().await;
-        lab.patch_node("one", Change::of(Part::Status).set("session", "other")).await;
+        let comes_up = Change::of(Part::Status).set("session", "other").set("phase", "Unknown");
+        lab.patch_node("one", comes_up).await;
         lab.tasks.forget_calls();
         for _ in 0..7 {
             lab.clock.advance(STEP);
