@@ -61,6 +61,10 @@ pub(super) fn plan(
         if world.nodes.unreadable.contains(&key) {
             continue;
         }
+        let judged = memory.seen.get(&key).and_then(|seen| seen.judged_again_at(wall, awake));
+        if let Some(at) = judged {
+            planner.wake_at(at);
+        }
         for task in memory.claims.on(world, &name) {
             let holder = match (world.nodes.objects.get(&key), memory.seen.get(&key)) {
                 (Some(node), Some(seen)) => {

@@ -94,7 +94,7 @@ fn needs(gigabytes: i32) -> RequiredCapability {
 }
 
 #[tokio::test]
-async fn an_hour_in_which_nothing_changes_costs_no_write() {
+async fn a_time_in_which_nothing_changes_costs_no_write() {
     let lab = Lab::new();
     lab.agent("coder", RequiredCapability::default()).await;
     lab.agent("huge", needs(9999)).await;
@@ -136,7 +136,8 @@ async fn an_hour_in_which_nothing_changes_costs_no_write() {
         let waiting = lab.task_now("huge").await.status.waiting.expect("it says why");
         assert!(waiting.reason.is_some_and(|r| r.is(WaitingReason::NoMatchingNode)));
         forget_calls(&lab);
-        passes(&lab, 3600 * SECOND, 10 * SECOND, &["one", "two"]).await;
+        // Not so long that the runs would be said to be stuck.
+        passes(&lab, 1500 * SECOND, 10 * SECOND, &["one", "two"]).await;
         assert_eq!(writes(&lab), 0, "{:?} {:?}", lab.tasks.calls(), lab.nodes.calls());
     })
     .await;
