@@ -378,6 +378,8 @@ async fn what_the_gate_did_not_block_reaches_reviews_that_wait() {
     play.lab
         .set_status("w-review-6-1", |status| {
             status.phase = Some(foreman_core::model::TaskPhase::Running.into());
+            status.assigned_node = Some("n".into());
+            status.session = Some("s".into());
         })
         .await;
     let result = json!({"extra": {"outcome": "MODEL-DECIDED", "gateAdvisories": advisories}});
