@@ -79,9 +79,7 @@ pub(super) fn reviewers(offers: &mut Offers<'_>) -> Result<(), PlanError> {
         let change = batch::change(issue);
         let strand = |step: &DesiredStep| step.strand.clone().filter(|it| it.change == change);
         let rounds = offers.plan.steps.iter().filter_map(strand).map(|strand| strand.round);
-        let Some(round) = rounds.max().filter(|round| *round != Round::Escalated) else {
-            continue;
-        };
+        let Some(round) = rounds.max() else { continue };
         let reviews: Vec<&str> = offers
             .plan
             .steps
@@ -91,7 +89,9 @@ pub(super) fn reviewers(offers: &mut Offers<'_>) -> Result<(), PlanError> {
             .collect();
         let name = |index: usize| format!("escalate-{issue}-{index}");
         let asked = wanted.iter().any(|(index, _)| facts.is_recorded(&name(*index)));
-        if !asked && !facts.rejected(reviews.iter().copied()) {
+        // The stronger coder's reviews are the last word, but what was asked before goes on.
+        let last = round == Round::Escalated;
+        if !asked && (last || !facts.rejected(reviews.iter().copied())) {
             continue;
         }
         let set = wanted.iter().map(|(index, reviewer)| {

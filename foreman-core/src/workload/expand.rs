@@ -470,3 +470,7 @@ fn check(steps: &[DesiredStep]) -> Result<(), PlanError> {
 #[cfg(test)]
 #[path = "expand_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "expand_laws.rs"]
+mod laws;

@@ -69,13 +69,16 @@ pub(super) fn rounds(offers: &mut Offers<'_>) -> Result<(), PlanError> {
         .filter(|strand| strand.round == Round::Base && strand.role == Role::Coder)
         .collect();
     for Strand { change, .. } in base {
-        if is_escalated(offers, &change) {
-            continue;
-        }
+        // A stronger coder goes on alone: no new round, but what was begun stays.
+        let escalated = is_escalated(offers, &change);
         let mut last = None;
         for number in 1..=max {
             let before = if number == 1 { Round::Base } else { Round::Fix(number - 1) };
             let Some(set) = round(offers, &change, before, number) else { break };
+            let begun = set.iter().any(|step| offers.facts.is_recorded(&step.name));
+            if escalated && !begun {
+                break;
+            }
             if !offers.offer(set, Cap::Iteration)? {
                 break;
             }
