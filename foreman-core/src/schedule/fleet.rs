@@ -90,6 +90,8 @@ impl Fleet {
     /// Lets a task go to a node again.
     pub fn forgive(&mut self, uid: &Uid, node: &NodeName) {
         self.snapshot.forgive(uid, node);
+        // For tasks that found room nowhere only what changed is looked at.
+        self.changed.insert(node.clone());
     }
 
     /// A task is in flight: it holds room on its node, if it names one, and counts for its Agent.

@@ -320,6 +320,8 @@ async fn a_healthy_node_that_does_not_claim_loses_the_placement_without_a_strike
         pass_beating(&lab, 70, &["a", "b"]).await;
         let task = lab.task_now("t").await;
         assert_eq!(task.status.known_phase(), Some(TaskPhase::Pending), "both for five minutes");
+        pass_beating(&lab, 240, &["a", "b"]).await;
+        assert_eq!(lab.task_now("t").await.status.assigned_node.as_deref(), Some("a"));
     })
     .await;
 }
