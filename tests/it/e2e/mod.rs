@@ -6,6 +6,7 @@ mod model;
 mod next;
 mod refusals;
 mod resume;
+mod steering;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;

@@ -136,10 +136,8 @@ fn step_line(
         words_.extend(task.status.usage.as_ref().map(|usage| format!("({})", words::spent(usage))));
     } else if let Some(run) = words::run_of(&fleet.nodes, task) {
         words_.push(words::progress(run, fleet.now));
-    } else if let Some(reason) =
-        task.status.waiting.as_ref().and_then(|waiting| waiting.reason.as_ref())
-    {
-        words_.push(words::clean(&reason.to_string()));
+    } else {
+        words_.extend(words::waiting(task));
     }
     words_.join("  ")
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use foreman_core::model::agentic_task::WaitingReason;
 use foreman_core::model::open::Open;
 use foreman_core::model::{AgenticTask, Object, TaskPhase};
-use foreman_core::schedule::{Explanation, Placement, Refusal, explain};
+use foreman_core::schedule::{Explanation, NodeVerdict, Placement, Refusal, explain};
 
 use crate::cli::fleet::Fleet;
 use crate::cli::line::{need_of, obstacles, place_in_line};
@@ -94,7 +94,7 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
         }
         Placement::Nowhere(_) => {
             let remedies: Vec<_> =
-                explanation.nodes.iter().filter_map(|node| node.remedy.clone()).collect();
+                explanation.nodes.iter().filter_map(|node| remedy(node, fleet)).collect();
             if remedies.is_empty() {
                 line(&mut text, "needs more", "no single change would make it fit on any node");
             } else {
@@ -105,6 +105,15 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
     }
     text.push_str(&fleet.nobody_works());
     text
+}
+
+/// What would make a node fit: a command where one does it.
+fn remedy(node: &NodeVerdict, fleet: &Fleet) -> Option<String> {
+    let remedy = node.remedy.clone()?;
+    Some(match node.refusals.first() {
+        Some(Refusal::Cordoned) => fleet.command(&format!("uncordon node/{}", node.node)),
+        _ => remedy,
+    })
 }
 
 /// `Pending 2h4m: NodesBusy. 0/3 nodes fit … 3rd in line of 5 (priority 0).`
