@@ -206,7 +206,9 @@ fn three_unlike_nodes_refuse_with_counts_numbers_and_ways_out() {
     }
     let out = ended.out.lines().find(|line| line.starts_with("would run now if: "));
     let out = out.unwrap_or_else(|| panic!("no remedy in {}", ended.out));
-    for remedy in ["would run now if: ", "foreman uncordon node/air", "+8 GB free on tower", "studio"] {
+    for remedy in
+        ["would run now if: ", "foreman uncordon node/air", "+8 GB free on tower", "studio"]
+    {
         assert!(out.contains(remedy), "{remedy} of {out}");
     }
     let last = "nobody works on this store: start foreman up";

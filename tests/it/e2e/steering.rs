@@ -6,16 +6,19 @@ use serde_json::{Value, json};
 use super::model::Model;
 use super::support::{Lab, Running, path};
 
-/// A process that works on the store, and a run given to it that is held at its second turn.
+/// A process that works on the store, and a run given to it that is held at its fourth turn, when
+/// its tree is changed.
 async fn held(lab: &Lab) -> (Model, Running, Value) {
     let repo = lab.repository();
-    let model = Model::start(Some(2)).await;
-    let up = lab.start(&["up", "--model-url", model.url(), "--fleet-node-name", "studio"]);
+    let model = Model::start(Some(4)).await;
+    let up = ["up", "--model-url", model.url(), "--fleet-node-name", "studio"];
+    // A node obeys its spec when it beats, and says by a beat that nothing runs there.
+    let up = lab.start(&[&up[..], &["--heartbeat-interval", "1"]].concat());
     lab.until("nodes", |node| node["status"]["phase"] == "Ready").await;
     let run = ["run", "--repo", path(&repo), "--no-review", "--detach", "greet the world"];
     let given = lab.run(&run).await;
     assert_eq!(given.code, Some(6), "{given:?}");
-    model.reached(2).await;
+    model.reached(4).await;
     let workload = lab.get("workloads").await.remove(0);
     (model, up, workload)
 }
