@@ -5,6 +5,7 @@
 
 mod agents;
 mod batches;
+mod claims;
 mod counted;
 mod dependencies;
 mod escalation;

@@ -123,6 +123,28 @@ impl Stage {
         self.beat_where_due().await;
     }
 
+    /// The agent of ours shows a run in its beats.
+    pub(crate) async fn show_run(&self, node: &str, task: &str) {
+        let run = run_of(&self.see_task(task).await);
+        {
+            let mut beating = self.beating.lock().expect("no panic");
+            let node = beating.get_mut(node).expect("a node that beats");
+            node.runs.get_or_insert_default().push(run);
+            node.next = self.clock.awake();
+        }
+        self.beat_where_due().await;
+    }
+
+    /// The agent of ours starts anew, with another session and without runs.
+    pub(crate) async fn new_session(&self, node: &str, session: &str) {
+        {
+            let mut beating = self.beating.lock().expect("no panic");
+            let node = beating.get_mut(node).expect("a node that beats");
+            node.runs = Some(Vec::new());
+        }
+        self.beats_say(node, "session", json!(session)).await;
+    }
+
     /// Every node whose time has come beats, once.
     pub(crate) async fn beat_where_due(&self) {
         let now = self.clock.awake();

@@ -354,6 +354,11 @@ impl Stage {
         self.delete::<AgenticTask>(&*self.stores.tasks, name).await;
     }
 
+    pub(crate) async fn delete_node(&self, name: &str) {
+        self.beating.lock().expect("no panic").remove(name);
+        self.delete::<FleetNode>(&*self.stores.nodes, name).await;
+    }
+
     /// The task as it is now.
     pub(crate) async fn see_task(&self, name: &str) -> Shown {
         let key = key::<AgenticTask>(name);
@@ -487,6 +492,11 @@ impl Shown {
     fn find(&self, kind: &str) -> Option<&Value> {
         let conditions = self.0.pointer("/status/conditions")?.as_array()?;
         conditions.iter().find(|one| one.get("type").and_then(Value::as_str) == Some(kind))
+    }
+
+    pub(crate) fn annotation(&self, name: &str) -> String {
+        let found = self.0.pointer("/metadata/annotations").and_then(|all| all.get(name));
+        found.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     pub(crate) fn labelled(&self, name: &str) -> String {

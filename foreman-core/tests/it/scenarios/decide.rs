@@ -44,8 +44,13 @@ pub(crate) async fn decide(world: &World) -> String {
     let mut decided = String::new();
     for key in &world.tasks {
         let task = after.get(key).expect("it is still there");
-        let need = need(task, &agents);
-        line(&mut decided, &name(task), &outcome(task));
+        let mut need = need(task, &agents);
+        let outcome = outcome(task);
+        if outcome.starts_with("waits NodesRecovering: waits for ") {
+            // It waits for the machine that can resume its run, and asks no other.
+            need.only.clone_from(&need.journal);
+        }
+        line(&mut decided, &name(task), &outcome);
         if is_about_nodes(task) {
             verdicts(&mut decided, &explain(&snapshot, &need).nodes);
         }
