@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Stage;
 use super::on_memory;
 use super::played::{Node, freeform, freeform_with, succeeded};
-use super::stage::Shown;
+use super::seen::Shown;
 
 const EXPIRIES: &str = "foreman.llmkube.dev/claim-expiries";
 

@@ -18,6 +18,7 @@ mod policy;
 mod queueing;
 mod real;
 mod rounds;
+mod seen;
 mod stage;
 
 use stage::Stage;

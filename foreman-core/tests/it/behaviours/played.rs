@@ -9,7 +9,8 @@ use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, Expect};
 use serde_json::{Map, Value, json};
 
-use super::stage::{Shown, Stage};
+use super::seen::Shown;
+use super::stage::Stage;
 
 /// How often a played node beats.
 const BEAT: Duration = Duration::from_secs(30);

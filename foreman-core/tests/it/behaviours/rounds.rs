@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Stage;
 use super::batches::{batch, batch_with, crew};
 use super::on_memory;
-use super::stage::Shown;
+use super::seen::Shown;
 
 /// Code and gate of issue 1 pass; the reviewers say what they say.
 async fn first_round(stage: &Stage, first: &str, second: &str) {
