@@ -7,6 +7,7 @@ mod behaviours;
 mod claims;
 mod control;
 mod effects;
+mod fleet_laws;
 mod given_back;
 mod lab;
 mod lane;
