@@ -2,7 +2,8 @@
 //! for reviewers, the scheduler for each task before it is placed, and whoever executes a run before
 //! its first model call.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+// Addresses as plain values: `core::net` knows no sockets.
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::agent::{Agent, AgentSpec, Provider};
 use crate::model::agentic_task::AgenticTask;
