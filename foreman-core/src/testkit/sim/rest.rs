@@ -10,6 +10,7 @@ use super::scenario::NodePlan;
 use super::truth::Facts;
 use crate::model::ids::Key;
 use crate::model::open::Open;
+use crate::model::shared::RequiredAccelerator;
 use crate::model::workload::WorkloadPhase;
 use crate::model::{AgenticTask, Object, TaskPhase, Workload};
 
@@ -25,9 +26,8 @@ fn fits_somewhere(facts: &Facts, plans: &[NodePlan], task: &Object<AgenticTask>)
     });
     let need = agent.and_then(|agent| agent.spec.required_capability.as_ref());
     let Some(need) = need.or(task.spec.required_capability.as_ref()) else { return true };
-    plans.iter().any(|plan| {
-        need.min_ram_gb.unwrap_or(0) <= plan.ram_gb && (need.accelerator.is_none() || plan.cuda)
-    })
+    let cuda = need.accelerator.as_ref().is_some_and(|a| a.is(RequiredAccelerator::Cuda));
+    plans.iter().any(|plan| need.min_ram_gb.unwrap_or(0) <= plan.ram_gb && (!cuda || plan.cuda))
 }
 
 /// The tasks that are not over although nothing speaks against it.

@@ -42,6 +42,15 @@ impl Trace {
         }
     }
 
+    /// A line for people only.
+    pub(crate) fn aside(&self, now: Instant, line: impl FnOnce() -> String) {
+        let mut state = lock(&self.0);
+        if state.keep {
+            let line = format!("{} {}", at(now), line());
+            state.lines.push(line);
+        }
+    }
+
     /// Whether lines are remembered.
     pub(crate) fn keeps(&self) -> bool {
         lock(&self.0).keep

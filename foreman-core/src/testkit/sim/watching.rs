@@ -183,6 +183,26 @@ impl<K: Kind> Watcher<K> {
         self.arm(state);
     }
 
+    /// Puts into the trace what the listener is told; it is no event of its own.
+    fn show(&self, item: &Item<K>) {
+        if !self.net.trace.keeps() {
+            return;
+        }
+        let what = match item {
+            Ok(StoreEvent::SyncStart) => "everything:".to_owned(),
+            Ok(StoreEvent::SyncEnd) => "that was everything".to_owned(),
+            Ok(StoreEvent::Upsert(object)) => {
+                format!("{} at {}", object.key(), object.revision())
+            }
+            Ok(StoreEvent::Gone { key, .. }) => format!("{key} is gone"),
+            Ok(StoreEvent::Unreadable { key, .. }) => format!("{key} cannot be read"),
+            Err(error) => error.to_string(),
+        };
+        let machine = self.net.engine.machine(self.machine, |state| state.name.clone());
+        let kind = K::NAMES.alias;
+        self.net.trace.aside(self.net.engine.now(), || format!("{machine} hears {kind} {what}"));
+    }
+
     /// Whether the watch breaks or is resynced instead of telling the next change.
     fn mishap(&self) -> Option<bool> {
         let mut net = lock(&self.net.state);
@@ -262,6 +282,7 @@ impl<K: Kind> Stream for Watch<K> {
             && (!stalled || state.broken)
             && let Some((_, item)) = state.queue.pop_first()
         {
+            watcher.show(&item);
             return Poll::Ready(Some(item));
         }
         if state.broken && state.queue.is_empty() {
@@ -271,7 +292,7 @@ impl<K: Kind> Stream for Watch<K> {
             watcher.net.engine.forget(timer);
         }
         state.waker = Some(context.waker().clone());
-        if !stalled {
+        if !stalled || state.broken {
             watcher.arm(&mut state);
         }
         Poll::Pending
