@@ -3,8 +3,9 @@
 //!
 //! Own writes are compare-and-swaps, so nobody wrote between the version a write was for and its
 //! answer. Versions are opaque and a watch may leave some out, so an event is *older* than what we
-//! know only if it is one of our own answers; every other one is newer, or at worst as old as what
-//! the watch is about to correct itself.
+//! know only if it is one of our own answers, or the version that the first of them was for; every
+//! other one is newer, or at worst as old as what the watch is about to correct itself. That holds for
+//! a full reading too: it may have been made before our writes and be told after their answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) struct Mirror<K: Kind> {
     syncing: Option<BTreeSet<Key>>,
     /// Answers to own writes that the watch did not show yet, oldest first.
     echoes: BTreeMap<Key, Vec<Revision>>,
+    /// The version that the oldest of those writes was for; absent inside = it made the object.
+    bases: BTreeMap<Key, Option<Revision>>,
     /// Writes in flight, and whether the watch showed something new meanwhile.
     in_flight: BTreeMap<Key, bool>,
     /// Fresh reads under way, how many, and whether the watch showed something new meanwhile.
@@ -42,6 +45,7 @@ impl<K: Kind> Default for Mirror<K> {
             synced: false,
             syncing: None,
             echoes: BTreeMap::new(),
+            bases: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             reads: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -103,7 +107,6 @@ impl<K: Kind> Mirror<K> {
         match event {
             StoreEvent::SyncStart => {
                 self.syncing = Some(BTreeSet::new());
-                self.echoes.clear();
                 return false;
             }
             StoreEvent::Upsert(object) => return self.upsert(*object),
@@ -117,7 +120,16 @@ impl<K: Kind> Mirror<K> {
                 self.unreadable.insert(key);
             }
             StoreEvent::SyncEnd => {
-                if let Some(seen) = self.syncing.take() {
+                if let Some(mut seen) = self.syncing.take() {
+                    // Made by us and not shown yet: the reading may be older.
+                    seen.extend(
+                        self.bases
+                            .iter()
+                            .filter(|(_, base)| base.is_none())
+                            .map(|(k, _)| k.clone()),
+                    );
+                    self.echoes.retain(|key, _| seen.contains(key));
+                    self.bases.retain(|key, _| seen.contains(key));
                     let known = self.objects.keys().chain(&self.unreadable);
                     self.changed.extend(known.filter(|key| !seen.contains(*key)).cloned());
                     self.objects.retain(|key, _| seen.contains(key));
@@ -144,6 +156,10 @@ impl<K: Kind> Mirror<K> {
         if let Some(seen) = &mut self.syncing {
             seen.insert(key.clone());
         }
+        let known = self.objects.get(&key).map(Object::revision) == Some(object.revision());
+        if self.is_base(&key, &object) || (known && !self.echoes.contains_key(&key)) {
+            return false;
+        }
         let own = self.echoes.get_mut(&key).and_then(|chain| {
             let at = chain.iter().position(|echo| echo == object.revision())?;
             chain.drain(..=at);
@@ -153,8 +169,11 @@ impl<K: Kind> Mirror<K> {
             // The newest of our own answers: the mirror shows it, and what follows is newer.
             Some(true) => {
                 self.echoes.remove(&key);
+                self.bases.remove(&key);
             }
-            Some(false) => {}
+            Some(false) => {
+                self.bases.insert(key, Some(object.revision().clone()));
+            }
             None => {
                 self.seen(&key);
                 self.forget(&key);
@@ -162,6 +181,12 @@ impl<K: Kind> Mirror<K> {
             }
         }
         own.is_none()
+    }
+
+    /// Whether it is the version that our own answers began with.
+    fn is_base(&self, key: &Key, object: &Object<K>) -> bool {
+        let base = self.bases.get(key).and_then(Option::as_ref);
+        base.is_some_and(|base| base == object.revision())
     }
 
     fn seen(&mut self, key: &Key) {
@@ -177,6 +202,7 @@ impl<K: Kind> Mirror<K> {
         self.changed.insert(key.clone());
         self.objects.remove(key);
         self.echoes.remove(key);
+        self.bases.remove(key);
         self.refused.remove(key);
         self.unreadable.remove(key);
     }
@@ -211,6 +237,8 @@ impl<K: Kind> Mirror<K> {
         if known || shown {
             return;
         }
+        let base = self.objects.get(&key).map(|known| known.revision().clone());
+        self.bases.entry(key.clone()).or_insert(base);
         self.echoes.entry(key.clone()).or_default().push(object.revision().clone());
         self.objects.insert(key, object);
     }

@@ -47,6 +47,45 @@ fn our_own_older_answers_do_not_undo_our_newer_ones() {
     assert_eq!(shown(&mirror), Some("4"));
 }
 
+fn read_all(mirror: &mut Mirror<FleetNode>, revision: Option<&str>) {
+    mirror.apply(StoreEvent::SyncStart);
+    if let Some(revision) = revision {
+        upsert(mirror, revision);
+    }
+    mirror.apply(StoreEvent::SyncEnd);
+}
+
+#[test]
+fn a_full_reading_that_is_older_than_our_writes_does_not_undo_them() {
+    // The reading was made before we wrote 2, and is told after 2 was answered.
+    let mut mirror = Mirror::default();
+    upsert(&mut mirror, "1");
+    write(&mut mirror, "2");
+    read_all(&mut mirror, Some("1"));
+    assert_eq!(shown(&mirror), Some("2"));
+    // Or before the answer.
+    mirror.write_begins(key());
+    read_all(&mut mirror, Some("2"));
+    mirror.write_done(node("3"));
+    assert_eq!(shown(&mirror), Some("3"));
+    read_all(&mut mirror, Some("7"));
+    assert_eq!(shown(&mirror), Some("7"));
+    write(&mut mirror, "8");
+    read_all(&mut mirror, None);
+    assert_eq!(shown(&mirror), None, "8 was made of 7, so the reading came after the deletion");
+}
+
+#[test]
+fn what_we_made_outlives_a_full_reading_that_does_not_know_it_yet() {
+    let mut mirror = Mirror::default();
+    write(&mut mirror, "1");
+    read_all(&mut mirror, None);
+    assert_eq!(shown(&mirror), Some("1"));
+    upsert(&mut mirror, "1");
+    read_all(&mut mirror, None);
+    assert_eq!(shown(&mirror), None);
+}
+
 #[test]
 fn a_watch_that_leaves_our_answer_out_is_still_believed() {
     let mut mirror = Mirror::default();

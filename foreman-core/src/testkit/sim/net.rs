@@ -261,7 +261,11 @@ impl Net {
                 self.engine.after(patience, move || {
                     reply.give(Err(no_answer(request.verb)));
                     let engine = net.engine.clone();
-                    engine.after(late, move || drop(net.serve(&request, serve)));
+                    engine.after(late, move || {
+                        net.truth.facts(|facts| facts.late = true);
+                        drop(net.serve(&request, serve));
+                        net.truth.facts(|facts| facts.late = false);
+                    });
                 });
             }
         }

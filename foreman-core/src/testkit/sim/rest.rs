@@ -82,6 +82,17 @@ pub(super) fn all_ended(fleet: &Fleet) -> bool {
     fleet.net.truth.facts(|facts| unended(facts, &plans).is_empty())
 }
 
+/// Tasks that have not ended, and need not.
+pub(super) fn left_open(fleet: &Fleet) -> u64 {
+    fleet.net.truth.facts(|facts| {
+        let open = facts
+            .live_tasks
+            .values()
+            .filter(|task| !task.status.known_phase().is_some_and(TaskPhase::is_terminal));
+        u64::try_from(open.count()).unwrap_or(u64::MAX)
+    })
+}
+
 /// Everything that can end must have.
 pub(super) fn must_have_ended(fleet: &Fleet) {
     let now = fleet.engine.now();

@@ -97,6 +97,8 @@ pub(super) struct Facts {
     /// What executors said of the end of an attempt.
     pub(super) ends: BTreeMap<(Uid, Attempt), Finish>,
     pub(super) operators: usize,
+    /// The write that is being taken was given up by its sender: it decided on what was then.
+    pub(super) late: bool,
     pub(super) last_operator_write: Instant,
     pub(super) operator_writes: u64,
 }
@@ -165,7 +167,9 @@ impl Truth {
         let role = facts.processes.get(&actor.process).map_or(Role::User, |process| process.role);
         if role == Role::Operator {
             facts.last_operator_write = now;
-            facts.operator_writes += 1;
+            if matches!(moved, Moved::Task(..) | Moved::Workload(..)) {
+                facts.operator_writes += 1;
+            }
         }
         match moved {
             Moved::Task(before, after) => {
