@@ -1,13 +1,16 @@
 //! `cargo xtask sim`: runs seeds of the simulator, replays one, shrinks one that fails.
 
+mod picture;
 mod shrink;
+mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use foreman_core::testkit::sim::{Less, Report, Scenario, simulate};
 
 use crate::repo;
@@ -30,6 +33,9 @@ pub(crate) struct Args {
     /// Print what happened, line by line.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Draw what happened into this SVG file.
+    #[arg(long, requires = "seed", value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// Go on after a seed that fails, and list all of them.
     #[arg(long)]
     keep_going: bool,
@@ -59,7 +65,7 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match args.seed {
-        Some(seed) => replay(seed, &less(args)?, args.trace),
+        Some(seed) => replay(seed, &less(args)?, args.trace, args.picture.as_deref()),
         None => many(args),
     }
 }
@@ -82,14 +88,18 @@ fn less(args: &Args) -> anyhow::Result<Less> {
     })
 }
 
-fn replay(seed: u64, less: &Less, trace: bool) -> anyhow::Result<()> {
+fn replay(seed: u64, less: &Less, trace: bool, picture: Option<&Path>) -> anyhow::Result<()> {
     let scenario = less.of(Scenario::draw(seed));
     if trace {
         repo::say(format_args!("{scenario:#?}"));
     }
-    let report = simulate(&scenario, trace);
-    for line in &report.trace {
+    let report = simulate(&scenario, trace || picture.is_some());
+    for line in report.trace.iter().filter(|_| trace) {
         repo::say(format_args!("{line}"));
+    }
+    if let Some(file) = picture {
+        std::fs::write(file, picture::draw(&scenario, &report.marks))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     tell(&report);
     if !report.is_clean() {

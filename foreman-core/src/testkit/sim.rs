@@ -20,6 +20,7 @@ mod run;
 mod scenario;
 mod script;
 mod store;
+mod story;
 mod trace;
 mod truth;
 mod watching;
@@ -40,6 +41,7 @@ pub use scenario::{
     Act, AgentPlan, Less, MISHAP_CLASSES, Mishap, NodePlan, RATE_CLASSES, Rates, Scenario,
     TaskPlan, Timed, Work,
 };
+pub use story::{Mark, Standing, Told};
 pub use truth::Violation;
 
 /// Where a [`SimClock`] begins: 2026-01-01T00:00:00Z.

@@ -287,7 +287,8 @@ impl Executor {
                 return Some(Halt::Panicked { machine, message: message_of(&*panic) });
             }
         }
-        if self.engine.machine(machine, MachineState::was_polled) {
+        let now = self.engine.now();
+        if self.engine.machine(machine, |state| state.was_polled(now)) {
             self.bury(machine);
         }
         if self.polls_at_this_instant > POLLS_AT_ONE_INSTANT_MAX {

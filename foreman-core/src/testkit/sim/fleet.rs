@@ -19,6 +19,7 @@ use super::remote::Remote;
 use super::scenario::{NodePlan, Scenario};
 use super::script::Script;
 use super::store::SimStore;
+use super::story::{Told, moment};
 use super::trace::Trace;
 use super::truth::Role;
 use crate::control::{AgentEnd, AgentError, AgentSettings, Foreman, Shutdown};
@@ -158,6 +159,16 @@ impl Fleet {
         self.net.truth.note(self.engine.now(), number, line);
     }
 
+    fn up(&self, who: &str) {
+        self.net.trace.mark(self.engine.now(), || Told::Up(who.to_owned()));
+    }
+
+    fn down(&self, who: &str, machine: MachineId) {
+        let now = self.engine.now();
+        let since = self.engine.machine(machine, |state| state.crashed_at.take()).unwrap_or(now);
+        self.net.trace.mark(now, || Told::Down { who: who.to_owned(), since: moment(since) });
+    }
+
     fn actor(&self, machine: MachineId, name: &str) -> Actor {
         let process = self.next_process();
         Actor { process, name: format!("{name}#{process}").into(), machine }
@@ -185,6 +196,7 @@ impl Fleet {
         *lock(&operator.alive) = Some(actor.process);
         self.net.truth.starts(actor.process, Role::Operator, None, None);
         self.note(actor.process, || format!("{} starts", actor.name));
+        self.up(&operator.name);
         let (stores, clock, _, events) = self.parts(&actor);
         let reconciler = crate::Reconciler::new(stores, clock, events);
         let (hold, stop) = watch::channel(false);
@@ -200,6 +212,7 @@ impl Fleet {
         *lock(&operator.alive) = None;
         self.engine.kill(operator.machine);
         self.note(1, || format!("{} is dead", operator.name));
+        self.down(&operator.name, operator.machine);
     }
 
     /// Starts an agent, unless one runs there.
@@ -210,6 +223,7 @@ impl Fleet {
         let actor = self.actor(node.machine, &format!("agent/{}", node.plan.name));
         *lock(&node.alive) = Some(actor.process);
         self.note(actor.process, || format!("{} starts", actor.name));
+        self.up(&format!("agent/{}", node.plan.name));
         let (tell, told) = watch::channel(Shutdown::No);
         *lock(&node.told) = Some(tell);
         let life = self.engine.machine(node.machine, |state| state.life);
@@ -218,6 +232,7 @@ impl Fleet {
         let future = async move {
             let end = fleet.agent(&node, &actor, told).await;
             fleet.note(actor.process, || format!("{} left: {end:?}", actor.name));
+            fleet.down(&format!("agent/{}", node.plan.name), node.machine);
             if matches!(end, Ok(AgentEnd::Drained)) {
                 fleet.counts.add("agent drained");
                 fleet.nothing_left_behind(&actor);
@@ -317,6 +332,7 @@ impl Fleet {
         *lock(&node.told) = None;
         self.engine.kill(node.machine);
         self.note(2, || format!("agent/{} is dead", node.plan.name));
+        self.down(&format!("agent/{}", node.plan.name), node.machine);
     }
 
     /// Tells an agent to leave in good order.

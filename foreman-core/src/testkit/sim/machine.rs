@@ -27,6 +27,8 @@ pub(crate) struct MachineState {
     pub(crate) asleep: bool,
     /// Polls until it crashes.
     pub(crate) crash_after: Option<u64>,
+    /// When it crashed, until somebody looks.
+    pub(crate) crashed_at: Option<Instant>,
     rate_ppm: i64,
     wall_offset_ms: i64,
     since: Instant,
@@ -42,6 +44,7 @@ impl MachineState {
             life: 0,
             asleep: false,
             crash_after: None,
+            crashed_at: None,
             rate_ppm,
             wall_offset_ms,
             since: 0,
@@ -89,10 +92,11 @@ impl MachineState {
     }
 
     /// Counts a poll; true when the machine crashed by it.
-    pub(crate) fn was_polled(&mut self) -> bool {
+    pub(crate) fn was_polled(&mut self, now: Instant) -> bool {
         match &mut self.crash_after {
             Some(0) => {
                 self.crash_after = None;
+                self.crashed_at = Some(now);
                 self.life += 1;
                 true
             }

@@ -9,6 +9,7 @@ use super::fleet::{Fleet, NodeMachine};
 use super::machine::MachineId;
 use super::net::Link;
 use super::scenario::{Mishap, Scenario};
+use super::story::Told;
 
 impl Fleet {
     /// Puts everything that a scenario holds on the agenda.
@@ -34,6 +35,7 @@ impl Fleet {
     fn go_wrong(self: &Arc<Self>, mishap: Mishap) {
         self.counts.add(mishap.class());
         self.net.truth.note(self.engine.now(), 4, || format!("mishap {mishap:?}"));
+        self.net.trace.mark(self.engine.now(), || Told::Mishap(mishap));
         match mishap {
             Mishap::CrashNode { node, polls, files_lost, down } => {
                 if let Some(node) = self.node(node) {
@@ -146,6 +148,7 @@ impl Fleet {
     pub(crate) fn heal(self: &Arc<Self>) {
         let now = self.engine.now();
         self.net.truth.note(now, 5, || "faults stop".to_owned());
+        self.net.trace.mark(now, || Told::FaultsStop);
         self.net.heal();
         self.remote.heal();
         for node in self.machines() {

@@ -9,6 +9,7 @@ use super::fleet::Fleet;
 use super::logs;
 use super::rest;
 use super::scenario::Scenario;
+use super::story::Mark;
 use super::trace::Trace;
 use super::truth::Violation;
 
@@ -30,6 +31,8 @@ pub struct Report {
     pub hash: u64,
     /// What happened, if it was kept.
     pub trace: Vec<String>,
+    /// What a picture shows of it, if the trace was kept.
+    pub marks: Vec<Mark>,
     /// How often each fault and each decision was exercised.
     pub counts: BTreeMap<&'static str, u64>,
     /// How long it took in virtual time.
@@ -163,6 +166,7 @@ impl<'a> Simulation<'a> {
             violations,
             hash: self.trace.hash(),
             trace: self.trace.lines(),
+            marks: self.trace.marks(),
             counts: self.fleet.counts.all(),
             simulated: Duration::from_nanos(self.fleet.engine.now()),
             writes: self.fleet.net.store.revision(),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 
 use super::engine::{Instant, lock};
+use super::story::{Mark, Told, moment};
 
 /// The trace of a simulation.
 pub(crate) struct Trace(Mutex<State>);
@@ -12,12 +13,18 @@ struct State {
     hash: u64,
     keep: bool,
     lines: Vec<String>,
+    marks: Vec<Mark>,
 }
 
 impl Trace {
     /// A trace that hashes, and with `keep` remembers its lines.
     pub(crate) fn new(keep: bool) -> Self {
-        Self(Mutex::new(State { hash: 0xcbf2_9ce4_8422_2325, keep, lines: Vec::new() }))
+        Self(Mutex::new(State {
+            hash: 0xcbf2_9ce4_8422_2325,
+            keep,
+            lines: Vec::new(),
+            marks: Vec::new(),
+        }))
     }
 
     /// Something happened: `code` and `numbers` tell it apart for the hash, `line` for people.
@@ -51,6 +58,14 @@ impl Trace {
         }
     }
 
+    /// Something that a picture shows; it does not count for the hash.
+    pub(crate) fn mark(&self, now: Instant, what: impl FnOnce() -> Told) {
+        let mut state = lock(&self.0);
+        if state.keep {
+            state.marks.push(Mark { at: moment(now), what: what() });
+        }
+    }
+
     /// Whether lines are remembered.
     pub(crate) fn keeps(&self) -> bool {
         lock(&self.0).keep
@@ -59,6 +74,11 @@ impl Trace {
     /// The hash so far.
     pub(crate) fn hash(&self) -> u64 {
         lock(&self.0).hash
+    }
+
+    /// The marks so far.
+    pub(crate) fn marks(&self) -> Vec<Mark> {
+        lock(&self.0).marks.clone()
     }
 
     /// The lines so far.

@@ -9,6 +9,7 @@ use super::engine::{Instant, lock};
 use super::net::Actor;
 use super::promises;
 use super::remote::Commit;
+use super::story::{Standing, Told};
 use super::trace::{Trace, at};
 use crate::model::ids::{Attempt, Fence, Key, Uid};
 use crate::model::{Agent, AgenticTask, FleetNode, Object, Workload};
@@ -163,6 +164,12 @@ impl Truth {
 
     /// The store took a change.
     pub(crate) fn saw(&self, now: Instant, actor: &Actor, key: &Key, moved: Moved) {
+        if let Moved::Task(before, after) = &moved
+            && let Some(task) = after.as_deref().or(before.as_deref())
+        {
+            let gone = after.is_none();
+            self.trace.mark(now, || Told::Task(Standing::of(key, task, gone)));
+        }
         let mut facts = lock(&self.facts);
         let role = facts.processes.get(&actor.process).map_or(Role::User, |process| process.role);
         if role == Role::Operator {
@@ -243,6 +250,7 @@ impl Truth {
         self.note(now, commit.sha, || {
             format!("remote {branch} pushed by {}/{}", commit.uid, commit.attempt)
         });
+        self.trace.mark(now, || Told::Push { uid: commit.uid.clone(), attempt: commit.attempt });
         self.facts(|facts| promises::pushed(facts, now, branch, before, commit));
     }
 
