@@ -41,7 +41,7 @@ pub(super) fn draw(scenario: &Scenario, marks: &[Mark]) -> String {
         seed = scenario.seed
     );
     let title = format!(
-        "Seed {}: {} nodes, {} control loops",
+        "Seed {}: {} node(s), {} control loop(s); minutes and seconds of simulated time",
         scenario.seed,
         scenario.nodes.len(),
         scenario.operators
@@ -107,9 +107,12 @@ impl Picture {
         let label = format!("{} ·{}", bar.task, bar.attempt);
         // Half a dozen units a character.
         let needed = 6.0 * f64::from(u32::try_from(label.chars().count()).unwrap_or(u32::MAX));
-        if to - x > needed {
-            let (x, y, label) = (x + 4.0, y + 13.0, escaped(&label));
-            let text = format_args!("<text class=\"in\" x=\"{x:.1}\" y=\"{y:.1}\">{label}</text>");
+        // Beside the bar where it does not fit; a placement is told by the claim after it.
+        let (class, x) = if to - x > needed { ("in", x + 4.0) } else { ("dim", to + 8.0) };
+        if bar.end != End::Open || class == "in" {
+            let (y, label) = (y + 13.0, escaped(&label));
+            let text =
+                format_args!("<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{label}</text>");
             line(&mut self.text, text);
         }
         for (at, sign) in &bar.signs {
@@ -178,9 +181,9 @@ fn legend(text: &mut String, y: f64) {
         ("off", "ended off target"),
         ("failed", "failed"),
         ("taken", "claim lost"),
-        ("back", "given back in good order"),
-        ("claimed", "placed, or no end yet"),
-        ("dead", "process dead"),
+        ("back", "given back"),
+        ("claimed", "placed"),
+        ("dead", "dead"),
         ("asleep", "asleep"),
         ("cut", "cut off"),
     ];

@@ -271,7 +271,7 @@ impl Teller {
         let busy = |row: &u32| {
             lane.bars.iter().any(|bar| bar.row == *row && bar.spell.to > now && bar.uid != uid)
         };
-        let row = (0..).find(|row| !busy(row)).unwrap_or(0);
+        let row = (0..lane.rows()).find(|row| !busy(row)).unwrap_or_else(|| lane.rows());
         lane.bars.push(Bar {
             task: task.task.clone(),
             attempt: task.attempt,
