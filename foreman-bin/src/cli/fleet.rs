@@ -1,4 +1,4 @@
-//! Nodes, tasks and Agents at one moment: what the deciding functions read.
+//! Nodes, tasks, Agents and workloads at one moment: what the deciding functions read.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -6,16 +6,19 @@ use std::time::Instant;
 use foreman_core::control::snapshot_of;
 use foreman_core::fleet::liveness::Seen;
 use foreman_core::model::{
-    Agent, AgenticTask, AwakeTime, FleetNode, Key, Object, Revision, WallTime,
+    Agent, AgenticTask, AwakeTime, FleetNode, Key, Object, Revision, WallTime, Workload,
 };
+use foreman_core::policy::Policy;
 use foreman_core::schedule::Snapshot;
 
-/// Nodes, tasks and Agents at one moment.
-#[derive(Clone)]
+/// Nodes, tasks, Agents and workloads at one moment.
 pub(super) struct Fleet {
     pub(super) nodes: Vec<Object<FleetNode>>,
     pub(super) tasks: BTreeMap<Key, Object<AgenticTask>>,
     pub(super) agents: BTreeMap<Key, Object<Agent>>,
+    pub(super) workloads: BTreeMap<Key, Object<Workload>>,
+    /// What the settings of this command allow.
+    pub(super) policy: Policy,
     pub(super) revision: Revision,
     pub(super) now: WallTime,
     pub(super) read_at: Instant,

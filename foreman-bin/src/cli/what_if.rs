@@ -1,16 +1,16 @@
 //! `foreman what-if`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use foreman_core::model::fleet_node::Capacity;
 use foreman_core::model::manifest::AnyKind;
-use foreman_core::model::{AgenticTask, FleetNode, Key, Object, Uid};
-use foreman_core::schedule::{Need, Placement, explain};
+use foreman_core::model::{AgenticTask, Key, NodeName, Object};
+use foreman_core::schedule::{
+    Fate, Need, Snapshot, WhatIf, changed, explain, node_like, what_if as compare,
+};
 
 use super::completion;
 use super::fleet::Fleet;
-use super::line::{is_waiting, need_of, obstacles, place_in_line, play};
+use super::line::{in_line, is_waiting, need_of, obstacle, place_in_line};
 use super::words;
 use super::world::World;
 use crate::exit::{Exit, Failure};
@@ -21,7 +21,7 @@ use crate::target::{self, Target};
 /// How many other tasks are named.
 const OTHERS_MAX: usize = 10;
 /// The most slots that a node can have in a question.
-const SLOTS_MAX: i32 = 1000;
+const SLOTS_MAX: usize = 1000;
 
 /// Flags of `foreman what-if`.
 #[derive(Debug, clap::Args)]
@@ -50,7 +50,7 @@ struct Wishes {
     node_like: Vec<String>,
     /// This node had so many slots
     #[arg(long, value_name = "NODE=N", value_parser = slots)]
-    slots: Vec<(String, i32)>,
+    slots: Vec<(String, usize)>,
     /// This node were neither cordoned nor drained
     #[arg(long, value_name = "NODE")]
     uncordon: Vec<String>,
@@ -91,46 +91,44 @@ pub async fn what_if(args: &WhatIfArgs, settings: &Settings) -> anyhow::Result<E
             .next(world.command(&format!("explain task/{name}")))
             .into());
     }
-    let changed = args.wishes.grant(&fleet, &task)?;
-    output::print(&text(&task, &fleet, &changed, &args.wishes))?;
+    let snapshot = fleet.snapshot();
+    let changes = args.wishes.changes(&snapshot, &task, &need_of(&task, &fleet))?;
+    output::print(&text(&task, &fleet, &snapshot, &changes, &args.wishes))?;
     Ok(Exit::OnTarget)
 }
 
 impl Wishes {
-    /// The fleet as it would be.
-    fn grant(&self, fleet: &Fleet, task: &Object<AgenticTask>) -> Result<Fleet, Failure> {
-        let mut changed = fleet.clone();
+    /// What would be otherwise, as the deciding function takes it.
+    fn changes(
+        &self,
+        snapshot: &Snapshot,
+        task: &Object<AgenticTask>,
+        need: &Need,
+    ) -> Result<Vec<WhatIf>, Failure> {
+        let mut changes = Vec::new();
         for (name, slots) in &self.slots {
-            let node = node_mut(&mut changed.nodes, name)?;
-            node.spec.slots = Some(*slots);
-            let capacity = node.status.capacity.get_or_insert_with(Capacity::default);
-            capacity.slots = Some(*slots);
+            changes.push(WhatIf::Slots { node: node(snapshot, name)?, slots: *slots });
         }
         for name in &self.uncordon {
-            let node = node_mut(&mut changed.nodes, name)?;
-            (node.spec.unschedulable, node.spec.drain) = (None, None);
+            changes.push(WhatIf::Uncordon { node: node(snapshot, name)? });
         }
+        // A second one like the first must have another name.
+        let mut grown = snapshot.clone();
         for name in &self.node_like {
-            let mut another = node_mut(&mut changed.nodes, name)?.clone();
-            let taken = |name: &str| changed.nodes.iter().any(|node| node.meta.name == name);
-            let bare = another.meta.name.clone();
-            let free = (2..=changed.nodes.len() + 2)
-                .map(|number| format!("{bare}-{number}"))
-                .find(|name| !taken(name));
-            another.meta.name = free.unwrap_or_default();
-            another.meta.uid = Uid::new(another.meta.name.clone());
-            another.status.runs.clear();
-            if let Some(capability) = &mut another.status.capability {
-                // Idle: nothing of ours takes its memory.
-                capability.available_ram_gb =
-                    capability.total_ram_gb.or(capability.available_ram_gb);
+            let like = node(snapshot, name)?;
+            if let Some(row) = node_like(&grown, &like) {
+                grown.upsert(row.clone());
+                changes.push(WhatIf::OneMoreNode(Box::new(row)));
             }
-            changed.nodes.push(another);
         }
-        if let (Some(priority), Some(task)) = (self.priority, changed.tasks.get_mut(&task.key())) {
-            task.spec.priority = Some(priority);
+        if let Some(priority) = self.priority {
+            changes.push(WhatIf::Priority { task: task.key(), priority });
         }
-        Ok(changed)
+        let other = self.need(need.clone());
+        if other != *need {
+            changes.push(WhatIf::OtherNeed(Box::new(other)));
+        }
+        Ok(changes)
     }
 
     /// What the task would need.
@@ -148,59 +146,52 @@ impl Wishes {
     }
 }
 
-fn node_mut<'n>(
-    nodes: &'n mut [Object<FleetNode>],
-    name: &str,
-) -> Result<&'n mut Object<FleetNode>, Failure> {
-    let bare = name.strip_prefix("node/").unwrap_or(name).to_owned();
-    let at = nodes.iter().position(|node| node.meta.name == bare);
-    let names: Vec<&str> = nodes.iter().map(|node| node.meta.name.as_str()).collect();
-    let failure = || {
+/// The node that a person named.
+fn node(snapshot: &Snapshot, name: &str) -> Result<NodeName, Failure> {
+    let bare = name.strip_prefix("node/").unwrap_or(name);
+    let names: Vec<&str> = snapshot.nodes().map(|node| node.name.as_str()).collect();
+    let found = NodeName::parse(bare).ok().filter(|name| snapshot.node(name).is_some());
+    found.ok_or_else(|| {
         let failure = Failure::new(Exit::Error, format!("there is no node {bare:?}"));
-        match target::near(&names, &bare).first() {
+        match target::near(&names, bare).first() {
             Some(near) => failure.next(format!("did you mean node/{near}?")),
             None => failure.next("foreman get nodes"),
         }
-    };
-    match at {
-        Some(at) => nodes.get_mut(at).ok_or_else(|| Failure::new(Exit::Error, "no such node")),
-        None => Err(failure()),
-    }
+    })
 }
 
 /// Reads `studio=2`.
-fn slots(text: &str) -> Result<(String, i32), String> {
+fn slots(text: &str) -> Result<(String, usize), String> {
     let parsed = text.split_once('=').and_then(|(node, slots)| {
-        let slots = slots.parse().ok().filter(|slots| (0..=SLOTS_MAX).contains(slots))?;
+        let slots = slots.parse().ok().filter(|slots| *slots <= SLOTS_MAX)?;
         (!node.is_empty()).then(|| (node.to_owned(), slots))
     });
     parsed.ok_or_else(|| format!("{text:?} is no wish for slots: write e.g. studio=2"))
 }
 
-fn text(task: &Object<AgenticTask>, fleet: &Fleet, changed: &Fleet, wishes: &Wishes) -> String {
-    let key = task.key();
-    let before = play(fleet, |task| need_of(task, fleet));
-    let after = play(changed, |other| {
-        let need = need_of(other, changed);
-        if other.key() == key { wishes.need(need) } else { need }
-    });
-    let new = changed.tasks.get(&key).unwrap_or(task);
+fn text(
+    task: &Object<AgenticTask>,
+    fleet: &Fleet,
+    snapshot: &Snapshot,
+    changes: &[WhatIf],
+    wishes: &Wishes,
+) -> String {
+    let (key, line) = (task.key(), in_line(fleet));
+    let played = compare(snapshot, &line, changes);
+    let (after, line_after) = changed(snapshot, &line, changes);
+    let (need, priority) = (need_of(task, fleet), task.spec.priority.unwrap_or(0));
+    let now = place_in_line(&line, &key, priority);
+    let then = place_in_line(&line_after, &key, wishes.priority.unwrap_or(priority));
+    let wanted = wishes.need(need.clone());
     let mut rows = vec![
-        ["  now".to_owned(), standing(task, fleet, &before, &need_of(task, fleet)), String::new()],
-        [
-            "  then".to_owned(),
-            standing(new, changed, &after, &wishes.need(need_of(new, changed))),
-            String::new(),
-        ],
+        ["  now".to_owned(), standing(&played.before, &key, snapshot, &need, &now)],
+        ["  then".to_owned(), standing(&played.after, &key, &after, &wanted, &then)],
     ];
-    for (what, detail) in obstacles(new, changed) {
-        rows.push([format!("  {what}"), detail, String::new()]);
+    if let Some(obstacle) = obstacle(task, fleet) {
+        rows.push([format!("  {}", obstacle.word), obstacle.message]);
     }
-    let runs = |played: &BTreeMap<Key, Placement>, key: &Key| {
-        played.get(key).and_then(Placement::node).is_some()
-    };
-    let helps = runs(&after, &key);
-    let headline = match (runs(&before, &key), helps) {
+    let rows: Vec<_> = rows.into_iter().map(|[what, how]| [what, how, String::new()]).collect();
+    let headline = match (runs(&played.before, &key), runs(&played.after, &key)) {
         (true, true) => "would run, as it would without",
         (false, true) => "would run now",
         (true, false) => "would not run any more",
@@ -210,10 +201,10 @@ fn text(task: &Object<AgenticTask>, fleet: &Fleet, changed: &Fleet, wishes: &Wis
     let mut text =
         format!("task/{name} {}.\n{}", paint(Paint::Strong, headline), words::columns(&rows));
     for (word, gains) in [("also run", true), ("wait instead", false)] {
-        let others = after.keys().filter(|other| {
-            **other != key && runs(&after, other) == gains && runs(&before, other) != gains
+        let others = played.differences().into_iter().filter(|(before, after)| {
+            after.task != key && after.node.is_some() == gains && before.node.is_some() != gains
         });
-        let others: Vec<_> = others.map(|other| other.name.as_str()).collect();
+        let others: Vec<_> = others.map(|(_, after)| after.task.name.as_str()).collect();
         if let Some(names) = others.get(..others.len().min(OTHERS_MAX)).filter(|it| !it.is_empty())
         {
             let more = others.len() - names.len();
@@ -221,27 +212,26 @@ fn text(task: &Object<AgenticTask>, fleet: &Fleet, changed: &Fleet, wishes: &Wis
             let _infallible = writeln!(text, "would {word}: {}{more}", names.join(", "));
         }
     }
-    text.push_str(&changed.nobody_works());
+    text.push_str(&fleet.nobody_works());
     text
 }
 
+/// Whether the task finds a node.
+fn runs(played: &[Fate], key: &Key) -> bool {
+    played.iter().any(|fate| fate.task == *key && fate.node.is_some())
+}
+
 /// Where a task would go, or why nowhere.
-fn standing(
-    task: &Object<AgenticTask>,
-    fleet: &Fleet,
-    played: &BTreeMap<Key, Placement>,
-    need: &Need,
-) -> String {
-    let line = place_in_line(task, fleet);
-    match played.get(&task.key()) {
-        Some(Placement::On { node, why }) => format!("on {node} ({}); {line}", why.join(", ")),
-        Some(Placement::Nowhere(refused)) => {
-            let (reason, message) = foreman_core::schedule::waiting(refused, need);
-            format!("waits: {reason}: {}; {line}", words::clean(&message))
+fn standing(played: &[Fate], key: &Key, snapshot: &Snapshot, need: &Need, line: &str) -> String {
+    match played.iter().find(|fate| fate.task == *key) {
+        Some(Fate { node: Some(node), why, .. }) => {
+            format!("on {node} ({}); {line}", why.join(", "))
         }
-        None => {
-            let alone = explain(&fleet.snapshot(), need);
-            let nodes = match alone.waiting {
+        Some(Fate { said: Some((reason, message)), .. }) => {
+            format!("waits: {reason}: {}; {line}", words::clean(message))
+        }
+        Some(_) | None => {
+            let nodes = match explain(snapshot, need).waiting {
                 Some((reason, message)) => format!("{reason}: {}", words::clean(&message)),
                 None => "a node fits".to_owned(),
             };

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use foreman_core::model::manifest::AnyKind;
 use foreman_core::model::{AgenticTask, Object};
-use foreman_core::schedule::{Placement, explain};
+use foreman_core::schedule::explain;
 
 use super::completion;
 use super::fleet::Fleet;
-use super::line::{in_line, is_waiting, need_of, obstacles, play};
+use super::line::{is_waiting, need_of, obstacle, play};
 use super::words;
 use super::world::World;
 use crate::exit::{Exit, Failure};
@@ -83,8 +83,8 @@ fn text(task: &Object<AgenticTask>, node: &str, fleet: &Fleet) -> String {
         rows.push([format!("  {node}"), word, words::clean(&verdict.detail)]);
         "does not fit there"
     };
-    for (what, detail) in obstacles(task, fleet) {
-        rows.push([format!("  {what}"), detail, String::new()]);
+    if let Some(obstacle) = obstacle(task, fleet) {
+        rows.push([format!("  {}", obstacle.word), obstacle.message, String::new()]);
     }
     let mut text = format!("{name} {}.\n{}", paint(Paint::Strong, heading), words::columns(&rows));
     if let Some(on) = on {
@@ -102,24 +102,21 @@ fn text(task: &Object<AgenticTask>, node: &str, fleet: &Fleet) -> String {
 
 /// Why a node that fits is not the one.
 fn instead(task: &Object<AgenticTask>, node: &str, fleet: &Fleet) -> String {
-    let played = play(fleet, |task| need_of(task, fleet));
-    match played.get(&task.key()) {
-        Some(Placement::On { node: chosen, why }) if chosen.as_str() == node => {
-            format!("it is about to be placed there ({})\n", why.join(", "))
+    let (played, key) = (play(fleet), task.key());
+    let Some(fate) = played.iter().find(|fate| fate.task == key) else {
+        return "no node is looked for before what is named above is settled\n".to_owned();
+    };
+    match &fate.node {
+        Some(chosen) if chosen.as_str() == node => {
+            format!("it is about to be placed there ({})\n", fate.why.join(", "))
         }
-        Some(Placement::On { node: chosen, why }) => {
-            format!("{chosen} is chosen before it ({})\n", why.join(", "))
-        }
-        Some(Placement::Nowhere(_)) => {
-            let before = in_line(fleet);
-            let before = before.iter().take_while(|other| other.meta.uid != task.meta.uid);
-            let there = before.filter(|other| {
-                let chosen = played.get(&other.key()).and_then(Placement::node);
-                chosen.is_some_and(|chosen| chosen.as_str() == node)
-            });
-            let names: Vec<_> = there.map(|other| other.meta.name.as_str()).collect();
+        Some(chosen) => format!("{chosen} is chosen before it ({})\n", fate.why.join(", ")),
+        None => {
+            let before = played.iter().take_while(|other| other.task != key);
+            let there = before
+                .filter(|other| other.node.as_ref().is_some_and(|chosen| chosen.as_str() == node));
+            let names: Vec<_> = there.map(|other| other.task.name.as_str()).collect();
             format!("the room there goes to what is before it in line: {}\n", names.join(", "))
         }
-        None => "no node is looked for before what is named above is settled\n".to_owned(),
     }
 }

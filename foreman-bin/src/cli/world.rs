@@ -10,6 +10,7 @@ use foreman_core::model::{
     Agent, AgentRelease, AgenticTask, FleetNode, Key, Kind, ModelProfile, Object, Scope, WallTime,
     Workload,
 };
+use foreman_core::policy::Policy;
 use foreman_core::ports::{Clock, Query, Store, StoreError, Stores};
 use foreman_sqlite::SqliteStore;
 use serde_json::Value;
@@ -81,6 +82,7 @@ pub(super) struct World {
     /// What a further command needs to find this store: empty where the environment says it.
     suffix: String,
     data_dir: PathBuf,
+    policy: Policy,
 }
 
 /// One object of any kind.
@@ -157,6 +159,7 @@ impl World {
             namespace: settings.namespace.clone(),
             suffix: suffix(settings),
             data_dir: settings.paths.data_dir.clone(),
+            policy: settings.node.policy,
         })
     }
 
@@ -322,6 +325,8 @@ impl World {
             nodes: listing.objects,
             tasks: self.tasks().await?,
             agents: by_key(list::<Agent>(&self.stores, &Query::all()).await?),
+            workloads: by_key(list::<Workload>(&self.stores, &Query::all()).await?),
+            policy: self.policy,
             now: self.now(),
             awake: self.clock.awake(),
             read_at: Instant::now(),

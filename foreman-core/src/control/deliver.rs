@@ -12,7 +12,7 @@ use crate::ports::executor::{Finish, ReleaseWhy, RunEnd};
 use crate::ports::recorder::{Event, EventKind};
 use crate::ports::store::{Expect, StoreError};
 use crate::task::writes::Release;
-use crate::task::{claim, writes};
+use crate::task::{claim, intake, writes};
 use crate::timing::{CONFLICTS_AT_ONCE_MAX, STORE_RETRY_MAX, STORE_RETRY_MIN};
 
 /// Writes how the run ended.
@@ -62,10 +62,10 @@ async fn deliver_once(
     let now = context.clock.wall();
     let change = match end {
         // The fence holds: nobody else will run it, so it must not stay with this session.
-        RunEnd::Lost => writes::release(&task, &released(&given_up()), now),
+        RunEnd::Lost => writes::release(&task, &released(&task, &given_up()), now),
         RunEnd::Finished(finish) => writes::finish(&task, finish, cut, now),
         RunEnd::Released { checkpoint, usage, why } => {
-            let mut release = released(why);
+            let mut release = released(&task, why);
             release.usage = Some(usage.clone());
             release.checkpoint = checkpoint.clone().filter(|_| !cut);
             writes::release(&task, &release, now)
@@ -95,7 +95,7 @@ fn released_event(task: &Object<AgenticTask>, why: &ReleaseWhy) -> Event {
             EventKind::Normal
         }
     };
-    let Release { reason, message, .. } = released(why);
+    let Release { reason, message, .. } = released(task, why);
     Event {
         kind: AgenticTask::NAMES.kind,
         key: task.key(),
@@ -115,12 +115,12 @@ fn ended_event(task: &Object<AgenticTask>, finish: &Finish) -> Event {
     }
 }
 
-fn released(why: &ReleaseWhy) -> Release {
+fn released(task: &Object<AgenticTask>, why: &ReleaseWhy) -> Release {
     let (ended, reason, message, waiting) = match why {
         ReleaseWhy::Suspended => (
             AttemptEnd::Suspended,
             "Suspended",
-            "suspended: set spec.suspend to false to go on".to_owned(),
+            intake::suspended(&task.meta.name),
             Some(WaitingReason::Suspended),
         ),
         ReleaseWhy::Drained => {

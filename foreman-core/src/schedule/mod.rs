@@ -19,8 +19,10 @@ pub use fit::{Refusal, Refusals, fit};
 pub use fleet::Fleet;
 pub use need::Need;
 pub use queue::Alike;
+pub use resume::need_of;
 pub use scheduler::{Counts, Decision, Placement, Scheduler, decide, placement};
 pub use snapshot::{Avoid, NodeRow, Reservation, Snapshot};
 pub use what_if::{
-    Comparison, Fate, Waiter, WhatIf, node_like, place_in_line, place_in_words, what_if, why_not,
+    Comparison, Fate, Waiter, WhatIf, changed, node_like, place_in_line, place_in_words, what_if,
+    why_not,
 };

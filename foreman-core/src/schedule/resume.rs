@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::fit::{Refusal, Refusals};
+use super::need::Need;
 use crate::model::NodeName;
+use crate::model::agent::AgentSpec;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd};
 use crate::model::object::Object;
 use crate::model::time::AwakeTime;
@@ -48,6 +50,17 @@ pub(crate) fn left_behind(
     let shown = shown.filter(|(on, _)| *on == node).map(|(_, turn)| *turn);
     let turn = last.turn.max(shown).filter(|turn| *turn >= 1)?;
     Some(Left { node, turn })
+}
+
+/// What a waiting task needs, as a control loop that starts now would see it: an unfinished run is
+/// bound to the machine that holds its journal, unless it waits for none.
+pub fn need_of(task: &Object<AgenticTask>, agent: Option<&AgentSpec>) -> Need {
+    let mut need = Need::of(task, agent);
+    if let Some(left) = left_behind(task, None).filter(|_| !patience(task).is_zero()) {
+        need.journal = Some(left.node.clone());
+        need.only = Some(left.node);
+    }
+    need
 }
 
 /// How long the task waits for the machine.
@@ -114,5 +127,32 @@ impl Wait {
     /// Whether the time runs.
     pub(crate) const fn runs(&self) -> bool {
         self.since.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn need(spec: &Value, checkpoint: &Value) -> Need {
+        let task = json!({
+            "metadata": {"name": "t", "namespace": "d", "uid": "t", "resourceVersion": "1"},
+            "spec": spec, "status": {"checkpoint": checkpoint}});
+        need_of(&Object::from_json(&task).expect("valid"), None)
+    }
+
+    #[test]
+    fn what_is_explained_is_bound_to_its_journal_as_what_is_decided() {
+        let spec = json!({"kind": "freeform", "payload": {}});
+        let impatient = json!({"kind": "freeform", "payload": {}, "resumeWaitSeconds": 0});
+        let saved = json!({"node": "studio", "attempt": 1, "turn": 3});
+        let archived = json!({"node": "studio", "attempt": 1, "turn": 3, "archived": true});
+        let studio = NodeName::parse("studio").ok();
+        assert_eq!(need(&spec, &saved).only, studio);
+        assert_eq!(need(&spec, &json!({})).only, None, "there is nothing to go on with");
+        assert_eq!(need(&spec, &archived).only, None, "it goes on anywhere");
+        assert_eq!(need(&impatient, &saved).only, None, "it waits for no machine");
     }
 }

@@ -62,6 +62,8 @@ pub struct Fate {
     pub task: Key,
     /// Its node, if it has one.
     pub node: Option<NodeName>,
+    /// Why that one, a reason each.
+    pub why: Vec<String>,
     /// Why it waits, if it does.
     pub said: Option<Said>,
 }
@@ -99,31 +101,43 @@ pub fn node_like(snapshot: &Snapshot, like: &NodeName) -> Option<NodeRow> {
     Some(row)
 }
 
-/// Where the waiting tasks would go if that were otherwise.
-pub fn what_if(snapshot: &Snapshot, waiting: &[Waiter], change: &WhatIf) -> Comparison {
+/// Where the waiting tasks would go if all of that were otherwise.
+pub fn what_if(snapshot: &Snapshot, waiting: &[Waiter], changes: &[WhatIf]) -> Comparison {
     let before = place_all(snapshot.clone(), waiting);
-    let (mut snapshot, mut waiting) = (snapshot.clone(), waiting.to_vec());
-    match change {
-        WhatIf::OneMoreNode(row) => drop(snapshot.upsert((**row).clone())),
-        WhatIf::OtherNeed(need) => {
-            for waiter in waiting.iter_mut().filter(|waiter| waiter.need.uid == need.uid) {
-                waiter.need = (**need).clone();
-            }
-        }
-        WhatIf::Priority { task, priority } => {
-            for waiter in waiting.iter_mut().filter(|waiter| waiter.key() == task) {
-                waiter.turn = waiter.turn.clone().with_priority(*priority);
-            }
-        }
-        WhatIf::Slots { node, slots } => {
-            edit(&mut snapshot, node, |row| row.slots = *slots);
-        }
-        WhatIf::Uncordon { node } => edit(&mut snapshot, node, |row| {
-            row.cordoned = false;
-            row.note = None;
-        }),
-    }
+    let (snapshot, waiting) = changed(snapshot, waiting, changes);
     Comparison { before, after: place_all(snapshot, &waiting) }
+}
+
+/// The fleet and the waiting tasks as they would be.
+pub fn changed(
+    snapshot: &Snapshot,
+    waiting: &[Waiter],
+    changes: &[WhatIf],
+) -> (Snapshot, Vec<Waiter>) {
+    let (mut snapshot, mut waiting) = (snapshot.clone(), waiting.to_vec());
+    for change in changes {
+        match change {
+            WhatIf::OneMoreNode(row) => drop(snapshot.upsert((**row).clone())),
+            WhatIf::OtherNeed(need) => {
+                for waiter in waiting.iter_mut().filter(|waiter| waiter.need.uid == need.uid) {
+                    waiter.need = (**need).clone();
+                }
+            }
+            WhatIf::Priority { task, priority } => {
+                for waiter in waiting.iter_mut().filter(|waiter| waiter.key() == task) {
+                    waiter.turn = waiter.turn.clone().with_priority(*priority);
+                }
+            }
+            WhatIf::Slots { node, slots } => {
+                edit(&mut snapshot, node, |row| row.slots = *slots);
+            }
+            WhatIf::Uncordon { node } => edit(&mut snapshot, node, |row| {
+                row.cordoned = false;
+                row.note = None;
+            }),
+        }
+    }
+    (snapshot, waiting)
 }
 
 fn edit(snapshot: &mut Snapshot, node: &NodeName, change: impl FnOnce(&mut NodeRow)) {
@@ -140,15 +154,17 @@ fn place_all(mut snapshot: Snapshot, waiting: &[Waiter]) -> Vec<Fate> {
     for waiter in waiting {
         let need = &waiter.need;
         snapshot.learn(need);
-        let (node, said) = match placement(&snapshot, need) {
-            Placement::On { node, .. } => (Some(node), None),
-            Placement::Nowhere(refused) => (None, Some(super::explain::waiting(&refused, need))),
+        let (node, why, said) = match placement(&snapshot, need) {
+            Placement::On { node, why } => (Some(node), why, None),
+            Placement::Nowhere(refused) => {
+                (None, Vec::new(), Some(super::explain::waiting(&refused, need)))
+            }
         };
         if let Some(node) = &node {
             let reservation = Reservation { task: waiter.key().clone(), ram_gb: need.ram_gb };
             snapshot.reserve(node, need.uid.clone(), reservation);
         }
-        fates.push(Fate { task: waiter.key().clone(), node, said });
+        fates.push(Fate { task: waiter.key().clone(), node, why, said });
     }
     fates
 }

@@ -93,7 +93,7 @@ pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
         return step;
     }
     if task.spec.suspend == Some(true) {
-        return wait(WaitingReason::Suspended, "suspended: set spec.suspend to false to go on");
+        return wait(WaitingReason::Suspended, suspended(&task.meta.name));
     }
     if let Some(message) = budget_spent(task).or_else(|| budget_paused(task, facts.shared)) {
         return wait(WaitingReason::BudgetExhausted, message);
@@ -102,6 +102,11 @@ pub(crate) fn next(task: &Object<AgenticTask>, facts: Facts<'_>) -> Step {
         return Step::Wait { reason: WaitingReason::Backoff, message, until: Some(left) };
     }
     Step::Place
+}
+
+/// What a paused task says: whoever writes it, it is the same text.
+pub(crate) fn suspended(name: &str) -> String {
+    format!("suspended; to go on: foreman resume task/{name}")
 }
 
 fn wait(reason: WaitingReason, message: impl Into<String>) -> Step {

@@ -112,15 +112,20 @@ fn a_task_that_no_node_is_looked_for_is_not_in_line() {
     let lab = Lab::new();
     lab.apply(&(node("studio", "") + &task("a", "") + &task("b", "  dependsOn: [a]\n")));
     ready(&lab, "studio", 64);
-    let ended = lab.run(&["explain", "task/b"]).exits(0).says("waits for: task/a: New");
+    let ended = lab.run(&["explain", "task/b"]).exits(0).says(": Dependency. waits for a (");
     assert!(!ended.out.contains("in line"), "{ended:?}");
-    lab.run(&["explain", "node/studio"]).exits(0).says("waits for: task/a: New");
-    lab.task_status(
-        "a",
-        &json!({"phase": "Pending", "observedGeneration": 1,
-        "waiting": {"reason": "Backoff", "message": "2 of 3 strikes: tried again after a pause"}}),
-    );
-    let ended = lab.run(&["explain", "task/a"]).exits(0).says("Backoff").says("2 of 3 strikes");
+    lab.run(&["explain", "node/studio"]).exits(0).says("Dependency: waits for a");
+    // Two claims of it were lost just now: nothing but the objects says so.
+    let annotations = "annotations: {foreman.llmkube.dev/claim-expiries: \"2\", \
+         foreman.llmkube.dev/struck: \"2/studio\"}";
+    lab.apply(&task("a", "").replace("{name: a}", &format!("{{name: a, {annotations}}}")));
+    let lost = |attempt: i64| {
+        json!({"attempt": attempt, "node": "studio", "session": "s", "startedAt": now(),
+        "endedAt": now(), "ended": "NodeLost"})
+    };
+    let attempts = [lost(1), lost(2)];
+    lab.task_status("a", &json!({"phase": "Pending", "attempt": 2, "attempts": attempts}));
+    let ended = lab.run(&["explain", "task/a"]).exits(0).says(": Backoff. ").says("2 of 3");
     assert!(!ended.out.contains("in line"), "{ended:?}");
 }
 

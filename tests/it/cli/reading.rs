@@ -221,10 +221,15 @@ fn what_comes_before_is_named() {
     let later = task("later", "  dependsOn: [first, gone]\n  agentRef: {name: nobody}\n");
     lab.apply(&(later + &task("first", "")));
     let ended = lab.run(&["explain", "task/later"]).exits(0);
+    let ended = ended.says(": DependencyMissing. there is no task gone (");
     let ended = ended.says("waits for: task/first: New").says("task/gone, which is not there");
-    ended.says("agent/nobody is not there").says("there are no nodes");
+    assert!(!ended.out.contains("in line"), "{ended:?}");
     lab.task_status("first", &json!({"phase": "Succeeded", "verdict": "NO-GO"}));
-    lab.run(&["explain", "task/later"]).exits(0).says("task/first: ended Succeeded (NO-GO");
+    let ended = lab.run(&["explain", "task/later"]).exits(0);
+    ended.says(": ends. first ended off target").says("task/first: ended Succeeded (NO-GO");
+    lab.apply(&task("alone", "  agentRef: {name: nobody}\n"));
+    let ended = lab.run(&["explain", "task/alone"]).exits(0);
+    ended.says(": AgentMissing. there is no Agent nobody (").says("needs  any node");
 }
 
 #[test]

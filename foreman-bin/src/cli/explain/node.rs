@@ -5,7 +5,7 @@ use foreman_core::model::{FleetNode, Object, TaskPhase};
 use foreman_core::schedule::explain;
 
 use crate::cli::fleet::Fleet;
-use crate::cli::line::{is_waiting, need_of, obstacles};
+use crate::cli::line::{is_waiting, need_of, obstacle};
 use crate::cli::words;
 use crate::output;
 
@@ -116,9 +116,9 @@ fn waiting(node: &Object<FleetNode>, fleet: &Fleet) -> String {
         let (mut word, mut detail) = verdict.map_or(("unknown", String::new()), |verdict| {
             (verdict.word, words::clean(&verdict.detail))
         });
-        if let Some((what, why)) = obstacles(task, fleet).first() {
+        if let Some(obstacle) = obstacle(task, fleet) {
             // Nodes are not looked at yet.
-            (word, detail) = ("not asked", format!("{what}: {why}"));
+            (word, detail) = ("not asked", format!("{}: {}", obstacle.word, obstacle.message));
         }
         rows.push([format!("  {}", task.meta.name), word.to_owned(), detail]);
     }

@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-use foreman_core::model::agentic_task::WaitingReason;
-use foreman_core::model::open::Open;
-use foreman_core::model::{AgenticTask, Object, TaskPhase};
+use foreman_core::model::outcome::on_target;
+use foreman_core::model::{AgenticTask, Key, Object, TaskPhase};
 use foreman_core::schedule::{Explanation, NodeVerdict, Placement, Refusal, explain};
 
 use crate::cli::fleet::Fleet;
-use crate::cli::line::{need_of, obstacles, place_in_line};
+use crate::cli::line::{Obstacle, in_line, need_of, obstacle, place_in_line};
 use crate::cli::words;
 use crate::output::{self, Paint, paint};
 
@@ -77,10 +76,10 @@ fn held(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
 
 fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
     let explanation = explain(&fleet.snapshot(), &need_of(task, fleet));
-    let obstacles = obstacles(task, fleet);
-    let mut text = headline(task, fleet, &explanation, obstacles.first().map(|(what, _)| *what));
-    for (what, detail) in &obstacles {
-        line(&mut text, what, detail);
+    let obstacle = obstacle(task, fleet);
+    let mut text = headline(task, fleet, &explanation, obstacle.as_ref());
+    for before in before(task, fleet) {
+        line(&mut text, "waits for", &before);
     }
     text.push_str(&table(fleet, &explanation));
     match &explanation.placement {
@@ -98,13 +97,31 @@ fn pending(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
             if remedies.is_empty() {
                 line(&mut text, "needs more", "no single change would make it fit on any node");
             } else {
-                let when = if obstacles.is_empty() { "would run now if" } else { "and then needs" };
+                let when = if obstacle.is_none() { "would run now if" } else { "and then needs" };
                 let _infallible = writeln!(text, "{when}: {}", remedies.join(" | "));
             }
         }
     }
     text.push_str(&fleet.nobody_works());
     text
+}
+
+/// How the tasks before it stand that have not ended on target.
+fn before(task: &Object<AgenticTask>, fleet: &Fleet) -> Vec<String> {
+    let stand = |name: &String| {
+        let key = Key { namespace: task.meta.namespace.clone(), name: name.clone() };
+        let name = words::clean(name);
+        Some(match fleet.tasks.get(&key) {
+            None => format!("task/{name}, which is not there"),
+            Some(upstream) if on_target(&upstream.status) => return None,
+            Some(upstream) if words::is_ended(upstream) => {
+                let phase = words::phase(upstream);
+                format!("task/{name}: ended {phase} ({})", words::ended(upstream))
+            }
+            Some(upstream) => format!("task/{name}: {}", words::phase(upstream)),
+        })
+    };
+    task.spec.depends_on.iter().filter_map(stand).collect()
 }
 
 /// What would make a node fit: a command where one does it.
@@ -121,58 +138,33 @@ fn headline(
     task: &Object<AgenticTask>,
     fleet: &Fleet,
     explanation: &Explanation,
-    obstacle: Option<&str>,
+    obstacle: Option<&Obstacle>,
 ) -> String {
+    let (reason, message) = match (obstacle, &explanation.waiting) {
+        (Some(obstacle), _) => (obstacle.word.clone(), obstacle.message.clone()),
+        (None, Some((reason, message))) => (reason.to_string(), words::clean(message)),
+        (None, None) => {
+            let node = explanation.placement.node();
+            let fits = node.map_or_else(String::new, |node| format!("{node} fits now"));
+            let looked_at = task.status.phase.is_some();
+            let told = if looked_at { "to be placed" } else { "nobody has looked at it yet" };
+            (told.to_owned(), fits)
+        }
+    };
+    // How long it has been so: as long as the control loops say the same.
     let stored = task.status.waiting.as_ref();
-    let (decided, counts) = match (&explanation.waiting, explanation.placement.node()) {
-        (Some((reason, message)), _) => (Some(*reason), message.clone()),
-        (None, Some(node)) => (None, format!("{node} fits now")),
-        (None, None) => (None, String::new()),
-    };
-    let said = stored.and_then(|waiting| waiting.reason.as_ref());
-    let about_nodes = said.and_then(Open::known).is_none_or(is_about_nodes);
-    let reason = match (said, decided) {
-        (Some(said), _) if !about_nodes => words::clean(&said.to_string()),
-        // The control loops have not looked yet, and will not look at nodes when they do.
-        (None, _) if obstacle.is_some() => obstacle.unwrap_or_default().to_owned(),
-        (_, Some(decided)) => decided.to_string(),
-        (Some(_), None) => "to be placed".to_owned(),
-        (None, None) => "nobody has looked at it yet".to_owned(),
-    };
-    let counts = match stored.and_then(|waiting| waiting.message.as_deref()) {
-        Some(message) if !about_nodes => words::clean(message),
-        _ => counts,
-    };
-    let since = stored.and_then(|waiting| waiting.since).or(task.meta.creation_timestamp);
+    let same = stored.filter(|it| it.reason.as_ref().is_some_and(|it| it.to_string() == reason));
+    let since = same.and_then(|waiting| waiting.since).or(task.meta.creation_timestamp);
     let since = since.map_or_else(String::new, |at| format!(" {}", output::age(at, fleet.now)));
+    let priority = task.spec.priority.unwrap_or(0);
     format!(
-        "{}{since}: {}. {counts} (snapshot rev {}, age {} ms). {}.\n",
+        "{}{since}: {}. {message} (snapshot rev {}, age {} ms). {}.\n",
         output::word(&words::phase(task)),
         paint(Paint::Strong, &reason),
         fleet.revision,
         fleet.read_at.elapsed().as_millis(),
-        place_in_line(task, fleet)
+        place_in_line(&in_line(fleet), &task.key(), priority)
     )
-}
-
-/// Whether the reason is one of nodes, which the deciding function tells afresh.
-fn is_about_nodes(reason: WaitingReason) -> bool {
-    match reason {
-        WaitingReason::NoNodes
-        | WaitingReason::NoMatchingNode
-        | WaitingReason::NodesBusy
-        | WaitingReason::NodesStale
-        | WaitingReason::NodesRecovering => true,
-        WaitingReason::Dependency
-        | WaitingReason::DependencyMissing
-        | WaitingReason::AgentMissing
-        | WaitingReason::AgentAtLimit
-        | WaitingReason::BudgetExhausted
-        | WaitingReason::Backoff
-        | WaitingReason::Suspended
-        | WaitingReason::AwaitingApproval
-        | WaitingReason::PolicyForbids => false,
-    }
 }
 
 fn table(fleet: &Fleet, explanation: &Explanation) -> String {
