@@ -7,7 +7,7 @@ use std::time::Duration;
 use foreman_runner::observe::RunEvent;
 
 use super::words::{clock, count, plural, took};
-use crate::follow::{Ended, Fact, Tally, What, tokens};
+use crate::follow::{Ended, Fact, Tally, What, superseded_by, tokens};
 use crate::untrusted;
 
 /// How often a task that runs on is mentioned although its state is the same.
@@ -94,7 +94,14 @@ impl Plain {
             }
             What::Planned { steps } => {
                 let names: Vec<_> = steps.iter().map(|step| text(&step.name)).collect();
-                format!("planned: {} ({})", plural(steps.len(), "task"), names.join(" "))
+                let all = || steps.iter().map(|step| step.name.as_str());
+                let gone = all().filter(|name| superseded_by(name, all()).is_some());
+                let gone: Vec<_> = gone.map(text).collect();
+                let gone = match gone.as_slice() {
+                    [] => String::new(),
+                    gone => format!(", superseded: {}", gone.join(" ")),
+                };
+                format!("planned: {} ({}){gone}", plural(steps.len(), "task"), names.join(" "))
             }
             What::Waiting { reason, message } => {
                 format!("waits: {}: {}", text(reason), text(message))

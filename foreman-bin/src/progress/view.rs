@@ -10,7 +10,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::plain::ended_words;
 use super::words::{count, plural, took};
-use crate::follow::{Begun, Ended, Fact, PlannedStep, Tally, What, tokens};
+use crate::follow::{Begun, Ended, Fact, PlannedStep, Tally, What, superseded_by, tokens};
 use crate::untrusted;
 
 /// The longest text of others in a line, in characters; the terminal's width cuts before that.
@@ -74,6 +74,7 @@ struct Row {
     cached: i64,
     doing: Option<(String, Duration)>,
     waits: Option<String>,
+    superseded_by: Option<String>,
 }
 
 /// What the live view shows.
@@ -110,13 +111,7 @@ impl View {
                 self.name = fact.workload.clone().unwrap_or_default();
                 left.push(Painted::new(Tone::Plain, header(&self.name, begun)));
             }
-            What::Planned { steps } => {
-                self.steps.clone_from(steps);
-                for step in steps {
-                    let row = self.row(&step.task);
-                    row.step.clone_from(&step.name);
-                }
-            }
+            What::Planned { steps } => left.extend(self.plan(steps)),
             What::Waiting { reason, message } => {
                 if let Some(row) = self.row_of(fact) {
                     row.running_since = None;
@@ -167,6 +162,32 @@ impl View {
     pub fn percent(&self) -> usize {
         let (done, all) = self.tally.counts();
         (done * 100).checked_div(all).unwrap_or(0)
+    }
+
+    /// Takes the steps; a line for each whose place a later try has taken since.
+    fn plan(&mut self, steps: &[PlannedStep]) -> Vec<Painted> {
+        let later = |steps: &[PlannedStep], name: &str| {
+            let names = steps.iter().map(|step| step.name.as_str());
+            superseded_by(name, names).map(ToOwned::to_owned)
+        };
+        let before = std::mem::replace(&mut self.steps, steps.to_vec());
+        let mut left = Vec::new();
+        for step in steps {
+            let known = before.iter().any(|one| one.task == step.task);
+            let by = later(steps, &step.name);
+            if let Some(by) = by.as_ref().filter(|_| known && by != later(&before, &step.name)) {
+                let name = pad(&text(&step.name), self.columns().0);
+                let line = format!(" ->  {name}  superseded by {}", text(by));
+                left.push(Painted::new(Tone::Dim, line));
+            }
+            let ended = self.tally.ended().any(|(task, _)| task == step.task);
+            if !ended {
+                let row = self.row(&step.task);
+                row.step.clone_from(&step.name);
+                row.superseded_by = by;
+            }
+        }
+        left
     }
 
     fn row(&mut self, task: &str) -> &mut Row {
@@ -326,6 +347,9 @@ impl Row {
             pad(&text(&self.step), steps),
             pad(&text(self.node.as_deref().unwrap_or("-")), nodes),
         ];
+        if let Some(later) = &self.superseded_by {
+            parts.push(format!("superseded by {}", text(later)));
+        }
         let Some(since) = self.running_since else {
             parts.push(self.waits.clone().unwrap_or_else(|| "to come".to_owned()));
             return Painted::new(Tone::Dim, format!(" ..  {}", parts.join("  ")));

@@ -147,3 +147,23 @@ fn text_is_cut_by_cells_not_by_bytes() {
     assert_eq!(fit("abc", 0), "");
     assert_eq!(pad("ab", 4), "ab  ");
 }
+
+#[test]
+fn what_a_later_try_takes_the_place_of_is_marked_once() {
+    let step = |name: &str| PlannedStep { name: name.to_owned(), task: format!("fix-7f3a-{name}") };
+    let plan = |names: &[&str]| {
+        let steps = names.iter().map(|name| step(name)).collect();
+        Fact::of_workload(Some("fix-7f3a"), What::Planned { steps })
+    };
+    let mut view = planned(&["code", "review"]);
+    view.apply(&task("code", What::Started), at(1));
+    let all = ["code", "review", "code-r1", "review-r1"];
+    let left = view.apply(&plan(&all), at(2));
+    let marks =
+        [" ->  code       superseded by code-r1", " ->  review     superseded by review-r1"];
+    assert_eq!(texts(&left), marks);
+    assert_eq!(view.apply(&plan(&all), at(3)), [], "said once");
+    let block = view.block(SIZE, at(4));
+    assert!(texts(&block)[0].contains("code       studio  superseded by code-r1"), "{block:?}");
+    assert!(!texts(&block)[2].contains("superseded"), "{block:?}");
+}
