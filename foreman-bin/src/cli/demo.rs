@@ -7,7 +7,7 @@ use foreman_runner::git::Git;
 use foreman_runner::sandbox::Tier;
 
 use super::run::flow::Worker;
-use super::run::order::Order;
+use super::run::order::{FIX_ROUNDS, Order};
 use super::run::repository::{Asked, look_at, shell_word};
 use super::run::show::{LastWords, RunOutput, Show};
 use super::run::signals::Signals;
@@ -171,6 +171,7 @@ async fn on_fixture(
         repo: remote.clone(),
         branch,
         review: true,
+        fix_rounds: FIX_ROUNDS,
         ..Order::default()
     };
     let others = others_go_on(&recipe.home.stores).await?;

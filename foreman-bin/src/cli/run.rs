@@ -29,7 +29,7 @@ use crate::untrusted::Untrusted;
 pub use args::RunArgs;
 
 use flow::{Worker, follow};
-use order::{GATE_COMMANDS_MAX, Order};
+use order::{FIX_ROUNDS, GATE_COMMANDS_MAX, Order};
 use repository::{Asked, look_at};
 use show::{LastWords, RunOutput, Show};
 use signals::Signals;
@@ -346,6 +346,7 @@ async fn order_of(
         push_to: found.push_to,
         gate: args.gate.clone(),
         review: !args.no_review,
+        fix_rounds: args.fix_rounds.unwrap_or(FIX_ROUNDS),
         timeout_seconds: args.timeout.map(seconds),
         budget: args.budget.clone(),
     })

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use foreman_core::control::{AgentEnd, AgentSettings, Foreman, Shutdown};
+use foreman_core::control::{AgentEnd, AgentSettings, ControlSettings, Foreman, Shutdown};
 use foreman_core::fleet::{Registrar, RegistrarEnd};
-use foreman_core::policy::Policy;
 use foreman_core::ports::{Clock as _, Event, Recorder};
 use foreman_runner::attempt::{RunnerExecutor, RunnerSettings};
 use foreman_runner::git::DEFAULT_BASE_URL;
@@ -32,6 +31,9 @@ use crate::settings::NodeSettings;
 
 /// How long control loops and heartbeat may take to stop once the agent has left.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// Decided writes that are on their way at the same time: what the store's writer thread puts into one
+/// transaction.
+const WRITES_AT_ONCE: usize = 256;
 /// How often it is looked whether the data directory is still there.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -172,7 +174,7 @@ fn build(plan: &EnginePlan) -> Result<Foreman, Failure> {
         credential: plan.credential.git.clone(),
         secrets: plan.models.secrets(),
         call_mode: CallMode::Native,
-        policy: Policy::default(),
+        policy: plan.node.policy,
     };
     let executor =
         RunnerExecutor::new(runner, plan.models.clone(), plan.observer.clone(), clock.clone());
@@ -183,9 +185,15 @@ fn build(plan: &EnginePlan) -> Result<Foreman, Failure> {
         drain_deadline: plan.node.drain_deadline,
         ..AgentSettings::default()
     };
+    let control = ControlSettings {
+        writes_at_once: WRITES_AT_ONCE,
+        policy: plan.node.policy,
+        ..ControlSettings::default()
+    };
     Foreman::builder(stores.clone(), clock.clone(), Arc::new(SystemEntropy))
         .node(plan.machine.identity(&plan.node), probe, executor)
         .settings(settings)
+        .control(control)
         .recorder(Arc::new(Quiet))
         .heartbeat(plan.heartbeat)
         .build()

@@ -51,6 +51,7 @@ pub(super) struct ConfigFile {
     pub(super) sandbox: Option<String>,
     pub(super) sandbox_read: Option<OneOrMany>,
     pub(super) drain_deadline: Option<u32>,
+    pub(super) allow_cloud_providers: Option<bool>,
     pub(super) accelerator: Option<String>,
     pub(super) total_ram_gb: Option<i64>,
     pub(super) max_context_tokens: Option<i64>,

@@ -84,6 +84,10 @@ pub struct NodeFlags {
     /// How long a drain may take, in seconds [env: FOREMAN_DRAIN_DEADLINE] [default: 20]
     #[arg(long, value_name = "SECONDS")]
     pub drain_deadline: Option<u32>,
+    /// Whether work may be sent to models in the cloud; false keeps it in the house, whatever Agents
+    /// say [env: FOREMAN_ALLOW_CLOUD_PROVIDERS] [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_cloud_providers: Option<bool>,
     /// The accelerator, in place of the probed one [env: FOREMAN_ACCELERATOR]
     #[arg(long, value_name = "KIND")]
     pub accelerator: Option<String>,
@@ -137,6 +141,7 @@ settings! {
     "sandbox" "FOREMAN_SANDBOX" "none, files, network or full";
     "sandbox-read" "FOREMAN_SANDBOX_READ" "directories a run may read";
     "drain-deadline" "FOREMAN_DRAIN_DEADLINE" "seconds that a drain may take";
+    "allow-cloud-providers" "FOREMAN_ALLOW_CLOUD_PROVIDERS" "false: no work goes to models in the cloud";
     "accelerator" "FOREMAN_ACCELERATOR" "in place of the probed one";
     "total-ram-gb" "FOREMAN_TOTAL_RAM_GB" "in place of the probed memory";
     "max-context-tokens" "FOREMAN_MAX_CONTEXT_TOKENS" "in place of the probed context";

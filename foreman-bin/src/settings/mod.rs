@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
 use foreman_core::model::ids::check_label_name;
+use foreman_core::policy::Policy;
 use foreman_probe::{Declared, DiscoveryConfig};
 use foreman_runner::sandbox::Tier;
 use secrecy::SecretString;
@@ -108,6 +109,8 @@ pub struct NodeSettings {
     pub sandbox_read: Vec<PathBuf>,
     /// How long a drain may take.
     pub drain_deadline: Duration,
+    /// What this installation allows.
+    pub policy: Policy,
     /// What overrides the probe.
     pub declared: Declared,
 }
@@ -229,7 +232,8 @@ impl Settings {
         };
         let log_level = pick.one("log-level", global.log_level.clone(), file.log_level.clone())?;
         let log_format = pick.one("log-format", global.log_format, file.log_format)?;
-        let no_input = pick.switch("no-input", global.no_input, file.no_input)?;
+        let no_input =
+            pick.switch("no-input", global.no_input.then_some(true), file.no_input, false)?;
         let token_file = pick.path("token-file", None, file.token_file)?;
         let origins = pick.origins;
         Ok(Self {

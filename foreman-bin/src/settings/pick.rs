@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use foreman_core::control::DRAIN_DEADLINE;
+use foreman_core::policy::Policy;
 use foreman_probe::Declared;
 use foreman_runner::sandbox::Tier;
 
@@ -72,6 +73,14 @@ impl<'a> Picker<'a> {
             drain_deadline: self
                 .one("drain-deadline", node.drain_deadline, file.drain_deadline)?
                 .map_or(DRAIN_DEADLINE, |seconds| Duration::from_secs(u64::from(seconds))),
+            policy: Policy {
+                allow_cloud: self.switch(
+                    "allow-cloud-providers",
+                    node.allow_cloud_providers,
+                    file.allow_cloud_providers,
+                    Policy::default().allow_cloud,
+                )?,
+            },
             declared: Declared {
                 accelerator: self
                     .one("accelerator", node.accelerator, file.accelerator.clone())?
@@ -166,13 +175,15 @@ impl<'a> Picker<'a> {
     pub(super) fn switch(
         &mut self,
         flag: &'static str,
-        given: bool,
+        given: Option<bool>,
         file: Option<bool>,
+        default: bool,
     ) -> Result<bool, Failure> {
-        let file = file.map(|on| on.to_string());
-        let text = self.one(flag, given.then(|| "true".to_owned()), file)?;
-        match text.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            None | Some("0" | "false" | "no" | "off") => Ok(false),
+        let text = |on: bool| on.to_string();
+        let said = self.one(flag, given.map(text), file.map(text))?;
+        match said.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            None => Ok(default),
+            Some("0" | "false" | "no" | "off") => Ok(false),
             Some("1" | "true" | "yes" | "on") => Ok(true),
             Some(_) => {
                 let variable = flags::variable_of(flag);

@@ -102,7 +102,8 @@ fn every_setting_is_a_flag_and_every_file_key_a_setting() {
         assert_eq!(setting.variable, wanted);
         if setting.flag != "config" {
             let home = tempfile::tempdir().expect("a directory");
-            let value = if setting.flag == "no-input" { "true" } else { "1" };
+            let switch = ["no-input", "allow-cloud-providers"].contains(&setting.flag);
+            let value = if switch { "true" } else { "1" };
             let text = ["\"network\"", "\"json\"", "\"a\"", value].map(|value| {
                 write_config(home.path(), &format!("{} = {value}\n", setting.flag));
                 resolve(home.path(), &GlobalFlags::default(), &[]).map(|settings| settings.origins)
@@ -181,4 +182,28 @@ fn the_token_file_is_a_setting_like_any_other() {
     let pairs = [("FOREMAN_TOKEN_FILE", "/t")];
     let settings = resolve(home.path(), &GlobalFlags::default(), &pairs).expect("resolves");
     assert_eq!(settings.token_file, Some("/t".into()));
+}
+
+#[test]
+fn the_cloud_is_allowed_until_somebody_says_no() {
+    let home = tempfile::tempdir().expect("a directory");
+    let none = GlobalFlags::default();
+    let allowed = |node: NodeFlags, pairs: &[(&str, &str)]| {
+        let model = ModelFlags::default();
+        let environment = environment(pairs);
+        let said =
+            Settings::resolve(&none, Some(&model), Some(&node), environment, &base(home.path()));
+        said.map(|settings| settings.node.policy.allow_cloud)
+    };
+    let silent = NodeFlags::default;
+    let said = |allow| NodeFlags { allow_cloud_providers: Some(allow), ..NodeFlags::default() };
+    let no = [("FOREMAN_ALLOW_CLOUD_PROVIDERS", "no")];
+    assert!(allowed(silent(), &[]).expect("resolves"));
+    assert!(!allowed(silent(), &no).expect("resolves"));
+    assert!(allowed(said(true), &no).expect("resolves"), "the flag wins");
+    assert!(!allowed(said(false), &[]).expect("resolves"));
+    write_config(home.path(), "allow-cloud-providers = false\n");
+    assert!(!allowed(silent(), &[]).expect("resolves"));
+    let wrong = allowed(silent(), &[("FOREMAN_ALLOW_CLOUD_PROVIDERS", "perhaps")]);
+    assert!(wrong.expect_err("no switch").to_string().contains("FOREMAN_ALLOW_CLOUD_PROVIDERS"));
 }

@@ -78,7 +78,7 @@ pub struct WorkloadSpec {
     /// Issues to fix, by number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issues: Vec<i32>,
-    /// Fix rounds after a reviewer's NO-GO; absent = 1, 0 = none.
+    /// Fix rounds after a reviewer's NO-GO; 0 = none, absent = 1, with a pipeline none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_review_iterations: Option<i32>,

@@ -2,6 +2,7 @@
 
 mod demo;
 mod ends;
+mod fix_round;
 mod model;
 mod next;
 mod refusals;

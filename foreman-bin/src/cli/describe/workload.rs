@@ -71,7 +71,10 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet, effects: &Effects
 /// How often a reviewer's findings went back to the coder; nothing where they never do.
 fn rounds(workload: &Object<Workload>) -> Option<String> {
     let done = workload.status.review_iterations.unwrap_or(0);
-    let most = workload.spec.max_review_iterations.unwrap_or(0);
+    let spec = &workload.spec;
+    // A batch gets one round where nothing is said, a pipeline none.
+    let absent = i32::from(spec.pipeline.is_empty() && !spec.reviewer_agent_refs.is_empty());
+    let most = spec.max_review_iterations.unwrap_or(absent);
     match (done, most) {
         (..=0, ..=0) => None,
         (..=0, most) => Some(format!("none so far, up to {most}")),

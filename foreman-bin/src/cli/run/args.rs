@@ -14,7 +14,7 @@ use crate::settings::{ModelFlags, NodeFlags};
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Give a repository and an intent, get a branch whose change has passed the repository's own gate and a \
-review. Nothing but that branch is written; your working copy is not touched. Work survives Ctrl-C, crashes and \
+review. What a reviewer rejects goes back to the coder once (--fix-rounds), with the findings and in the same conversation. Nothing but that branch is written; your working copy is not touched. Work survives Ctrl-C, crashes and \
 reboots: foreman run --continue NAME, or foreman up, goes on with it. Where another process works on the data directory, \
 the work is given to that one and followed; in the live view the key d then detaches from it. Agents named foreman-coder, foreman-verifier and foreman-reviewer are made where \
 they are absent; those that are there are left as they are.",
@@ -46,6 +46,9 @@ pub struct RunArgs {
     /// Leave the review out
     #[arg(long, conflicts_with_all = ["file", "continue_with"])]
     pub no_review: bool,
+    /// How often a reviewer's findings go back to the coder; 0 = never [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = ["file", "continue_with", "no_review"])]
+    pub fix_rounds: Option<i32>,
     /// Push the branch there, not into the repository
     #[arg(long, value_name = "REPO", conflicts_with_all = ["file", "continue_with"])]
     pub push_to: Option<String>,

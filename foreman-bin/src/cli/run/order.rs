@@ -18,6 +18,8 @@ pub(in crate::cli) const CODER: &str = "foreman-coder";
 pub(in crate::cli) const VERIFIER: &str = "foreman-verifier";
 /// Who judges the change.
 pub(in crate::cli) const REVIEWER: &str = "foreman-reviewer";
+/// How often a reviewer's findings go back to the coder when nobody says otherwise.
+pub(in crate::cli) const FIX_ROUNDS: i32 = 1;
 /// Commands that a gate can have from flags: one for each of the profile's.
 pub(in crate::cli) const GATE_COMMANDS_MAX: usize = 5;
 
@@ -42,6 +44,8 @@ pub(in crate::cli) struct Order {
     pub(in crate::cli) gate: Vec<String>,
     /// Whether a reviewer judges the change.
     pub(in crate::cli) review: bool,
+    /// How often what the reviewer found goes back to the coder.
+    pub(in crate::cli) fix_rounds: i32,
     /// How long a step may run, in seconds.
     pub(in crate::cli) timeout_seconds: Option<i32>,
     /// What the whole may spend.
@@ -62,6 +66,8 @@ impl Order {
             intent: self.intent.clone(),
             budget: self.budget.clone(),
             gate_profile: gate_profile(&self.gate),
+            // A pipeline gets fix rounds only where it asks for them.
+            max_review_iterations: self.review.then_some(self.fix_rounds),
             pipeline,
             // Steps name their repository themselves; this one is for people who list workloads.
             repo: Some(self.repo.clone()),
@@ -165,6 +171,7 @@ mod tests {
             push_to: Some("/src/other.git".into()),
             gate: vec!["make lint".into(), "make test".into()],
             review: true,
+            fix_rounds: FIX_ROUNDS,
             timeout_seconds: Some(60),
             ..Order::default()
         }
@@ -194,8 +201,10 @@ mod tests {
             step.payload.branch.as_deref() == Some("foreman/fix-login-7f3a")
                 && step.timeout_seconds == Some(60)
         }));
+        assert_eq!(new.spec.max_review_iterations, Some(1));
         let without = Order { review: false, ..order() }.workload();
         assert_eq!(without.spec.pipeline.len(), 2);
+        assert_eq!(without.spec.max_review_iterations, None, "nobody could reject it");
     }
 
     #[test]

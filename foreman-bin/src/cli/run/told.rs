@@ -96,6 +96,7 @@ pub(in crate::cli) fn worker_flags(settings: &Settings, token_file: Option<&Path
         ("fleet-node-name", settings.node.name.clone().unwrap_or_default()),
         ("sandbox", settings.node.sandbox.as_str().to_owned()),
         ("sandbox-read", read.collect::<Vec<_>>().join(",")),
+        ("allow-cloud-providers", settings.node.policy.allow_cloud.to_string()),
     ];
     let token =
         token_file.map(|file| format!(" --token-file {}", shell_word(&file.display().to_string())));
@@ -109,7 +110,9 @@ fn given<const N: usize>(settings: &Settings, flags: [(&str, String); N]) -> Str
     let words = flags.into_iter().filter(|(name, value)| by_flag(name) && !value.is_empty()).map(
         |(name, value)| {
             let flag = if name == "namespace" { "-n".to_owned() } else { format!("--{name}") };
-            format!(" {flag} {}", shell_word(&value))
+            // A switch takes its value only so.
+            let gap = if name == "allow-cloud-providers" { '=' } else { ' ' };
+            format!(" {flag}{gap}{}", shell_word(&value))
         },
     );
     words.collect()
