@@ -92,6 +92,15 @@ impl<K: Kind> Mirror<K> {
         std::mem::take(&mut self.changed)
     }
 
+    /// Whether that version tells nothing: it is what our own answers began with, one of them, or
+    /// what is known.
+    pub(crate) fn is_known(&self, object: &Object<K>) -> bool {
+        let (key, revision) = (object.key(), object.revision());
+        let known = self.objects.get(&key).map(Object::revision) == Some(revision);
+        let echoes = self.echoes.get(&key);
+        known || self.is_base(&key, object) || echoes.is_some_and(|it| it.contains(revision))
+    }
+
     /// Whether a full reading is complete.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced

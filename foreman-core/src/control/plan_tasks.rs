@@ -167,6 +167,14 @@ impl<'a> Planner<'a> {
                 false
             }
             Step::Place => {
+                let workload = workload_key(task);
+                let unread = |key: &Key| self.world.workloads.unreadable.contains(key);
+                if let Some(key) = workload.filter(unread) {
+                    // Nobody knows what is left of its budget.
+                    let message = format!("Workload {} cannot be read", key.name);
+                    self.wait(memory, task, WaitingReason::Dependency, &message);
+                    return false;
+                }
                 let agent = intake::agent_of(task, facts.agents);
                 if let Err(forbidden) = admit(self.world.policy, task, agent) {
                     let message = forbidden.to_string();

@@ -151,6 +151,11 @@ impl Memory {
     fn task_changed(&mut self, world: &World, key: &Key) {
         let task = world.tasks.objects.get(key);
         self.claims.task_changed(key, task);
+        if task.is_none() && world.tasks.unreadable.contains(key) {
+            // Nothing is known of it; whoever runs it runs it still, so it keeps its room.
+            self.room.fleet.leave(key);
+            return;
+        }
         let room = &mut self.room;
         if let Some(gone) = room.watchlist.task_changed(key, task) {
             room.fleet.let_go(&gone);

@@ -26,6 +26,7 @@ use crate::ports::executor::{Executor, Job, RunEnd};
 use crate::ports::recorder::Recorder;
 use crate::ports::store::{Expect, StoreError, Stores};
 use crate::task::attempts::Closed;
+use crate::task::budget;
 use crate::task::writes;
 use crate::task::writes::Release;
 use crate::timing::{STORE_RETRY_MAX, STORE_RETRY_MIN};
@@ -169,7 +170,8 @@ impl Run {
             reason: "AgentRestartRecovery",
             message: "the agent restarted and holds no journal of this run".to_owned(),
             waiting: None,
-            usage: None,
+            // What the life before spent went with its journal.
+            usage: budget::unknown_usage(&self.task.status),
             checkpoint: None,
             known: Some(self.life_before(AttemptEnd::HandedBack, self.context.clock.wall())),
         };

@@ -115,7 +115,10 @@ impl View {
                 true
             }
             Fed::Task(event) => {
-                if let StoreEvent::Upsert(after) = &event {
+                // What is known already, or older than our own answer, tells of no change.
+                if let StoreEvent::Upsert(after) = &event
+                    && !world.tasks.is_known(after)
+                {
                     let before = world.tasks.objects.get(&after.key());
                     plan_tasks::note_refusal(memory, before, after, now.awake);
                     memory.claims.note_drift(before, after);

@@ -67,3 +67,87 @@ fn a_heartbeat_after_silence_and_one_of_another_clock_are_news() {
     upsert(&mut view, node(2, at(900), 8), at(30));
     assert!(view.changed, "its clock differs");
 }
+
+fn task(name: &str, revision: u64, status: &serde_json::Value) -> Object<AgenticTask> {
+    let json = serde_json::json!({
+        "metadata": {"name": name, "namespace": "default", "uid": name, "generation": 1,
+            "resourceVersion": revision.to_string(),
+            "ownerReferences": [{"apiVersion": "foreman.llmkube.dev/v1alpha1",
+                "kind": "Workload", "name": "w", "uid": "w"}]},
+        "spec": {"kind": "freeform", "payload": {}}, "status": status
+    });
+    Object::from_json(&json).expect("a task")
+}
+
+fn tell(view: &mut View, task: Object<AgenticTask>) {
+    view.hear(Fed::Task(StoreEvent::Upsert(Box::new(task))), at(1));
+}
+
+fn running_on_one() -> serde_json::Value {
+    serde_json::json!({"phase": "Running", "assignedNode": "one", "attempt": 1, "session": "s",
+        "claimedAt": at(0).wall})
+}
+
+/// The tasks that are placed now.
+fn placed(view: &mut View) -> Vec<String> {
+    let writes = view.decide(at(1));
+    let now = writes.iter().filter(|(urgency, _)| *urgency == Urgency::Now);
+    now.filter_map(|(_, write)| write.task().map(|key| key.name.clone())).collect()
+}
+
+#[test]
+fn the_watch_that_shows_our_own_older_answer_tells_of_no_refusal() {
+    let refused = serde_json::json!({"phase": "Pending", "conditions": [{"type": "Running",
+        "status": "False", "reason": "Refused", "message": "", "lastTransitionTime": at(0).wall}]});
+    let scheduled = serde_json::json!({"phase": "Scheduled", "assignedNode": "one",
+        "conditions": refused["conditions"]});
+    let mut view = at_rest();
+    tell(&mut view, task("t", 1, &refused));
+    let key = Key::namespaced("default", "t");
+    for (revision, status) in [(2, &refused), (3, &scheduled)] {
+        view.world.tasks.write_begins(key.clone());
+        view.world.tasks.write_done(task("t", revision, status));
+    }
+    tell(&mut view, task("t", 2, &refused));
+    assert_eq!(view.memory.avoided.len(), 0);
+    tell(&mut view, task("t", 3, &scheduled));
+    tell(&mut view, task("t", 4, &refused));
+    assert_eq!(view.memory.avoided.len(), 1, "this one is a refusal");
+}
+
+fn unreadable(name: &str) -> (Key, String) {
+    (Key::namespaced("default", name), "odd".to_owned())
+}
+
+#[test]
+fn a_task_that_cannot_be_read_any_more_holds_its_room_until_it_is_gone() {
+    for is_gone in [false, true] {
+        let mut view = at_rest();
+        tell(&mut view, task("a", 1, &running_on_one()));
+        assert_eq!(placed(&mut view), [""; 0]);
+        let (key, reason) = unreadable("a");
+        view.hear(Fed::Task(StoreEvent::Unreadable { key: key.clone(), reason }), at(1));
+        assert_eq!(placed(&mut view), [""; 0]);
+        if is_gone {
+            view.hear(Fed::Task(StoreEvent::Gone { key, uid: Uid::new("a") }), at(1));
+        }
+        tell(&mut view, task("b", 2, &serde_json::json!({"phase": "Pending"})));
+        let expected: &[&str] = if is_gone { &["b"] } else { &[] };
+        assert_eq!(placed(&mut view), expected, "whoever runs it runs it still");
+    }
+}
+
+#[test]
+fn a_task_whose_workload_cannot_be_read_waits_until_its_budget_is_known() {
+    for is_gone in [false, true] {
+        let mut view = at_rest();
+        let (key, reason) = unreadable("w");
+        view.hear(Fed::Workload(StoreEvent::Unreadable { key: key.clone(), reason }), at(1));
+        if is_gone {
+            view.hear(Fed::Workload(StoreEvent::Gone { key, uid: Uid::new("w") }), at(1));
+        }
+        tell(&mut view, task("b", 2, &serde_json::json!({"phase": "Pending"})));
+        let expected: &[&str] = if is_gone { &["b"] } else { &[] };
+        assert_eq!(placed(&mut view), expected);
+    }
+}

@@ -45,7 +45,8 @@ pub(crate) fn turn_reached(status: &AgenticTaskStatus, usage: Option<&Usage>) ->
 pub(crate) fn push(attempts: &mut Vec<AttemptRecord>, new: AttemptRecord) {
     attempts.push(new);
     let extra = attempts.len().saturating_sub(ATTEMPTS_KEPT);
-    let gone: Duration = attempts.drain(..extra).map(|old| ran(&old)).sum();
+    let gone =
+        attempts.drain(..extra).fold(Duration::ZERO, |sum, old| sum.saturating_add(ran(&old)));
     if gone.is_zero() {
         return;
     }
@@ -59,7 +60,7 @@ pub(crate) fn push(attempts: &mut Vec<AttemptRecord>, new: AttemptRecord) {
 /// How long the claims of a task ran that have ended. Time between claims (suspended, waiting) does
 /// not count.
 pub(crate) fn ran_before(attempts: &[AttemptRecord]) -> Duration {
-    attempts.iter().map(ran).sum()
+    attempts.iter().fold(Duration::ZERO, |sum, attempt| sum.saturating_add(ran(attempt)))
 }
 
 /// How long one claim ran, with what its record keeps of those before it. A claim that is still open
@@ -104,6 +105,17 @@ mod tests {
         assert_eq!(attempts.len(), ATTEMPTS_KEPT);
         let kept: Vec<_> = attempts.iter().filter_map(|attempt| attempt.earlier_seconds).collect();
         assert_eq!(kept, [7 * 30], "on the first record only");
+    }
+
+    #[test]
+    fn a_record_that_names_an_age_nobody_can_have_breaks_nothing() {
+        let old = || AttemptRecord { earlier_seconds: Some(i64::MAX), ..begun(1, 0) };
+        let mut attempts = vec![old(), old(), old()];
+        assert_eq!(ran_before(&attempts), Duration::MAX);
+        for attempt in 4..20 {
+            push(&mut attempts, begun(attempt, 0));
+        }
+        assert_eq!(attempts.first().and_then(|first| first.earlier_seconds), Some(i64::MAX));
     }
 
     #[test]

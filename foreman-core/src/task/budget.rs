@@ -112,15 +112,22 @@ pub(crate) fn allowance(task: &Object<AgenticTask>, share: Option<i64>) -> Optio
 /// all that it might have spent counts. Absent when nothing was reserved for it. It is an estimate
 /// (`estimated`), for the books of the Workload only.
 pub(crate) fn charge_dead_holder(status: &AgenticTaskStatus) -> Option<Usage> {
+    let unknown = unknown_usage(status)?;
+    let usage = status.usage.clone().unwrap_or_default();
+    let before = usage.prompt_tokens.unwrap_or(0);
+    let prompt_tokens = unknown.prompt_tokens.map(|more| before.saturating_add(more));
+    Some(Usage { prompt_tokens, estimated: unknown.estimated, ..usage })
+}
+
+/// What the present claim may have spent, of which nothing else is known; absent when nothing was
+/// reserved for it.
+pub(crate) fn unknown_usage(status: &AgenticTaskStatus) -> Option<Usage> {
     let allowance = status.allowance.filter(|allowance| *allowance > 0)?;
     // A placement that nobody claimed spent nothing.
     if status.known_phase() == Some(TaskPhase::Scheduled) {
         return None;
     }
-    let mut usage = status.usage.clone().unwrap_or_default();
-    usage.prompt_tokens = Some(usage.prompt_tokens.unwrap_or(0).saturating_add(allowance));
-    usage.estimated = Some(true);
-    Some(usage)
+    Some(Usage { prompt_tokens: Some(allowance), estimated: Some(true), ..Usage::default() })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::ports::store::{Change, Part};
 use crate::timing::{MESSAGE_CHARS_MAX, RESULT_BYTES_MAX};
 
 use super::attempts::{self, Closed};
+use super::budget;
 use super::lifecycle::{Actor, IllegalMove, check, finished_reason};
 
 type TaskChange = Result<Change<AgenticTask>, IllegalMove>;
@@ -149,6 +150,11 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
         .clear("allowance");
     let change = match end.failure_reason {
         Some(reason) => change.set("failureReason", reason),
+        None => change,
+    };
+    // Nobody knows what the holder has spent.
+    let change = match budget::charge_dead_holder(&task.status) {
+        Some(usage) => change.set("usage", usage),
         None => change,
     };
     if next.attempts == task.status.attempts {

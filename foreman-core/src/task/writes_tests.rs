@@ -195,3 +195,24 @@ async fn a_finished_task_is_never_written_again() {
     assert!(claim(&ended, 2, &Session::new("s"), &node(), adopted(now), now).is_err());
     assert!(place(&ended, &node(), None, "", now).is_err());
 }
+
+/// Whatever the holder of a claim might have spent counts for its Workload, also when the task ends
+/// without it. A placement that nobody claimed spent nothing.
+#[tokio::test]
+async fn an_end_by_the_operator_charges_what_was_reserved() {
+    for is_claimed in [true, false] {
+        let desk = Desk::new();
+        let now = desk.clock.wall();
+        let task = desk.task().await;
+        let mut task = desk.write(&task, place(&task, &node(), Some(60), "fits", now)).await;
+        if is_claimed {
+            let granted = claim(&task, 1, &Session::new("s"), &node(), adopted(now), now);
+            task = desk.write(&task, granted).await;
+        }
+        let end = end(&task, &crate::task::intake::cancelled("x"), now);
+        let status = desk.write(&task, end).await.status;
+        let charged = status.usage.map(|usage| (usage.prompt_tokens, usage.estimated));
+        assert_eq!(charged, is_claimed.then_some((Some(60), Some(true))));
+        assert_eq!(status.allowance, None);
+    }
+}

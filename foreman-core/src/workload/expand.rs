@@ -303,7 +303,7 @@ impl Offers<'_> {
     /// Adds the set if there is room for all of it, or if it was added before: what is recorded was
     /// decided, and goes on. Says whether its steps are part of the plan.
     pub(super) fn offer(&mut self, set: Vec<DesiredStep>, cap: Cap) -> Result<bool, PlanError> {
-        let (set, dropped) = suppress::filter(self.view, set)?;
+        let (set, dropped) = suppress::filter(self.view, self.facts, set)?;
         let recorded = set.iter().any(|step| self.facts.is_recorded(&step.name));
         let planned = |name: &str| self.plan.steps.iter().any(|step| step.name == name);
         let ended = self.view.spec.cancel == Some(true) && !recorded;
@@ -334,7 +334,7 @@ pub(crate) fn plan(view: WorkloadView<'_>, records: &[StepRecord]) -> Result<Pla
     let base = if view.spec.pipeline.is_empty() { batch::base(view)? } else { pipeline(view)? };
     let mut plan = Plan::default();
     let base = cut(view, base, &mut plan)?;
-    let (base, dropped) = suppress::filter(view, base)?;
+    let (base, dropped) = suppress::filter(view, &facts, base)?;
     if base.is_empty() {
         return Err(PlanError::AllSuppressed {
             steps: dropped.iter().map(ToString::to_string).collect(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::expand::{DesiredStep, PlanError};
-use super::view::{WorkloadView, named};
+use super::view::{StepFacts, WorkloadView, named};
 use crate::model::agentic_task::TaskKind;
 use crate::policy::admit::{Egress, Gate};
 
@@ -41,9 +41,11 @@ fn gate(view: WorkloadView<'_>) -> Option<Gate> {
     }
 }
 
-/// The steps without reviews that are forbidden, and those.
+/// The steps without reviews that are forbidden, and those. Where work has begun, a review whose Agent
+/// is away stays: its task is judged before it is placed, and what runs is not ended for it.
 pub(super) fn filter(
     view: WorkloadView<'_>,
+    facts: &StepFacts<'_>,
     steps: Vec<DesiredStep>,
 ) -> Result<(Vec<DesiredStep>, Vec<Suppressed>), PlanError> {
     let Some(gate) = gate(view) else { return Ok((steps, Vec::new())) };
@@ -54,7 +56,7 @@ pub(super) fn filter(
         let agent = named(Some(&step.agent_ref)).filter(|_| step.kind.is(TaskKind::Review));
         let egress = agent.map(|agent| (agent, (view.egress_of)(agent)));
         match egress {
-            Some((agent, None)) => {
+            Some((agent, None)) if !facts.have_begun() => {
                 return Err(PlanError::ReviewerMissing {
                     step: step.name.clone(),
                     agent: agent.to_owned(),
@@ -65,7 +67,7 @@ pub(super) fn filter(
                 suppressed.push(Suppressed { step: step.name.clone(), agent, gate });
                 before.insert(step.name, step.depends_on);
             }
-            Some((_, Some(Egress::Local))) | None => kept.push(step),
+            Some((_, Some(Egress::Local) | None)) | None => kept.push(step),
         }
     }
     for step in &mut kept {

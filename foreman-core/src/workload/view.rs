@@ -48,6 +48,11 @@ impl<'a> StepFacts<'a> {
         self.0.contains_key(step)
     }
 
+    /// Whether a task of any step was ever seen.
+    pub(crate) fn have_begun(&self) -> bool {
+        self.0.values().any(|record| record.uid.is_some())
+    }
+
     /// The names of all recorded steps.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.0.keys().copied()

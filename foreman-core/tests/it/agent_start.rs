@@ -207,6 +207,7 @@ async fn after_a_life_that_ended(highest: i64, phase: NodePhase) -> (Lab, Arc<Sc
         status.session = Some("old".into());
         status.claimed_at = Some(now);
         status.started_at = Some(now);
+        status.allowance = Some(60);
         status.attempts = vec![foreman_core::model::agentic_task::AttemptRecord {
             attempt: Some(2),
             started_at: Some(now),
@@ -266,6 +267,9 @@ async fn a_run_that_left_no_journal_is_handed_back() {
         foreman_core::model::condition::find_condition(&task.status.conditions, "Running");
     assert_eq!(running.map(|condition| condition.reason.as_str()), Some("AgentRestartRecovery"));
     assert_eq!((task.status.assigned_node, task.status.attempt), (None, Some(2)));
+    // What the life before spent went with its journal: all that it might have spent counts.
+    let usage = task.status.usage.expect("charged");
+    assert_eq!((usage.prompt_tokens, usage.estimated), (Some(60), Some(true)));
 }
 
 #[tokio::test]

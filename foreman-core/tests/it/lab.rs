@@ -186,6 +186,7 @@ impl Lab {
             "attempts",
             "checkpoint",
             "usage",
+            "allowance",
             "verdict",
         ];
         for field in fields {

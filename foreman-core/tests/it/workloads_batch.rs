@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use foreman_core::control::Reconciler;
 use foreman_core::model::condition::find_condition;
-use foreman_core::model::{AgenticTask, Key, Object, Workload, WorkloadSpec};
+use foreman_core::model::{Agent, AgenticTask, Key, Object, Workload, WorkloadSpec};
 use foreman_core::policy::Policy;
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Event, Expect, Recorder, Store};
@@ -440,6 +440,21 @@ async fn reviewers_in_the_cloud_are_left_out_where_it_is_forbidden() {
         step("say", "freeform", "ann", &["look"])]}))
         .await;
     assert_eq!(play.task("w-say").await["spec"]["dependsOn"], json!(["w-code"]));
+}
+
+/// Whose Agent is away for a moment is judged when its task is placed: what runs goes on.
+#[tokio::test]
+async fn a_reviewer_that_is_deleted_ends_no_workload_that_has_begun() {
+    let play = Play::new().await;
+    play.add(with(batch(&[1]), &json!({"allowCloudReviewers": false}))).await;
+    let key = Key::namespaced("default", "bob");
+    let bob = Store::<Agent>::get(&*play.lab.store, &key).await.expect("read").expect("there");
+    Store::<Agent>::delete(&*play.lab.store, &key, &bob.meta.uid, Expect::Any)
+        .await
+        .expect("deleted");
+    play.settle().await;
+    assert_eq!(play.task("w-code-1").await["spec"]["cancel"], Value::Null);
+    assert_ne!(play.phase().await, "Failed");
 }
 
 #[tokio::test]
