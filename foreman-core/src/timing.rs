@@ -16,6 +16,8 @@ pub(crate) const PERMIT_WINDOW: Duration = Duration::from_mins(1);
 pub const PERMIT_CHECK: Duration = Duration::from_secs(1);
 /// Growth of `boot - awake` that means the machine slept.
 pub(crate) const SLEPT: Duration = Duration::from_secs(5);
+/// The longest time for which a control loop that knows nodes does not look whether it slept.
+pub(crate) const SLEEP_LOOK: Duration = Duration::from_secs(10);
 /// How long an agent watches its `FleetNode` before it takes the name over.
 pub(crate) const TWIN_CHECK: Duration = Duration::from_secs(35);
 /// How often an agent looks at it meanwhile.
@@ -184,6 +186,8 @@ mod tests {
         assert!(HEARTBEAT * 11 / 10 < TWIN_CHECK);
         assert!(HEARTBEAT_MIN <= HEARTBEAT);
         assert!(STORE_RETRY_MIN < STORE_RETRY_MAX);
+        // A sleep is noticed before a silence can be judged by it, and soon.
+        assert!(SLEPT < SLEEP_LOOK && SLEEP_LOOK < HEARTBEAT);
         // A write that the last leader began has ended when the next one may begin.
         assert!(LEADER_ACTS + LEADER_WRITE < LEASE);
         // One renewal may be lost without an answer and is tried again in time.

@@ -141,12 +141,14 @@ impl Memory {
         news
     }
 
-    /// Notices that the machine slept: who sleeps hears nothing.
-    pub(super) fn notice_sleep(&mut self, awake: AwakeTime, boot: BootTime) {
-        if self.nodes.slept(awake, boot) {
+    /// Notices that the machine slept, and says whether: who sleeps hears nothing.
+    pub(super) fn notice_sleep(&mut self, awake: AwakeTime, boot: BootTime) -> bool {
+        let slept = self.nodes.slept(awake, boot);
+        if slept {
             tracing::info!("this machine slept: every node's silence begins anew");
             self.restart_silences(awake);
         }
+        slept
     }
 
     /// A fresh read of that node did not show what a decision rested on.

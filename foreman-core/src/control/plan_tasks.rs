@@ -26,7 +26,7 @@ use crate::schedule::{Alike, Need, fit, order, resume};
 use crate::task::budget::{self, Ledger};
 use crate::task::intake::{self, Facts, Shared, Step};
 use crate::task::lifecycle::IllegalMove;
-use crate::task::{take_back, writes};
+use crate::task::{retry, take_back, writes};
 use crate::timing::{REFUSED_AVOID, WAITING_REFRESH};
 
 /// The fleet at this moment with what tasks in flight hold. `seen` is what this process observed of
@@ -346,6 +346,12 @@ impl<'a> Planner<'a> {
     ) {
         let (uid, room) = (&task.meta.uid, &mut memory.room);
         let allowance = budget::allowance(task, share);
+        if retry::is_ambiguous(task, node) {
+            // Placed once that is written.
+            room.placing.insert(task.key(), Placing { uid: uid.clone(), allowance });
+            self.write(task, Ok(take_back::rearm(task)), None, Urgency::Now);
+            return;
+        }
         room.placing.insert(task.key(), Placing { uid: uid.clone(), allowance });
         room.shares.insert(uid.clone(), share.unwrap_or(i64::MAX));
         memory.told.remove(uid);

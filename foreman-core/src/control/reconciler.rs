@@ -181,6 +181,7 @@ impl Reconciler {
     }
 
     fn hear(&self, view: &mut View, chunk: Vec<Fed>) {
+        view.wakes(self.now());
         for event in chunk {
             view.hear(event, self.now());
         }

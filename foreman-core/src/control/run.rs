@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::deliver::{deliver, failed};
 use super::plan_tasks::REFUSED_REASON;
 use super::serving::Refusal;
-use super::supervise::supervise;
+use super::supervise::{show_progress, supervise};
 use crate::fleet::registrar::Registrar;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase};
@@ -22,7 +22,7 @@ use crate::model::outcome::FailureReason;
 use crate::model::shared::LocalObjectReference;
 use crate::model::time::WallTime;
 use crate::ports::clock::Clock;
-use crate::ports::executor::{Executor, Job, RunEnd};
+use crate::ports::executor::{Executor, Job, Progress, RunEnd};
 use crate::ports::recorder::Recorder;
 use crate::ports::store::{Expect, StoreError, Stores};
 use crate::task::attempts::Closed;
@@ -131,6 +131,8 @@ impl Run {
         };
         tracing::info!(task = %key, attempt = fence.attempt, adopting, "claimed");
         let claimed = Some(task.revision().clone());
+        // At once: a run that no heartbeat shows is taken for lost.
+        show_progress(&self.context.registrar, &task, &fence, &Progress::default());
         let end = match self.agent_object(&task).await {
             Ok(agent) => {
                 let job = Job { task, agent, fence: fence.clone() };

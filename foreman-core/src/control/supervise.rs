@@ -45,7 +45,6 @@ pub(super) async fn supervise(
         stop,
         lost: false,
     };
-    show_progress(&context.registrar, &watched.task, &watched.fence, &Progress::default());
     watched.obey();
     let run = async { context.executor.run(job, authority, progress, stopped).await };
     let mut run = Box::pin(AssertUnwindSafe(run).catch_unwind().fuse());
@@ -224,7 +223,8 @@ impl Watched {
     }
 }
 
-fn show_progress(
+/// Shows a run in the next heartbeat.
+pub(super) fn show_progress(
     registrar: &Registrar,
     task: &Object<AgenticTask>,
     fence: &Fence,

@@ -22,7 +22,7 @@ use crate::model::time::{AwakeTime, WallTime};
 use crate::model::workload::Workload;
 use crate::policy::admit::Policy;
 use crate::ports::store::StoreEvent;
-use crate::timing::{LANE_SETTLES, PLAN_AGAIN_MIN};
+use crate::timing::{LANE_SETTLES, PLAN_AGAIN_MIN, SLEEP_LOOK};
 
 /// What the reconciler knows of the store.
 #[derive(Debug, Default)]
@@ -105,6 +105,12 @@ impl View {
         }
     }
 
+    /// To be called first whenever the loop wakes: silences begin anew after our own sleep, before
+    /// anything is heard or judged.
+    pub(super) fn wakes(&mut self, now: Moment) {
+        self.changed |= self.memory.notice_sleep(now.awake, now.boot);
+    }
+
     /// Takes what a watch told.
     pub(super) fn hear(&mut self, event: Fed, now: Moment) {
         let (world, memory) = (&mut self.world, &mut self.memory);
@@ -174,6 +180,12 @@ impl View {
 
     /// When to look again although nothing is heard; absent = when something is.
     pub(super) fn look_again(&self, now: AwakeTime) -> Option<AwakeTime> {
+        // A sleep of this machine is noticed soon: what is dead is found a full silence after that.
+        let sleep = (!self.memory.seen.is_empty()).then(|| now + SLEEP_LOOK);
+        [self.acts_again(now), sleep].into_iter().flatten().min()
+    }
+
+    fn acts_again(&self, now: AwakeTime) -> Option<AwakeTime> {
         if !self.is_synced() {
             return None;
         }
@@ -193,7 +205,7 @@ impl View {
 
     /// The writes to send now, urgent ones first. Each counts as on its way from now on.
     pub(super) fn decide(&mut self, now: Moment) -> Vec<(Urgency, Write)> {
-        self.memory.notice_sleep(now.awake, now.boot);
+        self.wakes(now);
         if self.away.until(now.awake).is_some() {
             return Vec::new();
         }

@@ -58,6 +58,47 @@ fn a_heartbeat_that_says_nothing_new_runs_no_rule_and_is_heard_all_the_same() {
     assert!(view.changed, "it has more memory now");
 }
 
+fn after_sleep(seconds: u64, slept: u64) -> Moment {
+    Moment { awake: at(seconds - slept).awake, ..at(seconds) }
+}
+
+#[test]
+fn our_own_sleep_is_noticed_before_anything_is_judged_and_a_full_silence_counts_from_then() {
+    let mut view = at_rest();
+    let silent_since = |view: &View| view.memory.seen[&Key::cluster("one")].silence(at(70).awake);
+    assert_eq!(view.look_again(at(60).awake), Some(at(70).awake), "the alarm is not far away");
+    assert_eq!(view.decide(at(60)).len(), 0);
+    // An hour of sleep; awake, less than a silence has passed.
+    let now = after_sleep(3670, 3600);
+    assert_eq!(now.awake, at(70).awake);
+    view.wakes(now);
+    assert_eq!(silent_since(&view), Duration::ZERO);
+    assert_eq!(view.decide(now).len(), 0, "its last value is old, and its silence is not known");
+    assert_eq!(view.due[0], Some(at(70 + 91).awake), "the alarm counts anew");
+    for awake in 71..=160 {
+        assert_eq!(view.decide(after_sleep(3600 + awake, 3600)).len(), 0, "at {awake}");
+    }
+    let writes = view.decide(after_sleep(3600 + 161, 3600));
+    assert!(matches!(writes.as_slice(), [(_, Write::Confirmed { .. })]), "NotReady, asked first");
+}
+
+#[test]
+fn a_sleep_before_everything_was_read_is_noticed_too() {
+    let mut view = View::new(&ControlSettings::default());
+    view.wakes(at(0));
+    view.hear(Fed::Node(StoreEvent::SyncStart), at(0));
+    upsert(&mut view, node(1, at(0), 8), at(0));
+    view.hear(Fed::Node(StoreEvent::SyncEnd), at(0));
+    assert_eq!(view.look_again(at(0).awake), None, "nothing is known of any node yet");
+    let now = after_sleep(3680, 3600);
+    view.wakes(now);
+    view.hear(Fed::Task(StoreEvent::SyncEnd), now);
+    view.hear(Fed::Workload(StoreEvent::SyncEnd), now);
+    view.hear(Fed::Agent(StoreEvent::SyncEnd), now);
+    assert_eq!(view.decide(after_sleep(3691, 3600)).len(), 1, "old at first sight");
+    assert_eq!(view.memory.seen[&Key::cluster("one")].silence(now.awake), Duration::ZERO);
+}
+
 #[test]
 fn a_heartbeat_after_silence_and_one_of_another_clock_are_news() {
     let mut view = at_rest();

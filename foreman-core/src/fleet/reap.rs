@@ -32,7 +32,7 @@ impl Gone {
             }
             Self::PodLost => {
                 let hours = NOT_READY_REAP.as_secs() / 3600;
-                format!("its pod was not ready for {hours} hours, and it holds no task")
+                format!("nothing was heard of its pod for {hours} hours, and it holds no task")
             }
         }
     }
@@ -44,6 +44,19 @@ fn is_in_cluster(node: &Object<FleetNode>) -> bool {
 
 fn shows(node: &Object<FleetNode>, phase: NodePhase) -> bool {
     node.status.phase.as_ref().is_some_and(|shown| shown.is(phase))
+}
+
+/// Whether it said goodbye. A node of ours that people drain shows the same phase while it lives, and
+/// with its object their order would go.
+fn said_goodbye(node: &Object<FleetNode>) -> bool {
+    let by_order = node.status.session.is_some() && node.spec.drain.is_some();
+    shows(node, NodePhase::Draining) && !by_order
+}
+
+/// Whether it left a cluster without a goodbye, once it is silent: it is shown `NotReady`, or still as
+/// it was drained.
+fn may_be_lost(node: &Object<FleetNode>) -> bool {
+    is_in_cluster(node) && (shows(node, NodePhase::NotReady) || shows(node, NodePhase::Draining))
 }
 
 /// How long a node that is silent for so long has been `NotReady`, as its condition tells.
@@ -70,12 +83,12 @@ pub(crate) fn gone(
     // One that never beat is as silent as it is old.
     let silence = seen.silence_or_age(wall, awake).or(created)?;
     let leaves = node.status.session.is_none() || in_cluster;
-    if leaves && shows(node, NodePhase::Draining) && silence > DRAIN_REAP {
+    if leaves && said_goodbye(node) && silence > DRAIN_REAP {
         return Some(Gone::Drained);
     }
     let long = not_ready_for(node, silence, wall) > NOT_READY_REAP;
     let silent = !seen.is_fresh(wall, awake);
-    (in_cluster && shows(node, NodePhase::NotReady) && long && silent).then_some(Gone::PodLost)
+    (may_be_lost(node) && long && silent).then_some(Gone::PodLost)
 }
 
 /// How long a node that is silent now may stay so before [`gone`] may say something else; absent for
@@ -88,13 +101,11 @@ pub(crate) fn looked_at_again_in(
 ) -> Option<Duration> {
     let created = node.meta.creation_timestamp.map(|at| wall.since(at));
     let silence = seen.silence_or_age(wall, awake).or(created)?;
-    let in_cluster = is_in_cluster(node);
-    let (passed, limit) = if shows(node, NodePhase::Draining) {
-        let leaves = node.status.session.is_none() || in_cluster;
+    let leaves = node.status.session.is_none() || is_in_cluster(node);
+    let (passed, limit) = if said_goodbye(node) {
         (silence, leaves.then_some(DRAIN_REAP)?)
     } else {
-        let lost = in_cluster && shows(node, NodePhase::NotReady);
-        (not_ready_for(node, silence, wall), lost.then_some(NOT_READY_REAP)?)
+        (not_ready_for(node, silence, wall), may_be_lost(node).then_some(NOT_READY_REAP)?)
     };
     let left = limit.saturating_sub(passed);
     // "More than", in whole seconds.

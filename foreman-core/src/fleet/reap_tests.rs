@@ -63,6 +63,26 @@ fn a_drained_node_is_deleted_ten_minutes_after_its_last_word() {
 }
 
 #[test]
+fn a_pod_that_was_drained_by_order_and_died_keeps_its_order_for_a_day() {
+    let said = |session: bool, age: i64| {
+        let mut status = json!({"phase": "Draining"});
+        if session {
+            status["session"] = json!("s");
+        }
+        let mut node = node(&status, Some(age), DAY, true);
+        node.spec.drain = Some(crate::model::fleet_node::DrainSpec::default());
+        let seen = Seen::first(node.status.last_heartbeat_time, at(0));
+        let again = looked_at_again_in(&node, &seen, wall(0), at(0));
+        (at_first_sight(&node, false), again)
+    };
+    let in_a_day = |left: i64| Some(Duration::from_secs(u64::try_from(left).expect("left")));
+    assert_eq!(said(true, LEFT), (None, in_a_day(DAY - LEFT)), "its next pod drains on");
+    assert_eq!(said(true, DAY - 1), (None, in_a_day(1)));
+    assert_eq!(said(true, DAY), (Some(Gone::PodLost), None));
+    assert_eq!(said(false, LEFT), (Some(Gone::Drained), None), "nobody drains those by order");
+}
+
+#[test]
 fn a_node_that_moves_is_not_silent_whatever_it_writes() {
     let node = node(&json!({"phase": "Draining"}), Some(DAY), DAY, false);
     let mut seen = Seen::first(Some(wall(-DAY - 30)), at(0));

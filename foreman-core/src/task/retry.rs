@@ -3,12 +3,15 @@
 //! The operator alone counts. What is counted stands in two annotations that are written *before* the
 //! claim is taken back: how many strikes there are, and the claim that the last one was for. So
 //! whoever goes on after a crash between the two writes sees that the claim was counted already, and
-//! no claim is counted twice.
+//! no claim is counted twice. A placement that this mark already names (the task goes to the same node
+//! again, and no claim was granted in between) is made only after the mark was taken off that node, so
+//! that its loss counts too.
 
 use std::time::Duration;
 
 use super::intake::waited_for;
 use super::writes::{self, OperatorEnd};
+use crate::model::NodeName;
 use crate::model::agentic_task::{
     AgenticTask, AttemptEnd, AttemptRecord, TaskPhase, WaitingReason,
 };
@@ -71,6 +74,13 @@ pub(crate) fn present_claim(task: &Object<AgenticTask>) -> Option<Struck> {
 pub(crate) fn is_counted(task: &Object<AgenticTask>) -> bool {
     let struck = struck(task);
     struck.is_some() && struck == present_claim(task)
+}
+
+/// Whether a placement on that node would look like one that was counted already: nothing tells two
+/// placements apart that lie between the same claims on the same node.
+pub(crate) fn is_ambiguous(task: &Object<AgenticTask>, node: &NodeName) -> bool {
+    let next = Struck { attempt: task.status.attempt.unwrap_or(0), node: node.to_string() };
+    struck(task) == Some(next)
 }
 
 /// Whether such an end of a claim is a strike. A run that its next life took over was not handed over
@@ -174,7 +184,8 @@ pub(crate) fn end_with_loss(task: &Object<AgenticTask>, why: &str) -> Option<Ope
 
 fn end(task: &Object<AgenticTask>, strikes: i64, limit: i64, loss: Option<&str>) -> OperatorEnd {
     let status = &task.status;
-    let ended = status.attempts.last().and_then(|record| record.ended.as_ref());
+    let last = status.attempts.last();
+    let ended = last.and_then(|record| record.ended.as_ref());
     let broke = loss.is_none() && ended.is_some_and(|end| end.is(AttemptEnd::Infrastructure));
     let (infrastructure, reason, message) = if broke {
         let said = find_condition(&status.conditions, "Running").map_or("", |c| c.message.as_str());
@@ -183,7 +194,7 @@ fn end(task: &Object<AgenticTask>, strikes: i64, limit: i64, loss: Option<&str>)
         );
         (writes::infrastructure_in(said), "InfrastructureError", message)
     } else {
-        let node = struck(task).map(|struck| struck.node).unwrap_or_default();
+        let node = last.and_then(|record| record.node.as_deref()).unwrap_or_default();
         let ended = ended.map(|ended| format!("{ended} on node {node}"));
         let last = loss.map(ToOwned::to_owned).or(ended);
         let last = last.map_or_else(String::new, |last| format!(", the last: {last}"));

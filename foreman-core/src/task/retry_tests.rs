@@ -129,6 +129,31 @@ fn what_was_written_of_a_strike_is_read_back_as_counted() {
 }
 
 #[test]
+fn a_placement_that_looks_like_the_one_that_was_counted_is_told_apart_first() {
+    let with = |struck: &str, attempt: i64| {
+        let status = json!({"phase": "Pending", "attempt": attempt,
+            "attempts": [claim(1, "NodeLost", 0)]});
+        task(&json!({}), &notes(1, struck), &status)
+    };
+    let node = |name| NodeName::parse(name).expect("valid");
+    assert!(!is_ambiguous(&with("1/n1", 1), &node("other")));
+    assert!(!is_ambiguous(&with("1/n1", 2), &node("n1")), "a claim was granted since");
+    let mut again = with("1/n1", 1);
+    assert!(is_ambiguous(&again, &node("n1")));
+    let patch = take_back::rearm(&again).to_merge_patch(None);
+    let Value::Object(written) = patch["metadata"]["annotations"].clone() else { panic!() };
+    for (name, text) in written {
+        again.meta.annotations.insert(name, text.as_str().expect("a text").to_owned());
+    }
+    assert!(!is_ambiguous(&again, &node("n1")));
+    assert_eq!((strikes(&again), count_ended(&again)), (1, None), "what was counted stays so");
+    again.status.phase = Some(TaskPhase::Scheduled.into());
+    again.status.assigned_node = Some("n1".into());
+    assert!(!is_counted(&again));
+    assert_eq!(count_present(&again, None).map(|counted| counted.strikes), Some(2));
+}
+
+#[test]
 fn a_task_ends_at_its_limit_and_says_what_it_was() {
     let with = |strikes: i64, retry: Value, attempts: Value| {
         let status = json!({"phase": "Pending", "attempts": attempts, "conditions": [

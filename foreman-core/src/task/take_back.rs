@@ -3,7 +3,7 @@
 use super::attempts::{self, Closed};
 use super::lifecycle::{Actor, IllegalMove, check};
 use super::retry::Counted;
-use super::writes::bounded;
+use super::writes::{bounded, no_longer_stuck};
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, Usage};
 use crate::model::condition::{ConditionStatus, is_true, set_condition};
 use crate::model::object::Object;
@@ -18,6 +18,12 @@ pub(crate) fn strike(counted: &Counted) -> Change<AgenticTask> {
         (ANNOTATION_CLAIM_EXPIRIES, Some(counted.strikes.to_string())),
         (ANNOTATION_STRUCK, Some(struck)),
     ])
+}
+
+/// Lets the next placement on the node that struck last be counted: what was counted before stays so.
+pub(crate) fn rearm(task: &Object<AgenticTask>) -> Change<AgenticTask> {
+    let attempt = task.status.attempt.unwrap_or(0);
+    Change::of(Part::Meta).annotations([(ANNOTATION_STRUCK, Some(format!("{attempt}/")))])
 }
 
 /// How a claim or placement is taken back.
@@ -54,9 +60,7 @@ pub(crate) fn take_back(
             set_condition(&mut conditions, "Scheduled", no, "Unclaimed", &message, now);
         }
     }
-    if is_true(&conditions, "Stuck") {
-        set_condition(&mut conditions, "Stuck", no, "TakenBack", &message, now);
-    }
+    no_longer_stuck(&mut conditions, "TakenBack", now);
     let mut attempts = task.status.attempts.clone();
     if let Some(ended) = back.ended {
         attempts::close(&mut attempts, Closed { ended, at: now, turn: back.turn });

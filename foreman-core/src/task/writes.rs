@@ -6,7 +6,7 @@ use crate::model::agentic_task::{
     AgenticTask, AgenticTaskStatus, AttemptEnd, AttemptRecord, Checkpoint, TaskPhase, Usage,
     Waiting, WaitingReason,
 };
-use crate::model::condition::{Condition, ConditionStatus, set_condition};
+use crate::model::condition::{Condition, ConditionStatus, is_true, set_condition};
 use crate::model::ids::{Attempt, NodeName, Session};
 use crate::model::meta::Extra;
 use crate::model::object::Object;
@@ -37,6 +37,13 @@ fn with(
 ) -> Vec<Condition> {
     set_condition(&mut conditions, kind, value, reason, &bounded(message), now);
     conditions
+}
+
+/// What does not run is not stuck.
+pub(super) fn no_longer_stuck(conditions: &mut Vec<Condition>, why: &str, now: WallTime) {
+    if is_true(conditions, "Stuck") {
+        set_condition(conditions, "Stuck", ConditionStatus::False, why, "it does not run", now);
+    }
 }
 
 /// A message that the schema takes, whatever its length was: one that it refuses would keep a task
@@ -175,6 +182,7 @@ pub(crate) fn infrastructure_in(message: &str) -> Infrastructure {
 }
 
 fn finish_condition(next: &mut AgenticTaskStatus, message: &str, now: WallTime) {
+    no_longer_stuck(&mut next.conditions, "Ended", now);
     let reason = finished_reason(next);
     set_condition(&mut next.conditions, "Finished", ConditionStatus::True, reason, message, now);
 }
@@ -233,7 +241,7 @@ pub(crate) struct Release {
 
 /// The holder gives a task back to Pending; the attempt number stays.
 pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTime) -> TaskChange {
-    let conditions = with(
+    let mut conditions = with(
         task.status.conditions.clone(),
         "Running",
         ConditionStatus::False,
@@ -241,6 +249,7 @@ pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTi
         &release.message,
         now,
     );
+    no_longer_stuck(&mut conditions, "GivenBack", now);
     let mut attempts = task.status.attempts.clone();
     let turn = attempts::turn_reached(&task.status, release.usage.as_ref());
     let closed = Closed { ended: release.ended, at: now, turn };

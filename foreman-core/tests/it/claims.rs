@@ -19,7 +19,7 @@ fn strikes(task: &Object<AgenticTask>) -> (Option<&str>, Option<&str>) {
 }
 
 /// The test's agent on `node` claims a task that is placed there.
-async fn claim(lab: &Lab, name: &str, node: &str, session: Option<&str>) {
+pub(crate) async fn claim(lab: &Lab, name: &str, node: &str, session: Option<&str>) {
     let now = lab.clock.wall();
     lab.set_status(name, |status| {
         assert_eq!(status.assigned_node.as_deref(), Some(node), "{name} is placed");
@@ -42,7 +42,12 @@ async fn claim(lab: &Lab, name: &str, node: &str, session: Option<&str>) {
 }
 
 /// A heartbeat of an agent of ours with the runs that it shows: uid, attempt, turn.
-async fn beat_with(lab: &Lab, name: &str, session: &str, runs: &[(&Object<AgenticTask>, i64)]) {
+pub(crate) async fn beat_with(
+    lab: &Lab,
+    name: &str,
+    session: &str,
+    runs: &[(&Object<AgenticTask>, i64)],
+) {
     let runs: Vec<_> = runs
         .iter()
         .map(|(task, turn)| RunSummary {

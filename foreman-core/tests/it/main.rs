@@ -22,5 +22,6 @@ mod scheduling;
 mod scheduling_laws;
 mod sim;
 mod store_faults;
+mod strikes;
 mod workloads;
 mod workloads_batch;
