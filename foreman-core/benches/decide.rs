@@ -26,6 +26,7 @@ fn row(number: usize, slots: usize) -> NodeRow {
         phase: Some(NodePhase::Ready),
         fresh: true,
         cordoned: number % 16 == 15,
+        refusing: false,
         note: None,
         slots,
         accelerator: Some(if number.is_multiple_of(2) { "cuda" } else { "metal" }.to_owned()),

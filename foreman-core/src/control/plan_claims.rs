@@ -26,7 +26,7 @@ use crate::task::hanging::{self, Finding, Holder, Loss, Observed};
 use crate::task::lifecycle::IllegalMove;
 use crate::task::retry::{self, Counted};
 use crate::task::take_back::{self, TakeBack};
-use crate::task::writes::{self, OperatorEnd};
+use crate::task::writes::{self, LostClaim, OperatorEnd};
 use crate::timing::{
     CANCEL_GRACE, NODE_DEAD, SESSION_GONE, SLOW_TAKE_BACK, STUCK, UNCLAIMED, UNCLAIMED_AVOID,
 };
@@ -119,6 +119,16 @@ impl<'a> Planner<'a> {
     fn end(&self, task: &Object<AgenticTask>, end: &OperatorEnd) -> Option<Write> {
         let event = warning(task, "TaskEnded", end.message.clone());
         legal(task, writes::end(task, end, self.wall), event)
+    }
+
+    fn end_lost(
+        &self,
+        task: &Object<AgenticTask>,
+        end: &OperatorEnd,
+        claim: LostClaim,
+    ) -> Option<Write> {
+        let event = warning(task, "TaskEnded", end.message.clone());
+        legal(task, writes::end_lost(task, end, claim, self.wall), event)
     }
 
     fn back(
@@ -281,20 +291,21 @@ impl<'a> Planner<'a> {
         holder: Holder<'_>,
         lost: &Lost,
     ) -> Option<Write> {
-        if let Some(end) = &lost.end {
-            return self.end(task, end);
-        }
         let run = match holder {
             Holder::There { node, .. } => run_of(task, node),
             Holder::Absent { .. } => None,
         };
         let turn = run.and_then(|run| run.turn);
+        let claim = LostClaim { ended: lost.loss.ended, turn };
+        if let Some(end) = &lost.end {
+            return self.end_lost(task, end, claim);
+        }
         if !retry::is_counted(task) {
             let counted = retry::count_present(task, turn)?;
             return Some(strike(self.awake, memory, task, &counted));
         }
-        if let Some(end) = retry::end_with_loss(task, &lost.loss.message) {
-            return self.end(task, &end);
+        if let Some(end) = retry::end_with_loss(task, lost.loss.ended, &lost.loss.message) {
+            return self.end_lost(task, &end, claim);
         }
         self.back(task, Some(lost.loss.ended), "ClaimExpired", &lost.loss.message, turn)
     }

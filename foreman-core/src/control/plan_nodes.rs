@@ -115,7 +115,10 @@ pub(super) fn has_news(
     let (Some(node), Some(seen)) = (world.nodes.objects.get(key), memory.seen.get(key)) else {
         return true;
     };
-    if memory.nodes.is_deaf() || memory.nodes.doubted_until(key).is_some() {
+    if memory.room.is_refusing(key)
+        || memory.nodes.is_deaf()
+        || memory.nodes.doubted_until(key).is_some()
+    {
         return true;
     }
     let here = memory.claims.on(world, &node.meta.name);

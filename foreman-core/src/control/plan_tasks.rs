@@ -380,9 +380,10 @@ fn event(
 }
 
 /// Notes what a new version of a task tells about the old one: an agent that gave the task back
-/// unclaimed is not asked again for a while.
+/// unclaimed is not asked again for a while, and asked nothing until it is heard of again.
 pub(super) fn note_refusal(
     memory: &mut Memory,
+    nodes: &BTreeMap<Key, Object<FleetNode>>,
     before: Option<&Object<AgenticTask>>,
     after: &Object<AgenticTask>,
     awake: AwakeTime,
@@ -398,6 +399,10 @@ pub(super) fn note_refusal(
         .any(|condition| condition.kind == "Running" && condition.reason == REFUSED_REASON);
     if let (Some(node), true, true, true) = (was, scheduled, given_back, refused) {
         let avoided = Avoided { how: Avoid::Hard, until: awake + REFUSED_AVOID };
+        let key = Key::cluster(node.as_str());
+        if let Some(known) = nodes.get(&key) {
+            memory.room.refused(key, known.status.last_heartbeat_time, awake);
+        }
         memory.avoid(after.meta.uid.clone(), node, avoided);
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Room {
     node_alarms: Alarms,
     /// Every node's freshness is to be looked at again.
     pub(super) recheck_nodes: bool,
+    /// Nodes that refused a placement, and their last heartbeat then.
+    refusing: BTreeMap<Key, Option<WallTime>>,
     /// Runs that wait for the machine that holds their journal.
     pub(super) resuming: BTreeMap<Uid, resume::Wait>,
     /// The same by machine.
@@ -42,6 +44,17 @@ pub(super) struct Room {
 }
 
 impl Room {
+    /// A node refused a placement: it gets no other until it is heard of again.
+    pub(super) fn refused(&mut self, node: Key, heartbeat: Option<WallTime>, now: AwakeTime) {
+        self.node_alarms.set(&node, now);
+        self.refusing.insert(node, heartbeat);
+    }
+
+    /// Whether a node refused a placement and was not asked again since.
+    pub(super) fn is_refusing(&self, node: &Key) -> bool {
+        self.refusing.contains_key(node)
+    }
+
     /// When something is to be looked at although nothing changed.
     pub(super) fn next_alarm(&self) -> Option<AwakeTime> {
         [self.node_alarms.next(), self.watchlist.alarms.next()].into_iter().flatten().min()
@@ -90,6 +103,7 @@ impl Memory {
         let Some(node) = world.nodes.objects.get(key) else {
             self.seen.remove(key);
             self.room.node_alarms.clear(key);
+            self.room.refusing.remove(key);
             if let Ok(name) = NodeName::parse(&key.name)
                 && self.room.fleet.node_gone(&name)
             {
@@ -122,7 +136,12 @@ impl Memory {
             self.room.node_alarms.set(key, at + Duration::from_secs(1));
         }
         match NodeRow::of(node, seen, wall, now) {
-            Ok(row) => {
+            Ok(mut row) => {
+                let then = self.room.refusing.get(key);
+                row.refusing = then == Some(&node.status.last_heartbeat_time);
+                if !row.refusing {
+                    self.room.refusing.remove(key);
+                }
                 let name = row.name.clone();
                 if self.room.fleet.node_changed(row) {
                     self.node_differs(&name);

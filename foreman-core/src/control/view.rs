@@ -126,7 +126,13 @@ impl View {
                     && !world.tasks.is_known(after)
                 {
                     let before = world.tasks.objects.get(&after.key());
-                    plan_tasks::note_refusal(memory, before, after, now.awake);
+                    plan_tasks::note_refusal(
+                        memory,
+                        &world.nodes.objects,
+                        before,
+                        after,
+                        now.awake,
+                    );
                     memory.claims.note_drift(before, after);
                 }
                 world.tasks.apply(event)

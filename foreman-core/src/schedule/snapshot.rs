@@ -31,6 +31,8 @@ pub struct NodeRow {
     pub fresh: bool,
     /// Cordoned, by spec or by a drain.
     pub cordoned: bool,
+    /// Whether it refused a placement and was not heard of since: it is asked nothing until then.
+    pub refusing: bool,
     /// What people say about the cordon.
     pub note: Option<String>,
     /// Runs at the same time.
@@ -85,6 +87,7 @@ impl NodeRow {
             phase: status.phase.as_ref().map(|p| p.known().unwrap_or(NodePhase::Unknown)),
             fresh: seen.is_fresh(wall, awake),
             cordoned: spec.unschedulable == Some(true) || spec.drain.is_some(),
+            refusing: false,
             note: node.meta.annotations.get(crate::model::wellknown::ANNOTATION_NOTE).cloned(),
             slots: usize::try_from(slots).unwrap_or(0),
             accelerator: capability.accelerator.as_ref().map(Open::to_string),
@@ -340,6 +343,7 @@ impl Snapshot {
         let mut base = Refusals::default();
         base.refuse_if(row.slots == 0, Refusal::NoSlots);
         base.refuse_if(row.slots > 0 && used >= row.slots, Refusal::SlotsFull);
+        base.refuse_if(row.refusing, Refusal::Avoided);
         base.refuse_if(row.cordoned, Refusal::Cordoned);
         base.refuse_if(row.phase == Some(NodePhase::Draining), Refusal::Draining);
         base.refuse_if(row.phase == Some(NodePhase::Unknown), Refusal::Recovering);

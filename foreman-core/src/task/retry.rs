@@ -18,6 +18,7 @@ use crate::model::agentic_task::{
 use crate::model::condition::find_condition;
 use crate::model::ids::Attempt;
 use crate::model::object::Object;
+use crate::model::open::Open;
 use crate::model::outcome::{
     Decision, FailureReason, Infrastructure, Outcome, Verdict, Verification,
 };
@@ -177,12 +178,41 @@ pub(crate) fn used_up_in_flight(task: &Object<AgenticTask>) -> Option<OperatorEn
 }
 
 /// The end of a task whose present claim is lost and was the last one allowed.
-pub(crate) fn end_with_loss(task: &Object<AgenticTask>, why: &str) -> Option<OperatorEnd> {
+pub(crate) fn end_with_loss(
+    task: &Object<AgenticTask>,
+    ended: AttemptEnd,
+    why: &str,
+) -> Option<OperatorEnd> {
     let (strikes, limit) = (strikes(task), limit(task));
-    (strikes >= limit).then(|| end(task, strikes, limit, Some(why)))
+    (strikes >= limit).then(|| end(task, strikes, limit, Some((ended, why))))
 }
 
-fn end(task: &Object<AgenticTask>, strikes: i64, limit: i64, loss: Option<&str>) -> OperatorEnd {
+/// What the loss of a claim says of the infrastructure. A life of an agent that is over took its claims
+/// with it like a machine; one that is alive and lost a run is at fault itself.
+fn infrastructure_of(ended: AttemptEnd) -> Infrastructure {
+    match ended {
+        AttemptEnd::NodeLost | AttemptEnd::SessionLost | AttemptEnd::Adopted => {
+            Infrastructure::NodeLost
+        }
+        AttemptEnd::HandedBack
+        | AttemptEnd::Missing
+        | AttemptEnd::Infrastructure
+        | AttemptEnd::Finished
+        | AttemptEnd::Drained
+        | AttemptEnd::Suspended
+        | AttemptEnd::Refused
+        | AttemptEnd::Cancelled
+        | AttemptEnd::TimedOut
+        | AttemptEnd::BudgetExhausted => Infrastructure::Error,
+    }
+}
+
+fn end(
+    task: &Object<AgenticTask>,
+    strikes: i64,
+    limit: i64,
+    loss: Option<(AttemptEnd, &str)>,
+) -> OperatorEnd {
     let status = &task.status;
     let last = status.attempts.last();
     let ended = last.and_then(|record| record.ended.as_ref());
@@ -195,11 +225,13 @@ fn end(task: &Object<AgenticTask>, strikes: i64, limit: i64, loss: Option<&str>)
         (writes::infrastructure_in(said), "InfrastructureError", message)
     } else {
         let node = last.and_then(|record| record.node.as_deref()).unwrap_or_default();
-        let ended = ended.map(|ended| format!("{ended} on node {node}"));
-        let last = loss.map(ToOwned::to_owned).or(ended);
+        let said = ended.map(|ended| format!("{ended} on node {node}"));
+        let last = loss.map(|(_, why)| why.to_owned()).or(said);
         let last = last.map_or_else(String::new, |last| format!(", the last: {last}"));
         let message = format!("{strikes} of {limit} claims were lost{last}");
-        (Infrastructure::NodeLost, "ClaimExpiryLimitReached", message)
+        let ended = loss.map(|(ended, _)| ended).or(ended.and_then(Open::known));
+        let infrastructure = ended.map_or(Infrastructure::NodeLost, infrastructure_of);
+        (infrastructure, "ClaimExpiryLimitReached", message)
     };
     OperatorEnd {
         phase: TaskPhase::Failed,

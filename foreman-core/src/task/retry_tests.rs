@@ -178,7 +178,7 @@ fn a_task_ends_at_its_limit_and_says_what_it_was() {
         with(3, json!({}), lost.clone()),
         Some((
             "ClaimExpiryLimitReached",
-            Infrastructure::NodeLost,
+            Infrastructure::Error,
             "3 of 3 claims were lost, the last: HandedBack on node n3".into()
         ))
     );

@@ -119,18 +119,32 @@ pub(crate) struct OperatorEnd {
     pub(crate) message: String,
 }
 
+/// What is known of a claim that was lost when its task ends with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LostClaim {
+    pub(crate) ended: AttemptEnd,
+    /// The turn that the holder last showed, counted over all claims.
+    pub(crate) turn: Option<i64>,
+}
+
+/// The operator ends a task whose claim is lost: nobody knows what its holder has spent.
+pub(crate) fn end_lost(
+    task: &Object<AgenticTask>,
+    end: &OperatorEnd,
+    lost: LostClaim,
+    now: WallTime,
+) -> TaskChange {
+    let usage = budget::charge_dead_holder(&task.status);
+    let closed = Closed { ended: lost.ended, at: now, turn: lost.turn };
+    let change = end_closing(task, end, closed, now)?;
+    Ok(match usage {
+        Some(usage) => change.set("usage", usage),
+        None => change,
+    })
+}
+
 /// The operator ends a task; a late result of a holder is refused because the fence is cleared.
 pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) -> TaskChange {
-    let mut next = task.status.clone();
-    next.phase = Some(end.phase.into());
-    next.verdict = Some(end.verdict.into());
-    next.failure_reason = end.failure_reason.map(Into::into);
-    next.outcome = Some(end.outcome.record());
-    let conditions = &mut next.conditions;
-    let yes = ConditionStatus::True;
-    let message = bounded(&end.message);
-    set_condition(conditions, end.condition, yes, end.reason, &message, now);
-    finish_condition(&mut next, &message, now);
     let ended = match end.outcome.infrastructure {
         Infrastructure::TimedOut => AttemptEnd::TimedOut,
         Infrastructure::NodeLost => AttemptEnd::NodeLost,
@@ -143,7 +157,26 @@ pub(crate) fn end(task: &Object<AgenticTask>, end: &OperatorEnd, now: WallTime) 
         | Infrastructure::Cancelled
         | Infrastructure::Error => AttemptEnd::Cancelled,
     };
-    attempts::close(&mut next.attempts, Closed { ended, at: now, turn: None });
+    end_closing(task, end, Closed { ended, at: now, turn: None }, now)
+}
+
+fn end_closing(
+    task: &Object<AgenticTask>,
+    end: &OperatorEnd,
+    closed: Closed,
+    now: WallTime,
+) -> TaskChange {
+    let mut next = task.status.clone();
+    next.phase = Some(end.phase.into());
+    next.verdict = Some(end.verdict.into());
+    next.failure_reason = end.failure_reason.map(Into::into);
+    next.outcome = Some(end.outcome.record());
+    let conditions = &mut next.conditions;
+    let yes = ConditionStatus::True;
+    let message = bounded(&end.message);
+    set_condition(conditions, end.condition, yes, end.reason, &message, now);
+    finish_condition(&mut next, &message, now);
+    attempts::close(&mut next.attempts, closed);
     let change = status()
         .set("phase", check(Actor::Operator, &task.status, end.phase)?)
         .set("verdict", end.verdict)

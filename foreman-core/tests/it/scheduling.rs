@@ -22,6 +22,7 @@ pub(crate) fn row(name: &str) -> NodeRow {
         phase: Some(NodePhase::Ready),
         fresh: true,
         cordoned: false,
+        refusing: false,
         note: None,
         slots: 2,
         accelerator: None,

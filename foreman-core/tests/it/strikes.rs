@@ -13,7 +13,7 @@ use foreman_core::ports::RunEnd;
 use foreman_core::ports::executor::ReleaseWhy;
 use foreman_core::ports::store::Part;
 use foreman_core::ports::store::Store;
-use foreman_core::ports::{Change, Expect};
+use foreman_core::ports::{Change, Clock, Expect};
 use foreman_core::testkit::fault::Operation;
 use foreman_core::testkit::scripted::ScriptedExecutor;
 
@@ -220,4 +220,69 @@ async fn clean_restarts_are_no_strikes_however_many() {
         assert_eq!(ends.count(), life);
         assert_eq!(notes(&lab).await.0, "");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_refused_one_task_gets_no_other_until_it_beats_again() {
+    let lab = Lab::new();
+    add_node(&lab, "n").await;
+    beat_of(&lab, "n", "s", "Ready").await;
+    beside(lab.reconciler(), async {
+        lab.task("a", freeform(None)).await;
+        settle().await;
+        let task = lab.task_now("a").await;
+        let refused = serde_json::json!([{"type": "Running", "status": "False",
+            "reason": "Refused", "message": "no room", "lastTransitionTime": lab.clock.wall()}]);
+        let back = Change::<foreman_core::model::AgenticTask>::of(Part::Status)
+            .set("phase", "Pending")
+            .set("conditions", refused)
+            .clear("assignedNode");
+        Store::patch(&*lab.store, &task.key(), back, Expect::Any).await.expect("patched");
+        settle().await;
+        lab.task("b", freeform(None)).await;
+        pass(&lab, 29).await;
+        let waiting = lab.task_now("b").await.status.waiting.and_then(|waiting| waiting.message);
+        assert_eq!(waiting.as_deref(), Some("0/1 nodes fit: 1 refused it just now"));
+        beat_of(&lab, "n", "s", "Ready").await;
+        settle().await;
+        assert_eq!(lab.phase("b").await, Some(TaskPhase::Scheduled), "it was heard of");
+        assert_eq!(lab.phase("a").await, Some(TaskPhase::Pending), "not this one for a minute");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_end_at_the_limit_says_how_the_claim_was_lost_and_charges_what_was_reserved() {
+    let lab = Lab::new();
+    add_node(&lab, "n").await;
+    beat_of(&lab, "n", "s", "Ready").await;
+    let mut spec = freeform(None);
+    spec.retry = Some(RetrySpec { max_attempts: Some(1), backoff_seconds: None });
+    lab.task("t", spec).await;
+    beside(lab.reconciler(), async {
+        claim(&lab, "t", "n", Some("s")).await;
+        let task = lab.task_now("t").await;
+        let reserved =
+            Change::<foreman_core::model::AgenticTask>::of(Part::Status).set("allowance", 70);
+        Store::patch(&*lab.store, &task.key(), reserved, Expect::Any).await.expect("patched");
+        crate::claims::beat_with(&lab, "n", "s", &[(&task, 3)]).await;
+        for _ in 0..2 {
+            pass(&lab, 30).await;
+            crate::claims::beat_with(&lab, "n", "s", &[]).await;
+        }
+        settle().await;
+    })
+    .await;
+    let status = lab.task_now("t").await.status;
+    assert_eq!(status.known_phase(), Some(TaskPhase::Failed));
+    let record = status.attempts.first().expect("kept");
+    assert_eq!(record.ended.as_ref().map(ToString::to_string).as_deref(), Some("Missing"));
+    let usage = status.usage.expect("charged");
+    assert_eq!((usage.prompt_tokens, usage.estimated), (Some(70), Some(true)));
+    let infrastructure = status.outcome.and_then(|outcome| outcome.infrastructure);
+    assert_eq!(
+        infrastructure.map(|it| it.to_string()).as_deref(),
+        Some("Error"),
+        "no node is lost"
+    );
 }
