@@ -13,7 +13,7 @@ use super::words;
 
 /// What the task needs of a node.
 pub(super) fn need_of(task: &Object<AgenticTask>, fleet: &Fleet) -> Need {
-    foreman_core::schedule::need_of(task, agent_of(task, fleet).map(|agent| &agent.spec))
+    foreman_core::schedule::need_of(task, &fleet.tasks, &fleet.agents)
 }
 
 /// The Agent that a task names, if it is there.

@@ -18,7 +18,7 @@ use crate::model::{
 use crate::policy::admit::{Egress, Policy};
 use crate::ports::recorder::LogRecorder;
 use crate::ports::store::{Query, Stores};
-use crate::schedule::{Need, NodeRow, explain};
+use crate::schedule::{NodeRow, explain, need_of};
 use crate::task::intake::{self, Facts};
 use crate::testkit::sim::SimClock;
 use crate::workload::view::WorkloadView;
@@ -215,8 +215,7 @@ fn rules(held: &Held) {
     let facts = Facts { tasks: &tasks, agents: &agents, unreadable, now: wall, shared: None };
     for task in tasks.values() {
         drop(intake::next(task, facts));
-        let agent = intake::agent_of(task, &agents).map(|agent| &agent.spec);
-        drop(explain(&snapshot, &Need::of(task, agent)));
+        drop(explain(&snapshot, &need_of(task, &tasks, &agents)));
         let _ = (Outcome::of(&task.status), crate::task::timeout::left(task, wall));
     }
     if let Some(workload) = read::<Workload>(&held.workload) {

@@ -205,7 +205,7 @@ impl<'a> Planner<'a> {
     /// What the task has in common with others that wait.
     fn alike(&self, memory: &mut Memory, task: &Object<AgenticTask>) -> Alike {
         let agent = intake::agent_of(task, &self.world.agents.objects);
-        let mut need = Need::of(task, agent.map(|agent| &agent.spec));
+        let mut need = resume::unbound(task, &self.world.tasks.objects, &self.world.agents.objects);
         self.resume(memory, task, &mut need);
         let uid = &task.meta.uid;
         let avoided = memory.room.fleet.snapshot().avoided(uid);

@@ -284,6 +284,32 @@ pub struct StepRecord {
     /// What later steps need of what its task said, whatever becomes of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<StepNotes>,
+    /// What the task of that uid spent, as far as no run of it is under way: it counts when the task
+    /// is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<StepSpent>,
+    /// What tasks spent that stood for the step before that one.
+    #[serde(default, rename = "spentBefore", skip_serializing_if = "Option::is_none")]
+    pub spent_before: Option<StepSpent>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub extra: Extra,
+}
+
+/// What a step's tasks spent of the Workload's budget.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepSpent {
+    /// Tokens sent and received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<i64>,
+    /// Turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<i64>,
+    /// Seconds of running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_seconds: Option<i64>,
     /// Fields this version does not know.
     #[serde(flatten)]
     #[schemars(skip)]

@@ -1,15 +1,18 @@
 //! Where an unfinished run goes on: on the machine that holds its journal, as long as that may come
 //! back, else afresh elsewhere.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fit::{Refusal, Refusals};
 use super::need::Need;
 use crate::model::NodeName;
-use crate::model::agent::AgentSpec;
-use crate::model::agentic_task::{AgenticTask, AttemptEnd};
+use crate::model::agent::Agent;
+use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, WaitingReason};
+use crate::model::ids::Key;
 use crate::model::object::Object;
 use crate::model::time::AwakeTime;
+use crate::task::intake::agent_of;
 use crate::timing::RESUME_WAIT;
 
 /// What an unfinished run left behind.
@@ -52,15 +55,66 @@ pub(crate) fn left_behind(
     Some(Left { node, turn })
 }
 
-/// What a waiting task needs, as a control loop that starts now would see it: an unfinished run is
-/// bound to the machine that holds its journal, unless it waits for none.
-pub fn need_of(task: &Object<AgenticTask>, agent: Option<&AgentSpec>) -> Need {
-    let mut need = Need::of(task, agent);
-    if let Some(left) = left_behind(task, None).filter(|_| !patience(task).is_zero()) {
-        need.journal = Some(left.node.clone());
-        need.only = Some(left.node);
+/// What `task` needs of a node, with the node where its run goes on, as the control loops ask for it.
+/// Whoever explains a decision asks with this.
+///
+/// How long a run has waited for its machine is known to the leading control loop only. It has stopped
+/// waiting when the task says that it waits for other nodes.
+pub fn need_of(
+    task: &Object<AgenticTask>,
+    tasks: &BTreeMap<Key, Object<AgenticTask>>,
+    agents: &BTreeMap<Key, Object<Agent>>,
+) -> Need {
+    let mut need = unbound(task, tasks, agents);
+    let waits = matches!(task.status.known_phase(), None | Some(TaskPhase::Pending));
+    if let Some(left) = left_behind(task, None).filter(|_| waits) {
+        if !patience(task).is_zero() && !asks_all_nodes(task) {
+            need.only = Some(left.node.clone());
+        }
+        need.journal = Some(left.node);
     }
     need
+}
+
+/// Whether the task was told what all nodes say.
+fn asks_all_nodes(task: &Object<AgenticTask>) -> bool {
+    const ABOUT_ALL: [WaitingReason; 4] = [
+        WaitingReason::NoNodes,
+        WaitingReason::NoMatchingNode,
+        WaitingReason::NodesBusy,
+        WaitingReason::NodesStale,
+    ];
+    let told = task.status.waiting.as_ref().and_then(|waiting| waiting.reason.as_ref());
+    told.is_some_and(|told| ABOUT_ALL.into_iter().any(|reason| told.is(reason)))
+}
+
+/// The need of a task that waits for no machine: the journal of its own run, or of the one that it
+/// continues, speaks for a node and against none.
+pub(crate) fn unbound(
+    task: &Object<AgenticTask>,
+    tasks: &BTreeMap<Key, Object<AgenticTask>>,
+    agents: &BTreeMap<Key, Object<Agent>>,
+) -> Need {
+    let mut need = Need::of(task, agent_of(task, agents).map(|agent| &agent.spec));
+    if need.journal.is_none() {
+        need.journal = continued_on(task, tasks);
+    }
+    need
+}
+
+/// The machine with the journal of the run that a task continues.
+fn continued_on(
+    task: &Object<AgenticTask>,
+    tasks: &BTreeMap<Key, Object<AgenticTask>>,
+) -> Option<NodeName> {
+    let continues = task.spec.continues.as_ref()?;
+    let name = continues.task.clone()?;
+    let parent = tasks.get(&Key { namespace: task.meta.namespace.clone(), name })?;
+    let same = continues.uid.as_deref().is_none_or(|uid| uid == parent.meta.uid.as_str());
+    let status = Some(&parent.status).filter(|_| same)?;
+    let saved = status.checkpoint.as_ref().and_then(|known| known.node.as_deref());
+    let ran = || status.attempts.last().and_then(|last| last.node.as_deref());
+    NodeName::parse(saved.or_else(ran)?).ok()
 }
 
 /// How long the task waits for the machine.
@@ -131,28 +185,5 @@ impl Wait {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn need(spec: &Value, checkpoint: &Value) -> Need {
-        let task = json!({
-            "metadata": {"name": "t", "namespace": "d", "uid": "t", "resourceVersion": "1"},
-            "spec": spec, "status": {"checkpoint": checkpoint}});
-        need_of(&Object::from_json(&task).expect("valid"), None)
-    }
-
-    #[test]
-    fn what_is_explained_is_bound_to_its_journal_as_what_is_decided() {
-        let spec = json!({"kind": "freeform", "payload": {}});
-        let impatient = json!({"kind": "freeform", "payload": {}, "resumeWaitSeconds": 0});
-        let saved = json!({"node": "studio", "attempt": 1, "turn": 3});
-        let archived = json!({"node": "studio", "attempt": 1, "turn": 3, "archived": true});
-        let studio = NodeName::parse("studio").ok();
-        assert_eq!(need(&spec, &saved).only, studio);
-        assert_eq!(need(&spec, &json!({})).only, None, "there is nothing to go on with");
-        assert_eq!(need(&spec, &archived).only, None, "it goes on anywhere");
-        assert_eq!(need(&impatient, &saved).only, None, "it waits for no machine");
-    }
-}
+#[path = "resume_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::model::agentic_task::{AgenticTask, AgenticTaskStatus, TaskPhase, Usage};
 use crate::model::ids::Key;
 use crate::model::object::Object;
-use crate::model::workload::Workload;
+use crate::model::workload::{StepRecord, StepSpent, Workload};
 use crate::workload::children::owned_by;
 
 /// Tokens that a usage counts: prompts and answers.
@@ -51,11 +51,8 @@ pub(crate) fn ledger(
             name.map(|name| Key { namespace: workload.meta.namespace.clone(), name: name.clone() });
         let task = key.and_then(|key| tasks.get(&key)).filter(|task| owned_by(task, workload));
         let reserved = task.and_then(|task| reserved(task, &placing));
-        if let Some(usage) = task.and_then(|task| task.status.usage.as_ref()) {
-            ledger.used = ledger.used.saturating_add(tokens(Some(usage)));
-            turns = turns.saturating_add(usage.turns.unwrap_or(0));
-            seconds = seconds.saturating_add(usage.wall_seconds.unwrap_or(0));
-        }
+        let all = sum([ledger.used, turns, seconds], spent(record, task));
+        [ledger.used, turns, seconds] = all;
         match reserved {
             Some(reserved) => ledger.reserved = ledger.reserved.saturating_add(reserved),
             None if record.settled != Some(true) => ledger.open += 1,
@@ -67,6 +64,38 @@ pub(crate) fn ledger(
         limit.filter(|limit| used >= *limit).map(|limit| format!("{used} of {limit} {name}"))
     });
     Some(ledger)
+}
+
+/// Tokens, turns and seconds that a step spent.
+type Spent = [i64; 3];
+
+fn of_record(spent: Option<&StepSpent>) -> Spent {
+    let spent = spent.map(|spent| [spent.tokens, spent.turns, spent.wall_seconds]);
+    spent.unwrap_or_default().map(Option::unwrap_or_default)
+}
+
+fn sum(a: Spent, b: Spent) -> Spent {
+    let [(a0, b0), (a1, b1), (a2, b2)] = [(a[0], b[0]), (a[1], b[1]), (a[2], b[2])];
+    [a0.saturating_add(b0), a1.saturating_add(b1), a2.saturating_add(b2)]
+}
+
+/// What a record says that the step spent, its task and those before that.
+pub(crate) fn spent_by_record(record: &StepRecord) -> Spent {
+    sum(of_record(record.spent.as_ref()), of_record(record.spent_before.as_ref()))
+}
+
+/// What a step spent. Its record keeps what its tasks said when they are gone.
+fn spent(record: &StepRecord, task: Option<&Object<AgenticTask>>) -> Spent {
+    let Some(task) = task else { return spent_by_record(record) };
+    let usage = task.status.usage.as_ref();
+    let says = usage.map_or([0; 3], |usage| {
+        let (turns, seconds) = (usage.turns.unwrap_or(0), usage.wall_seconds.unwrap_or(0));
+        [tokens(Some(usage)), turns, seconds]
+    });
+    let is_known = record.uid.as_deref().is_none_or(|uid| uid == task.meta.uid.as_str());
+    let before =
+        if is_known { of_record(record.spent_before.as_ref()) } else { spent_by_record(record) };
+    sum(before, says)
 }
 
 /// What a task in flight has reserved.

@@ -107,3 +107,28 @@ fn a_dead_holder_is_charged_all_that_it_might_have_spent() {
     assert_eq!(of(spent("Running", 40, None)), None);
     assert_eq!(of(spent("Scheduled", 40, Some(60))), None, "nobody claimed it");
 }
+
+#[test]
+fn what_a_step_spent_counts_when_its_task_is_gone_and_when_another_took_its_place() {
+    let limit = |records: Value| -> Object<Workload> {
+        Object::from_json(&json!({
+            "metadata": {"name": "w", "namespace": "default", "uid": "w", "resourceVersion": "1"},
+            "spec": {"intent": "x", "budget": {"tokens": 1000, "turns": 9}},
+            "status": {"steps": records}}))
+        .expect("valid")
+    };
+    let used = |records: Value, list: &[(&str, Value)]| {
+        let known = ledger(&limit(records), &tasks(list), |_| None).expect("a budget");
+        (known.used, known.spent)
+    };
+    let a = |uid: &str| {
+        json!([{"name": "a", "task": "a", "uid": uid, "spent": {"tokens": 100, "turns": 5},
+            "spentBefore": {"tokens": 20, "turns": 3}}])
+    };
+    assert_eq!(used(a("a"), &[]), (120, None), "its task was deleted");
+    let again = spent("Running", 150, None);
+    assert_eq!(used(a("a"), &[("a", again.clone())]), (170, None), "its task says more");
+    let (tokens, turns) = used(a("gone"), &[("a", again)]);
+    assert_eq!(tokens, 270, "another task stands for it now");
+    assert_eq!(turns.as_deref(), Some("10 of 9 turns"));
+}

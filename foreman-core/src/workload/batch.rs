@@ -128,8 +128,6 @@ pub(super) fn step(
         gate_profile: spec.gate_profile.clone(),
         mcp_enabled: spec.mcp_enabled,
         verdict_policy: spec.verdict_policy.clone(),
-        // The Workload's own budget is shared out by allowances.
-        budget: None,
         continues: None,
         strand: Some(Strand { change: change(issue), round, role }),
     }

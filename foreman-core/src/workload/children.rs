@@ -71,7 +71,8 @@ pub(crate) fn render(
     let spec = AgenticTaskSpec {
         kind: step.kind.clone(),
         agent_ref: Some(step.agent_ref.clone()),
-        budget: step.budget.clone(),
+        // The Workload's own budget is shared out by allowances.
+        budget: None,
         cancel: workload.spec.cancel.filter(|cancel| *cancel),
         continues: step
             .continues

@@ -11,7 +11,7 @@ use super::{batch, escalate, iterate, suppress};
 use crate::model::agentic_task::{AgenticTaskPayload, TaskKind};
 use crate::model::object::plain;
 use crate::model::open::Open;
-use crate::model::shared::{Budget, GateProfile, LocalObjectReference, VerdictPolicy};
+use crate::model::shared::{GateProfile, LocalObjectReference, VerdictPolicy};
 use crate::model::workload::{StepRecord, WorkloadSpec};
 use crate::policy::admit::{Egress, Policy};
 use crate::timing::WORKLOAD_HASH_CHARS;
@@ -39,8 +39,6 @@ pub struct DesiredStep {
     pub mcp_enabled: Option<bool>,
     /// Which changes the coder's own GO may stand for.
     pub verdict_policy: Option<VerdictPolicy>,
-    /// What it may spend.
-    pub budget: Option<Budget>,
     /// The step whose conversation this one goes on with.
     pub continues: Option<String>,
     /// Its part in the work on one change, where that is known.
@@ -63,7 +61,8 @@ impl DesiredStep {
             plain(&self.gate_profile),
             self.mcp_enabled,
             plain(&self.verdict_policy),
-            plain(&self.budget),
+            // A budget of its own stood here; hashes that are written down stay as they are.
+            serde_json::Value::Null,
         ]);
         hash(&made_from.to_string())
     }
@@ -379,8 +378,6 @@ fn pipeline(view: WorkloadView<'_>) -> Result<Vec<DesiredStep>, PlanError> {
             gate_profile: step.gate_profile.clone().or_else(|| spec.gate_profile.clone()),
             mcp_enabled: spec.mcp_enabled,
             verdict_policy: spec.verdict_policy.clone(),
-            // The Workload's own budget is shared out by allowances.
-            budget: None,
             continues: None,
             strand: None,
         })

@@ -8,7 +8,8 @@ use crate::model::agentic_task::{AgenticTask, TaskPhase};
 use crate::model::object::Object;
 use crate::model::open::Open;
 use crate::model::outcome::{Infrastructure, Outcome, OutcomeReason, Verdict, Verification};
-use crate::model::workload::{StepRecord, WorkloadPhase};
+use crate::model::workload::{StepRecord, StepSpent, WorkloadPhase};
+use crate::task::budget;
 
 /// The record of a step with what its task shows now folded in. `settled` stays once it is true,
 /// and a settled record never changes again.
@@ -31,8 +32,46 @@ pub(crate) fn fold(record: &StepRecord, child: Option<&Object<AgenticTask>>) -> 
         settled: settled.then_some(true),
         made_from: record.made_from.clone(),
         notes: if settled { notes::of(status) } else { None },
+        spent: spent(record, child),
+        spent_before: spent_before(record, child),
         extra: record.extra.clone(),
     }
+}
+
+/// What is known for good of what a step's task spent. While a run is under way its task says more, and
+/// a record is not written for each turn.
+fn spent(record: &StepRecord, child: &Object<AgenticTask>) -> Option<StepSpent> {
+    let status = &child.status;
+    let known = record.spent.clone().filter(|_| !is_another(record, child));
+    let in_flight = status.known_phase().is_some_and(TaskPhase::is_in_flight);
+    if in_flight && child.meta.deletion_timestamp.is_none() {
+        return known;
+    }
+    let Some(usage) = &status.usage else { return known };
+    let more_than_none = |number: i64| Some(number).filter(|number| *number > 0);
+    let spent = StepSpent {
+        tokens: more_than_none(budget::tokens(Some(usage))),
+        turns: usage.turns.and_then(more_than_none),
+        wall_seconds: usage.wall_seconds.and_then(more_than_none),
+        extra: known.map(|spent| spent.extra).unwrap_or_default(),
+    };
+    Some(spent).filter(|spent| *spent != StepSpent::default())
+}
+
+/// Whether the task is another one than the record knows: the former is gone.
+fn is_another(record: &StepRecord, child: &Object<AgenticTask>) -> bool {
+    record.uid.as_deref().is_some_and(|uid| uid != child.meta.uid.as_str())
+}
+
+fn spent_before(record: &StepRecord, child: &Object<AgenticTask>) -> Option<StepSpent> {
+    if !is_another(record, child) {
+        return record.spent_before.clone();
+    }
+    let [tokens, turns, seconds] =
+        budget::spent_by_record(record).map(|n| Some(n).filter(|n| *n > 0));
+    let extra = record.spent_before.as_ref().map(|spent| spent.extra.clone()).unwrap_or_default();
+    let spent = StepSpent { tokens, turns, wall_seconds: seconds, extra };
+    Some(spent).filter(|spent| *spent != StepSpent::default())
 }
 
 /// What one settled step counts as.

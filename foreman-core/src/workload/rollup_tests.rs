@@ -147,3 +147,28 @@ fn a_settled_record_never_changes_and_a_running_child_says_little() {
     assert_eq!(fold(&folded, None), folded);
     assert_eq!(fold(&record, None), record);
 }
+
+fn child(uid: &str, status: &Value) -> Object<AgenticTask> {
+    Object::from_json(&json!({
+        "metadata": {"name": "a", "namespace": "default", "uid": uid, "resourceVersion": "1"},
+        "spec": {"kind": "freeform", "payload": {}}, "status": status}))
+    .expect("a task")
+}
+
+#[test]
+fn a_record_keeps_what_its_tasks_spent() {
+    let usage = |tokens: i64| json!({"promptTokens": tokens, "completionTokens": 1, "turns": 2});
+    let paused = child("one", &json!({"phase": "Pending", "usage": usage(40)}));
+    let known = fold(&step("a", json!({})), Some(&paused));
+    let spent = |record: &StepRecord| record.spent.clone().unwrap_or_default().tokens;
+    assert_eq!((spent(&known), known.spent_before.clone()), (Some(41), None));
+    let runs = child("one", &json!({"phase": "Running", "usage": usage(70)}));
+    assert_eq!(fold(&known, Some(&runs)).spent, known.spent, "not written for each turn");
+    assert_eq!(fold(&known, None), known, "it is gone");
+    let other = child("two", &json!({"phase": "Pending"}));
+    let other = fold(&known, Some(&other));
+    assert_eq!((spent(&other), other.spent_before.clone()), (None, known.spent.clone()));
+    let ended = child("two", &json!({"phase": "Succeeded", "verdict": "GO", "usage": usage(9)}));
+    let ended = fold(&other, Some(&ended));
+    assert_eq!((spent(&ended), ended.spent_before), (Some(10), known.spent));
+}

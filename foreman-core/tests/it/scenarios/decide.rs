@@ -12,7 +12,9 @@ use foreman_core::policy::admit::Policy;
 use foreman_core::ports::recorder::LogRecorder;
 use foreman_core::ports::{Clock, Query, Store, Stores};
 use foreman_core::schedule::order::turn;
-use foreman_core::schedule::{Avoid, Need, NodeVerdict, Placement, Scheduler, Snapshot, explain};
+use foreman_core::schedule::{
+    Avoid, NodeVerdict, Placement, Scheduler, Snapshot, explain, need_of,
+};
 
 use super::world::World;
 
@@ -44,15 +46,9 @@ pub(crate) async fn decide(world: &World) -> String {
     let mut decided = String::new();
     for key in &world.tasks {
         let task = after.get(key).expect("it is still there");
-        let mut need = need(task, &agents);
-        let outcome = outcome(task);
-        if outcome.starts_with("waits NodesRecovering: waits for ") {
-            // It waits for the machine that can resume its run, and asks no other.
-            need.only.clone_from(&need.journal);
-        }
-        line(&mut decided, &name(task), &outcome);
+        line(&mut decided, &name(task), &outcome(task));
         if is_about_nodes(task) {
-            verdicts(&mut decided, &explain(&snapshot, &need).nodes);
+            verdicts(&mut decided, &explain(&snapshot, &need_of(task, &after, &agents)).nodes);
         }
     }
     decided
@@ -76,7 +72,7 @@ fn by_snapshot(
     let mut scheduler = Scheduler::new(snapshot);
     let mut lines = BTreeMap::new();
     for task in queue {
-        let need = need(task, agents);
+        let need = need_of(task, tasks, agents);
         let mut decided = String::new();
         let explained = explain(scheduler.snapshot(), &need);
         match scheduler.place(task.key(), &need) {
@@ -92,13 +88,6 @@ fn by_snapshot(
         lines.insert(task.key(), decided);
     }
     world.tasks.iter().filter_map(|key| lines.remove(key)).collect()
-}
-
-fn need(task: &Object<AgenticTask>, agents: &BTreeMap<Key, Object<Agent>>) -> Need {
-    let reference = task.spec.agent_ref.as_ref().and_then(|agent| agent.name.clone());
-    let agent = reference
-        .and_then(|name| agents.get(&Key { namespace: task.meta.namespace.clone(), name }));
-    Need::of(task, agent.map(|agent| &agent.spec))
 }
 
 fn name(task: &Object<AgenticTask>) -> String {
