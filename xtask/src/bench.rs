@@ -1,8 +1,10 @@
-//! `cargo xtask bench`: measures the embedded store and writes docs/benchmarks.md.
+//! `cargo xtask bench`: measures the scheduler, the simulator and the embedded store, and writes
+//! docs/benchmarks.md.
 //!
 //! Absolute times drift between machines, so each figure also stands as a ratio to something measured
 //! in the same run: mostly to the floor, one `fdatasync` after another on the same disk.
 
+mod decisions;
 mod machine;
 mod other_process;
 mod report;
@@ -32,11 +34,12 @@ pub(crate) fn run(write: bool) -> anyhow::Result<()> {
         .build()
         .context("cannot start a runtime")?;
     let rows = runtime.block_on(store::measure())?;
-    let table = report::table(&rows);
-    repo::say(format_args!("{}\n\n{table}", machine::summary()));
+    let store = report::table(&rows);
+    let core = report::table(&decisions::measure()?);
+    repo::say(format_args!("{}\n\n{core}\n\n{store}", machine::summary()));
     if write {
         let path = repo::root().join("docs/benchmarks.md");
-        std::fs::write(&path, report::page(&table))
+        std::fs::write(&path, report::page(&core, &store))
             .with_context(|| format!("cannot write {}", path.display()))?;
         repo::say(format_args!("wrote {}", path.display()));
     }

@@ -42,7 +42,7 @@ enum Command {
     /// Looks at the files that git knows. A Rust file over 400 lines is a warning, over 600 an error
     /// unless it begins with a line `// tidy: <why it is one file>`.
     Tidy,
-    /// Measure the embedded store, in release; print the figures and write them down.
+    /// Measure scheduler, simulator and store, in release; print the figures and write them down.
     ///
     /// They go to docs/benchmarks.md, with the machine they were measured on.
     Bench {
