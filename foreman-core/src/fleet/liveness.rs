@@ -207,3 +207,7 @@ fn phase_to_write(
 #[cfg(test)]
 #[path = "liveness_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "liveness_laws.rs"]
+mod laws;
