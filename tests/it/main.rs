@@ -19,6 +19,7 @@ mod e2e;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod records;
 mod rejected;
 #[cfg(test)]
 mod repository;

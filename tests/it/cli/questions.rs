@@ -130,6 +130,21 @@ fn a_task_that_no_node_is_looked_for_is_not_in_line() {
 }
 
 #[test]
+fn what_the_policy_keeps_in_the_house_waits_and_is_explained_by_it() {
+    let lab = Lab::new();
+    let far = "---\napiVersion: foreman.llmkube.dev/v1alpha1\nkind: Agent\nmetadata: {name: far}\n\
+         spec:\n  role: coder\n  tools: [bash]\n  provider: cloud-proxy\n";
+    lab.apply(&(node("studio", "") + far + &task("a", "  agentRef: {name: far}\n")));
+    ready(&lab, "studio", 64);
+    lab.run(&["explain", "task/a"]).exits(0).says("studio fits now");
+    lab.write("home/.config/foreman/config.toml", "allow-cloud-providers = false\n");
+    let ended = lab.run(&["explain", "task/a"]).exits(0).says(": PolicyForbids. ");
+    let ended = ended.says("the model of Agent far is in the cloud");
+    assert!(!ended.out.contains("in line"), "{ended:?}");
+    lab.run(&["why-not", "a", "studio"]).exits(0).says("PolicyForbids");
+}
+
+#[test]
 fn the_event_stream_has_its_one_result_whatever_is_wrong_with_the_command_line() {
     let lab = Lab::new();
     let result = |arguments: &[&str], code: i32| {
