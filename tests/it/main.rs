@@ -20,6 +20,7 @@ mod e2e;
 mod manifests;
 #[cfg(test)]
 mod records;
+#[cfg(test)]
 mod rejected;
 #[cfg(test)]
 mod repository;
