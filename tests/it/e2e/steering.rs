@@ -71,7 +71,7 @@ async fn a_node_is_drained_and_its_work_goes_on_when_it_is_opened() {
     let drained = lab.run(&drain).await;
     assert_eq!(drained.code, Some(0), "{drained:?}");
     assert!(drained.stdout.ends_with("node/studio drained\n"), "{drained:?}");
-    let task = lab.until("tasks", |task| is_coder(task)).await;
+    let task = lab.until("tasks", is_coder).await;
     assert_eq!(task["status"]["phase"], json!("Pending"));
     model.let_go();
     let opened = lab.run(&["uncordon", "studio"]).await;
@@ -97,7 +97,7 @@ async fn a_run_that_ran_out_of_turns_goes_on_in_a_new_task_with_more() {
     let run = ["run", "--repo", path(&repo), "--model-url", model.url(), "--no-review"];
     let ended = lab.run(&[&run[..], &["-o", "json", "greet the world"]].concat()).await;
     assert_eq!(ended.code, Some(3), "{ended:?}");
-    let coder = lab.until("tasks", |task| is_coder(task)).await;
+    let coder = lab.until("tasks", is_coder).await;
     let name = coder["metadata"]["name"].as_str().expect("a name").to_owned();
     let described = lab.run(&["describe", &format!("task/{name}")]).await;
     let next = format!("foreman retry task/{name} --continue --turns +50");

@@ -317,7 +317,9 @@ pub(crate) fn given_back(end: &RunEnd) -> (Infrastructure, &str) {
         RunEnd::Released { why: ReleaseWhy::Infrastructure { kind, message }, .. } => {
             (*kind, message)
         }
-        other => panic!("not given back by a fault: {other:?}"),
+        other @ (RunEnd::Finished(_) | RunEnd::Released { .. } | RunEnd::Lost) => {
+            panic!("not given back by a fault: {other:?}")
+        }
     }
 }
 
