@@ -12,6 +12,7 @@
 //! real clock or spawns a task.
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+mod bugs;
 pub mod control;
 pub mod fleet;
 #[cfg(feature = "memory")]

@@ -105,6 +105,23 @@ fn the_core_uses_no_more_of_tokio_than_sync() {
 }
 
 #[test]
+fn seeded_bugs_are_turned_on_by_nobody() {
+    let metadata = metadata();
+    for package in metadata.workspace_packages() {
+        let asked = package.dependencies.iter().flat_map(|one| &one.features);
+        assert!(asked.into_iter().all(|one| one != "seeded-bugs"), "{} does", package.name);
+        let turn_on = package.features.iter().filter(|(_, what)| {
+            what.iter().any(|what| what.rsplit('/').next() == Some("seeded-bugs"))
+        });
+        let names: Vec<_> = turn_on.map(|(name, _)| name.as_str()).collect();
+        let only: &[&str] = if *package.name == "xtask" { &["seeded-bugs"] } else { &[] };
+        assert_eq!(names, only, "features of {}", package.name);
+    }
+    let core = package(&metadata, "foreman-core");
+    assert!(core.features.contains_key("seeded-bugs"), "it has another name now: mend this test");
+}
+
+#[test]
 fn no_adapter_knows_another_and_only_programs_compose_them() {
     let metadata = metadata();
     for adapter in ADAPTERS {

@@ -9,7 +9,7 @@ mod machine;
 mod other_process;
 mod report;
 mod store;
-mod system;
+pub(crate) mod system;
 
 use std::process::Command;
 

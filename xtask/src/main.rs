@@ -54,7 +54,7 @@ enum Command {
     ///
     /// Each seed draws its own fleet, work and faults; the promises are checked after each step. A
     /// seed that breaks one is made smaller and printed as a command that replays it.
-    Sim(sim::Args),
+    Sim(Box<sim::Args>),
     /// Run all checks that a change must pass.
     ///
     /// The last two steps are the commands that README.md shows to its readers: the `sh` blocks after

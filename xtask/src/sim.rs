@@ -1,5 +1,7 @@
 //! `cargo xtask sim`: runs seeds of the simulator, replays one, shrinks one that fails.
 
+#[cfg(feature = "seeded-bugs")]
+mod bugs;
 mod picture;
 mod shrink;
 mod story;
@@ -60,14 +62,54 @@ pub(crate) struct Args {
     /// Faults stop after so many simulated seconds.
     #[arg(long, value_name = "SECONDS")]
     horizon: Option<u64>,
+    #[command(flatten)]
+    seeded: Seeded,
+}
+
+/// Safety rules that are broken on purpose.
+#[derive(Debug, clap::Args)]
+struct Seeded {
+    /// Break one safety rule on purpose and look for the first seed that notices.
+    ///
+    /// Needs a build with the rules that can be broken: `cargo run --release -p xtask --features
+    /// seeded-bugs -- sim --bug NAME`.
+    #[arg(long, value_name = "NAME")]
+    bug: Option<String>,
+    /// Break every safety rule in turn, each until a seed notices; fail when one is not noticed.
+    #[arg(long)]
+    bugs: bool,
+    /// With `--bugs`: write the table to docs/src/concepts/seeded-bugs.md.
+    #[arg(long, requires = "bugs")]
+    write: bool,
 }
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.seeded.bugs || args.seeded.bug.is_some() {
+        return seeded(args);
+    }
     match args.seed {
         Some(seed) => replay(seed, &less(args)?, args.trace, args.picture.as_deref()),
         None => many(args),
     }
+}
+
+#[cfg(feature = "seeded-bugs")]
+fn seeded(args: &Args) -> anyhow::Result<()> {
+    bugs::run(args)
+}
+
+#[cfg(not(feature = "seeded-bugs"))]
+fn seeded(args: &Args) -> anyhow::Result<()> {
+    let what = match &args.seeded.bug {
+        Some(name) => format!("--bug {name}"),
+        None if args.seeded.write => "--bugs --write".to_owned(),
+        None => "--bugs".to_owned(),
+    };
+    bail!(
+        "this build has no rules that can be broken: \
+         cargo run --release -p xtask --features seeded-bugs -- sim {what}"
+    )
 }
 
 fn numbers(given: Option<&Vec<String>>) -> anyhow::Result<Option<BTreeSet<usize>>> {

@@ -9,6 +9,7 @@ use super::mirror::Reread;
 use super::reconciler::Reconciler;
 use super::view::Done;
 use super::write::{Target, Write};
+use crate::bugs::{self, Bug};
 use crate::model::Uid;
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::{Key, Revision};
@@ -184,6 +185,9 @@ impl Reconciler {
     ) -> Answer<K> {
         match answer {
             Ok(object) => Answer::Written(Box::new(object)),
+            Err(StoreError::Uncertain { .. }) if bugs::on(Bug::UncertainPlacementFailed) => {
+                Answer::Lost(Reread::Unknown)
+            }
             Err(
                 StoreError::Conflict
                 | StoreError::NotFound

@@ -1,6 +1,7 @@
 //! The end of a run: written until it is written, the fence is lost or the task is gone.
 
 use super::run::RunContext;
+use crate::bugs::{self, Bug};
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, Usage, WaitingReason};
 use crate::model::ids::{Fence, Key};
 use crate::model::object::{Kind, Object};
@@ -17,6 +18,10 @@ use crate::timing::{CONFLICTS_AT_ONCE_MAX, STORE_RETRY_MAX, STORE_RETRY_MIN};
 
 /// Writes how the run ended.
 pub(super) async fn deliver(context: &RunContext, key: &Key, fence: &Fence, end: RunEnd) {
+    let drained = matches!(&end, RunEnd::Released { why: ReleaseWhy::Drained, .. });
+    if drained && bugs::on(Bug::DrainDropsRuns) {
+        return;
+    }
     let mut pause = STORE_RETRY_MIN;
     let mut cut = false;
     let mut conflicts = 0_usize;
@@ -55,7 +60,9 @@ async fn deliver_once(
     let Some(task) = context.stores.tasks.get(key).await? else {
         return Ok(());
     };
-    if let Err(lost) = claim::holds(&task, fence) {
+    if let Err(lost) = claim::holds(&task, fence)
+        && !bugs::on(Bug::NoFenceAtTheEnd)
+    {
         tracing::info!(task = %key, %lost, "nothing is written");
         return Ok(());
     }

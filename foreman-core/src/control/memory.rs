@@ -7,6 +7,7 @@ use super::claims_memory::ClaimsMemory;
 use super::plan_nodes::NodesMemory;
 use super::reconciler::World;
 use super::room::Room;
+use crate::bugs::{self, Bug};
 use crate::fleet::liveness::Seen;
 use crate::model::agentic_task::WaitingReason;
 use crate::model::ids::Key;
@@ -144,11 +145,13 @@ impl Memory {
     /// Notices that the machine slept, and says whether: who sleeps hears nothing.
     pub(super) fn notice_sleep(&mut self, awake: AwakeTime, boot: BootTime) -> bool {
         let slept = self.nodes.slept(awake, boot);
-        if slept {
+        if let Some(slept) = slept.filter(|_| bugs::on(Bug::SilenceWhileAsleep)) {
+            self.seen.values_mut().for_each(|seen| seen.silent_before(slept));
+        } else if slept.is_some() {
             tracing::info!("this machine slept: every node's silence begins anew");
             self.restart_silences(awake);
         }
-        slept
+        slept.is_some()
     }
 
     /// A fresh read of that node did not show what a decision rested on.

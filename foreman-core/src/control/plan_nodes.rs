@@ -52,11 +52,11 @@ impl NodesMemory {
         self.deaf = deaf;
     }
 
-    /// Whether the machine slept since this was last asked.
-    pub(super) fn slept(&mut self, awake: AwakeTime, boot: BootTime) -> bool {
+    /// How long the machine slept since this was last asked; absent = not at all.
+    pub(super) fn slept(&mut self, awake: AwakeTime, boot: BootTime) -> Option<Duration> {
         let ahead = boot.since_origin().saturating_sub(awake.since_origin());
         let before = self.slept.replace(ahead);
-        before.is_some_and(|before| ahead.saturating_sub(before) > SLEPT)
+        before.map(|before| ahead.saturating_sub(before)).filter(|slept| *slept > SLEPT)
     }
 
     /// Forgets doubts that are over.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::memory::{Avoid, Avoided, Memory};
 use super::reconciler::World;
 use super::room::Placing;
-use super::watchlist::workload_key;
+use super::watchlist::{agent_key, workload_key};
 use super::write::{Rank, Urgency, Write};
+use crate::bugs::{self, Bug};
 use crate::fleet::liveness::Seen;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase, WaitingReason};
@@ -318,6 +319,19 @@ impl<'a> Planner<'a> {
         again
     }
 
+    /// How many tasks an Agent has in flight, with those that are being placed.
+    fn running(&self, memory: &Memory, agent: &Key) -> usize {
+        let running = memory.room.fleet.running(agent);
+        if !bugs::on(Bug::AgentLimitStale) {
+            return running;
+        }
+        let of_agent = |key: &&Key| {
+            let task = self.world.tasks.objects.get(*key);
+            task.and_then(agent_key).as_ref() == Some(agent)
+        };
+        running.saturating_sub(memory.room.placing.keys().filter(of_agent).count())
+    }
+
     /// What but room holds up a task whose turn it is.
     fn held_up(
         &self,
@@ -328,7 +342,7 @@ impl<'a> Planner<'a> {
         let fleet = &memory.room.fleet;
         let agent = fleet.alike(next)?.agent.as_ref();
         if let Some(agent) = agent.and_then(|key| self.world.agents.objects.get(key))
-            && let Some(message) = intake::agent_at_limit(agent, fleet.running(&agent.key()))
+            && let Some(message) = intake::agent_at_limit(agent, self.running(memory, &agent.key()))
         {
             return Some((WaitingReason::AgentAtLimit, message));
         }

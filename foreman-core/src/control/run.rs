@@ -12,6 +12,7 @@ use super::deliver::{deliver, failed};
 use super::plan_tasks::REFUSED_REASON;
 use super::serving::Refusal;
 use super::supervise::{show_progress, supervise};
+use crate::bugs::{self, Bug};
 use crate::fleet::registrar::Registrar;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase};
@@ -220,16 +221,24 @@ impl Run {
         let registrar = &self.context.registrar;
         let status = &self.task.status;
         let attempt = status.attempt.unwrap_or(0).max(known).saturating_add(1);
-        let now = self.context.clock.wall().max(earliest_claim(&self.task));
+        let mut now = self.context.clock.wall().max(earliest_claim(&self.task));
+        if bugs::on(Bug::ClaimTimesAlike) {
+            now = self.context.clock.wall();
+        }
         let (session, node) = (registrar.session(), &registrar.identity().name);
         let before = self.life_before(AttemptEnd::Adopted, now);
         let change = writes::claim(&self.task, attempt, session, node, before, now)
             .map_err(|error| StoreError::Denied { reason: error.to_string() })?;
-        let expect = Expect::At(self.task.revision().clone());
+        let mut expect = Expect::At(self.task.revision().clone());
+        if bugs::on(Bug::ClaimUnconditional) {
+            expect = Expect::Any;
+        }
         let tasks = &self.context.stores.tasks;
         let claimed = match tasks.patch(&self.task.key(), change, expect).await {
             // An earlier try of ours may have been done although its answer never came.
-            Err(error @ (StoreError::Uncertain { .. } | StoreError::Conflict)) => {
+            Err(error @ (StoreError::Uncertain { .. } | StoreError::Conflict))
+                if !bugs::on(Bug::UncertainClaimFailed) =>
+            {
                 let found = self.read_until_answered().await?.ok_or(StoreError::NotFound)?;
                 let mine = found.meta.uid == self.task.meta.uid
                     && found.status.session.as_deref() == Some(session.as_str())

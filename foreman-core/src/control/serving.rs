@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::mirror::Mirror;
 use super::run::{Run, RunContext, Tried};
+use crate::bugs::{self, Bug};
 use crate::model::agentic_task::{AgenticTask, TaskPhase, WaitingReason};
 use crate::model::object::Object;
 use crate::model::open::Open;
@@ -140,6 +141,7 @@ impl Serving<'_> {
             (!adopted, order::rank(&task.spec.kind), task.meta.creation_timestamp, task.key())
         });
         let slots = registrar.orders().borrow().slots();
+        let slots = slots + usize::from(bugs::on(Bug::AgentSlotOffByOne) && slots > 0);
         let held = |task: &&Object<AgenticTask>| task.status.session.as_deref() == Some(session);
         let running = self.tasks.objects.values().filter(held).count();
         let disk_low = registrar.free_disk_gb().is_some_and(|gb| gb < CLAIM_DISK_GB_MIN);

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::bugs::{self, Bug};
 use crate::model::condition::ConditionStatus;
 use crate::model::fleet_node::{FleetNode, NodePhase};
 use crate::model::object::Object;
@@ -72,6 +73,11 @@ impl Seen {
         self.restarted = true;
         self.written_old = false;
         self.recovering = self.recovering.map(|_| now);
+    }
+
+    /// Takes it that nothing was heard for so long before now, too.
+    pub(crate) fn silent_before(&mut self, by: Duration) {
+        self.changed_at = AwakeTime::new(self.changed_at.since_origin().saturating_sub(by));
     }
 
     /// Whether work may be placed there: the heartbeat changed within 90 s on our awake
@@ -164,7 +170,8 @@ pub fn assess(
     let unknown = shows(node, NodePhase::Unknown);
     let timeout = if unknown { RECOVERY } else { NODE_DEAD };
     let recovering = ours && unknown && seen.is_recovering(awake);
-    let silent = silence > timeout || written_old;
+    let first_sight = bugs::on(Bug::NoGraceAtStart) && !seen.moved && !fresh && !unknown;
+    let silent = silence > timeout || written_old || first_sight;
     // At first sight what is written is all that is known.
     let old_at_first = !fresh && !seen.moved && !seen.restarted && !unknown;
     let stale = silent || old_at_first;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::columns::{Columns, Hot};
 use super::fit::{Refusal, Refusals};
 use super::need::Need;
+use crate::bugs::{self, Bug};
 use crate::fleet::liveness::Seen;
 use crate::model::agentic_task::AgenticTask;
 use crate::model::fleet_node::{FleetNode, NodePhase};
@@ -341,8 +342,9 @@ impl Snapshot {
             }
         }
         let mut base = Refusals::default();
+        let slots = row.slots + usize::from(bugs::on(Bug::SchedulerSlotOffByOne));
         base.refuse_if(row.slots == 0, Refusal::NoSlots);
-        base.refuse_if(row.slots > 0 && used >= row.slots, Refusal::SlotsFull);
+        base.refuse_if(row.slots > 0 && used >= slots, Refusal::SlotsFull);
         base.refuse_if(row.refusing, Refusal::Avoided);
         base.refuse_if(row.cordoned, Refusal::Cordoned);
         base.refuse_if(row.phase == Some(NodePhase::Draining), Refusal::Draining);

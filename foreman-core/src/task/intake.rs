@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::bugs::{self, Bug};
 use crate::model::agent::{Agent, ExecutionMode};
 use crate::model::agentic_task::{AgenticTask, TaskKind, TaskPhase, WaitingReason};
 use crate::model::ids::Key;
@@ -201,7 +202,9 @@ fn dependencies(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
             continue;
         };
         let status = &upstream.status;
-        if on_target(status) {
+        let early = bugs::on(Bug::DependencyInFlight)
+            && status.known_phase().is_some_and(TaskPhase::is_in_flight);
+        if on_target(status) || early {
             continue;
         }
         if !status.known_phase().is_some_and(TaskPhase::is_terminal) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::intake::waited_for;
 use super::writes::{self, OperatorEnd};
+use crate::bugs::{self, Bug};
 use crate::model::NodeName;
 use crate::model::agentic_task::{
     AgenticTask, AttemptEnd, AttemptRecord, TaskPhase, WaitingReason,
@@ -131,7 +132,8 @@ pub(crate) fn count_ended(task: &Object<AgenticTask>) -> Option<Counted> {
         let before = reached;
         reached = reached.max(record.turn);
         let Some(attempt) = record.attempt else { continue };
-        let named = above.is_some_and(|above| attempt <= above);
+        let forgets = bugs::on(Bug::StrikeCountedTwice) && strikes(task) < limit(task);
+        let named = above.is_some_and(|above| attempt <= above) && !forgets;
         if named || !ended_as_strike(record, live) {
             continue;
         }
@@ -262,6 +264,9 @@ pub(crate) fn pause(task: &Object<AgenticTask>) -> Duration {
 
 /// How much of the pause is left, with words for it; absent when the task may be tried now.
 pub(crate) fn backoff(task: &Object<AgenticTask>, now: WallTime) -> Option<(Duration, String)> {
+    if bugs::on(Bug::BackoffForgotten) {
+        return None;
+    }
     let pause = pause(task);
     let last = task.status.attempts.iter().filter_map(|attempt| attempt.ended_at).max()?;
     // A holder's clock may be ahead of ours: no more than the pause is waited in all.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::bugs::{self, Bug};
 use crate::model::agentic_task::{
     AgenticTask, AgenticTaskStatus, AttemptEnd, AttemptRecord, Checkpoint, TaskPhase, Usage,
     Waiting, WaitingReason,
@@ -78,6 +79,11 @@ pub(crate) fn place(
         .set("observedGeneration", task.meta.generation)
         .set("conditions", conditions)
         .clear("waiting");
+    let change = if bugs::on(Bug::PlacementRaisesAttempt) {
+        change.set("attempt", task.status.attempt.unwrap_or(0).saturating_add(1))
+    } else {
+        change
+    };
     Ok(match allowance {
         Some(allowance) => change.set("allowance", allowance),
         None => change.clear("allowance"),
@@ -91,6 +97,9 @@ pub(crate) fn wait(
     message: &str,
     now: WallTime,
 ) -> TaskChange {
+    if bugs::on(Bug::PendingUnexplained) && task.status.phase.is_none() {
+        return Ok(status().set("phase", TaskPhase::Pending));
+    }
     let before = task.status.waiting.as_ref();
     let same = before.filter(|w| w.reason.as_ref().is_some_and(|r| r.is(reason)));
     let waiting = Waiting {
@@ -185,9 +194,12 @@ fn end_closing(
         .set("observedGeneration", task.meta.generation)
         .set("conditions", &next.conditions)
         .clear("waiting")
-        .clear("session")
-        .clear("claimedAt")
         .clear("allowance");
+    let change = if bugs::on(Bug::LateResultWins) {
+        change
+    } else {
+        change.clear("session").clear("claimedAt")
+    };
     let change = match end.failure_reason {
         Some(reason) => change.set("failureReason", reason),
         None => change,
@@ -291,10 +303,11 @@ pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTi
         .set("phase", check(Actor::Agent, &task.status, TaskPhase::Pending)?)
         .set("conditions", conditions)
         .clear("assignedNode")
-        .clear("session")
-        .clear("claimedAt")
         .clear("startedAt")
         .clear("allowance");
+    if !bugs::on(Bug::ReleaseKeepsClaim) {
+        change = change.clear("session").clear("claimedAt");
+    }
     if attempts != task.status.attempts {
         change = change.set("attempts", attempts);
     }

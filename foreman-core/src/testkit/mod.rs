@@ -5,3 +5,6 @@ pub mod fault;
 pub mod mock;
 pub mod scripted;
 pub mod sim;
+
+#[cfg(feature = "seeded-bugs")]
+pub use crate::bugs::{Bug, with as with_bug};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::expand::{DesiredStep, Plan, Role};
 use super::notes;
+use crate::bugs::{self, Bug};
 use crate::model::agentic_task::{AgenticTask, TaskPhase};
 use crate::model::object::Object;
 use crate::model::open::Open;
@@ -150,6 +151,10 @@ pub(crate) fn roll_up(records: &[StepRecord], plan: &Plan) -> RollUp {
     let settled: BTreeSet<&str> = settled.map(|step| step.name.as_str()).collect();
     let all_settled = records.iter().all(|step| bucket(step) != Bucket::InFlight)
         && wanted.iter().all(|name| settled.contains(name));
+    let early = bugs::on(Bug::CompletesUnsettled)
+        && !settled.is_empty()
+        && settled.len() + 1 == wanted.len();
+    let all_settled = all_settled || early;
     let completed = all_settled.then_some(match (failed, incomplete, succeeded) {
         (0, 0, 0) => (true, "AllAlreadyResolved"),
         (0, 0, _) => (true, "AllChildrenSucceeded"),

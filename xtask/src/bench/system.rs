@@ -10,7 +10,7 @@ use foreman_core::model::{AwakeTime, BootTime, WallTime};
 use foreman_core::ports::{Clock, Entropy};
 
 /// The wall clock now.
-pub(super) fn now() -> WallTime {
+pub(crate) fn now() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime::from_unix_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -2,6 +2,7 @@
 
 use super::super::write::{Urgency, Write};
 use super::planner::{Planner, change_child};
+use crate::bugs::{self, Bug};
 use crate::model::workload::{StepRecord, Workload, WorkloadPhase};
 use crate::ports::recorder::EventKind;
 use crate::ports::store::{Change, Part};
@@ -128,6 +129,9 @@ impl Planner<'_> {
         for step in &plan.steps {
             let Some(record) = facts.record(&step.name) else { continue };
             if record.settled == Some(true) || self.child(record).is_some() {
+                continue;
+            }
+            if bugs::on(Bug::LostStepStaysLost) && record.uid.is_some() {
                 continue;
             }
             found.missing = true;
