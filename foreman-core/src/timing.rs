@@ -139,6 +139,9 @@ pub(crate) const LEASE_CALL_MAX: Duration = Duration::from_secs(2);
 pub(crate) const LEADER_ACTS: Duration = Duration::from_secs(10);
 /// How long a write of the leader is waited for; what comes later is not known to have been done.
 pub(crate) const LEADER_WRITE: Duration = Duration::from_secs(4);
+/// How long a write that had no answer may still be done: what it would take stays taken so long,
+/// unless somebody else writes the object.
+pub(crate) const LATE_WRITE: Duration = Duration::from_secs(15);
 /// How often the counts of tasks that wait for room are taken again while the fleet changes.
 pub(crate) const COUNTS_REFRESH: Duration = Duration::from_secs(1);
 /// How long a run waits for the machine that holds its journal where `spec.resumeWaitSeconds` is
@@ -190,6 +193,7 @@ mod tests {
         assert!(SLEPT < SLEEP_LOOK && SLEEP_LOOK < HEARTBEAT);
         // A write that the last leader began has ended when the next one may begin.
         assert!(LEADER_ACTS + LEADER_WRITE < LEASE);
+        assert!(LEADER_WRITE < LATE_WRITE);
         // One renewal may be lost without an answer and is tried again in time.
         assert!(LEASE_RENEW + 3 * LEASE_CALL_MAX + LEASE_RETRY < LEADER_ACTS);
         assert!(LEASE_LOOK < LEASE);

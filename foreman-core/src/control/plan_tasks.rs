@@ -118,6 +118,9 @@ impl<'a> Planner<'a> {
 
     fn look_at(&mut self, memory: &mut Memory, key: &Key) {
         memory.room.watchlist.alarms.clear(key);
+        if !self.world.tasks.is_writing(key) {
+            memory.doubt(key, self.awake);
+        }
         let pending = |task: &&Object<AgenticTask>| {
             matches!(task.status.known_phase(), None | Some(TaskPhase::Pending))
         };
@@ -182,12 +185,33 @@ impl<'a> Planner<'a> {
                     self.wait(memory, task, WaitingReason::PolicyForbids, &message);
                     return false;
                 }
+                if self.place_again(memory, task) {
+                    return false;
+                }
                 let alike = self.alike(memory, task);
                 let turn = order::turn(task);
                 memory.room.fleet.wait(&task.key(), &task.meta.uid, turn, alike);
                 true
             }
         }
+    }
+
+    /// Sends a placement again that may still be done, because nobody said what became of it: to the
+    /// same node if it still fits, so that only one room is held for the task whichever arrives.
+    fn place_again(&mut self, memory: &mut Memory, task: &Object<AgenticTask>) -> bool {
+        let doubted = memory.room.placing.get(&task.key());
+        let Some(placing) = doubted.filter(|placing| placing.doubted_until.is_some()) else {
+            return false;
+        };
+        let (node, share) = (placing.node.clone(), placing.share);
+        let agent = intake::agent_of(task, &self.world.agents.objects);
+        let need = Need::of(task, agent.map(|agent| &agent.spec));
+        let snapshot = memory.room.fleet.snapshot();
+        let fits = snapshot.node(&node).is_some_and(|row| fit(snapshot, row, &need).is_empty());
+        if fits {
+            self.placed(memory, task, &node, "the first try had no answer", share);
+        }
+        fits
     }
 
     /// What the task's Workload leaves it, if one owns it.
@@ -360,13 +384,21 @@ impl<'a> Planner<'a> {
     ) {
         let (uid, room) = (&task.meta.uid, &mut memory.room);
         let allowance = budget::allowance(task, share);
+        let before = room.placing.get(&task.key());
+        let placing = Placing {
+            uid: uid.clone(),
+            node: node.clone(),
+            share,
+            allowance,
+            revision: task.revision().clone(),
+            doubted_until: before.and_then(|before| before.doubted_until),
+        };
+        room.placing.insert(task.key(), placing);
         if retry::is_ambiguous(task, node) {
             // Placed once that is written.
-            room.placing.insert(task.key(), Placing { uid: uid.clone(), allowance });
             self.write(task, Ok(take_back::rearm(task)), None, Urgency::Now);
             return;
         }
-        room.placing.insert(task.key(), Placing { uid: uid.clone(), allowance });
         room.shares.insert(uid.clone(), share.unwrap_or(i64::MAX));
         memory.told.remove(uid);
         let left = resume::left_behind(task, memory.room.shown.get(uid));

@@ -10,7 +10,7 @@ use super::watchlist::{Alarms, Watchlist, agent_key, workload_key};
 use super::write::Write;
 use crate::fleet::liveness::Seen;
 use crate::model::agentic_task::{AgenticTask, TaskPhase};
-use crate::model::ids::Key;
+use crate::model::ids::{Key, Revision};
 use crate::model::object::Object;
 use crate::model::time::{AwakeTime, WallTime};
 use crate::model::{NodeName, Uid};
@@ -19,6 +19,7 @@ use crate::schedule::need::Need;
 use crate::schedule::resume;
 use crate::schedule::snapshot::{NodeRow, Reservation, reservation_of};
 use crate::task::intake;
+use crate::timing::LATE_WRITE;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -61,11 +62,18 @@ impl Room {
     }
 }
 
-/// A placement whose write is under way.
+/// A placement whose write is under way, or was and may still be done.
 #[derive(Debug)]
 pub(super) struct Placing {
     pub(super) uid: Uid,
+    pub(super) node: NodeName,
+    /// What its Workload left it, and what it may spend of that.
+    pub(super) share: Option<i64>,
     pub(super) allowance: Option<i64>,
+    /// The version of the task that the write was for: once that moved, the write can do nothing.
+    pub(super) revision: Revision,
+    /// Nobody said what became of the write: until when it may still be done.
+    pub(super) doubted_until: Option<AwakeTime>,
 }
 
 impl Memory {
@@ -194,10 +202,18 @@ impl Memory {
             self.room.fleet.leave(key);
         }
         if phase.is_some_and(TaskPhase::is_in_flight) {
+            if self.room.placing.get(key).is_some_and(|placing| placing.doubted_until.is_some()) {
+                self.room.placing.remove(key);
+            }
             let agent = agent_key(task);
             self.room.fleet.hold(uid, agent.as_ref(), held(world, task));
-        } else if !self.room.placing.contains_key(key) {
-            self.room.fleet.let_go(uid);
+        } else {
+            let moved = |placing: &Placing| placing.revision != *task.revision();
+            let doubted = |placing: &Placing| placing.doubted_until.is_some();
+            if self.room.placing.get(key).is_none_or(|known| doubted(known) && moved(known)) {
+                self.room.placing.remove(key);
+                self.room.fleet.let_go(uid);
+            }
         }
         if let Some(workload) = workload_key(task) {
             self.budget_moved(world, &workload);
@@ -212,10 +228,36 @@ impl Memory {
         }
     }
 
+    /// The answer to a write of a task came. A placement of which nobody said what became keeps its
+    /// room: the store may do it yet, as long as nobody else wrote the task.
+    pub(super) fn task_answered(&mut self, task: &Key, unanswered: bool, now: AwakeTime) {
+        let Some(placing) = self.room.placing.get_mut(task) else { return };
+        if unanswered {
+            placing.doubted_until = Some(now + LATE_WRITE);
+        } else if placing.doubted_until.is_none() {
+            self.room.placing.remove(task);
+        }
+    }
+
+    /// Lets the room of a placement go that can not be done any more; tells when that will be.
+    pub(super) fn doubt(&mut self, task: &Key, now: AwakeTime) {
+        let Some(until) = self.room.placing.get(task).and_then(|it| it.doubted_until) else {
+            return;
+        };
+        if until > now {
+            self.room.watchlist.alarms.set(task, until);
+        } else if let Some(placing) = self.room.placing.remove(task) {
+            self.room.fleet.let_go(&placing.uid);
+        }
+    }
+
     /// A write was decided and is not sent: it is decided again.
     pub(super) fn not_sent(&mut self, write: &Write) {
         let Some(task) = write.task() else { return };
-        if let Some(placing) = self.room.placing.remove(task) {
+        let in_doubt = |placing: &Placing| placing.doubted_until.is_some();
+        if !self.room.placing.get(task).is_some_and(in_doubt)
+            && let Some(placing) = self.room.placing.remove(task)
+        {
             self.room.fleet.let_go(&placing.uid);
         }
         if let Some(uid) = self.room.watchlist.uid_of(task) {

@@ -331,7 +331,12 @@ impl View {
         let Self { world, memory, away, .. } = self;
         match done {
             Done::Task(key, answer) => {
-                memory.room.placing.remove(&key);
+                let unanswered = match &answer {
+                    Answer::Later(_) => true,
+                    Answer::Lost(found) => world.tasks.is_unmoved(&key, found),
+                    Answer::Written(_) | Answer::Refused(_) => false,
+                };
+                memory.task_answered(&key, unanswered, now);
                 if let Some(task) = world.tasks.objects.get(&key)
                     && !matches!(answer, Answer::Written(_))
                 {

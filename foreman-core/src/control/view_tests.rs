@@ -192,3 +192,64 @@ fn a_task_whose_workload_cannot_be_read_waits_until_its_budget_is_known() {
         assert_eq!(placed(&mut view), expected);
     }
 }
+
+/// The names of the tasks that are placed by these writes.
+fn sent(writes: &[(Urgency, Write)]) -> Vec<String> {
+    let urgent = writes.iter().filter(|(urgency, _)| *urgency == Urgency::Now);
+    urgent.filter_map(|(_, write)| Some(write.task()?.name.clone())).collect()
+}
+
+/// Two tasks for a node that takes one, and the first placement is on its way.
+fn one_of_two_is_placed() -> View {
+    let mut view = at_rest();
+    for name in ["a", "b"] {
+        tell(&mut view, task(name, 1, &serde_json::json!({})));
+    }
+    let writes = view.decide(at(1));
+    assert_eq!(sent(&writes), ["a"]);
+    let lane = writes.iter().find(|(urgency, _)| *urgency != Urgency::Now);
+    let (urgency, _) = lane.expect("the other is told why it waits");
+    let told = serde_json::json!({"phase": "Pending",
+        "waiting": {"reason": "NodesBusy", "message": "0/1 nodes fit"}});
+    let answer = Answer::Written(Box::new(task("b", 2, &told)));
+    view.take(*urgency, Done::Task(Key::namespaced("default", "b"), answer), at(1).awake);
+    view
+}
+
+#[test]
+fn a_placement_without_an_answer_keeps_its_room_and_is_sent_again() {
+    let mut view = one_of_two_is_placed();
+    let key = Key::namespaced("default", "a");
+    let unmoved = Box::new(task("a", 1, &serde_json::json!({})));
+    let lost = Answer::Lost(Reread::There(unmoved));
+    view.take(Urgency::Now, Done::Task(key.clone(), lost), at(2).awake);
+    assert!(sent(&view.decide(at(2))).is_empty(), "the store may still place the first");
+    assert_eq!(sent(&view.decide(at(3))), ["a"]);
+    view.take(Urgency::Now, Done::Task(key, Answer::Later(None)), at(4).awake);
+    // Somebody else's write makes that the late placement can do nothing.
+    let mut held = task("a", 2, &serde_json::json!({"phase": "Pending"}));
+    held.spec.suspend = Some(true);
+    view.hear(Fed::Task(StoreEvent::Upsert(Box::new(held))), at(5));
+    assert_eq!(sent(&view.decide(at(5))), ["b"]);
+}
+
+#[test]
+fn a_placement_that_can_not_be_done_any_more_lets_its_room_go() {
+    let mut view = one_of_two_is_placed();
+    let key = Key::namespaced("default", "a");
+    view.take(Urgency::Now, Done::Task(key, Answer::Later(None)), at(2).awake);
+    let mut cordoned = node(2, at(3), 8);
+    cordoned.spec.unschedulable = Some(true);
+    upsert(&mut view, cordoned, at(3));
+    let held = |view: &View| view.memory.room.fleet.snapshot().home(&Uid::new("a")).is_some();
+    for (second, holds) in [(3, true), (16, true), (18, false)] {
+        let writes = view.decide(at(second));
+        assert!(sent(&writes).is_empty());
+        assert_eq!(held(&view), holds, "it may be done until 17 s");
+        for (urgency, write) in writes {
+            let Some(key) = write.task().cloned() else { continue };
+            let refused = Answer::Refused(crate::ports::store::StoreError::NotFound);
+            view.take(urgency, Done::Task(key, refused), at(second).awake);
+        }
+    }
+}
