@@ -2,8 +2,7 @@
 //! keeps others out of it, and where each would go. Nothing is decided here.
 
 use foreman_core::model::agentic_task::WaitingReason;
-use foreman_core::model::shared::LocalObjectReference;
-use foreman_core::model::{Agent, AgenticTask, Key, Object, TaskPhase};
+use foreman_core::model::{AgenticTask, Key, Object, TaskPhase};
 use foreman_core::schedule::{
     Fate, Known, Need, Standing, Waiter, order, place_in_words, what_if, why_waiting,
 };
@@ -14,12 +13,6 @@ use super::words;
 /// What the task needs of a node.
 pub(super) fn need_of(task: &Object<AgenticTask>, fleet: &Fleet) -> Need {
     foreman_core::schedule::need_of(task, &fleet.tasks, &fleet.agents)
-}
-
-/// The Agent that a task names, if it is there.
-fn agent_of<'f>(task: &Object<AgenticTask>, fleet: &'f Fleet) -> Option<&'f Object<Agent>> {
-    let name = task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named)?;
-    fleet.agents.get(&Key { namespace: task.meta.namespace.clone(), name: name.to_owned() })
 }
 
 /// Whether no node holds it and it has not ended.
