@@ -91,7 +91,9 @@ impl Effects {
         let wall = std::sync::Arc::new(SystemClock::unix_milliseconds);
         let journals = JournalStore::new(&settings.paths.state_dir, wall);
         let uid = task.meta.uid.as_str();
-        let Ok(Some(attempt)) = journals.highest_attempt(uid).await else { return effects };
+        // One that was made and not begun says nothing: the one before counts.
+        let Ok(Some(last)) = journals.parent(uid).await else { return effects };
+        let attempt = last.attempt;
         let Ok(key) = JournalKey::new(uid, attempt) else { return effects };
         let Ok(replay) = journals.read(key).await else { return effects };
         effects.known = true;

@@ -171,10 +171,18 @@ impl Reader<'_> {
         let uid = self.task.meta.uid.as_str();
         let last =
             self.journals.highest_attempt(uid).await.context("the journals cannot be read")?;
-        let Some(attempt) = self.attempt.or(last) else { return Ok(None) };
-        if last.is_none_or(|last| attempt > last) {
+        // A crash may have left a last one that was made and not begun: the one before counts.
+        let newest = || async { self.journals.parent(uid).await.map(|it| it.map(|it| it.attempt)) };
+        let attempt = match self.attempt {
+            Some(attempt) => Some(attempt),
+            None => match newest().await {
+                Err(JournalError::Io { path, .. }) if !path.exists() => None,
+                found => found.context("the journals cannot be read")?,
+            },
+        };
+        let Some(attempt) = attempt.filter(|it| last.is_some_and(|last| *it <= last)) else {
             return Ok(None);
-        }
+        };
         let key = JournalKey::new(uid, attempt)?;
         match self.journals.records(key).await {
             Ok(records) => Ok(Some(records)),
@@ -247,8 +255,8 @@ impl Reader<'_> {
     /// Why there is nothing to show.
     async fn nothing(&self) -> Failure {
         let name = &self.task.meta.name;
-        let last = self.journals.highest_attempt(self.task.meta.uid.as_str()).await.ok().flatten();
-        if let (Some(asked), Some(last)) = (self.attempt, last) {
+        let last = self.journals.parent(self.task.meta.uid.as_str()).await.ok().flatten();
+        if let (Some(asked), Some(last)) = (self.attempt, last.map(|last| last.attempt)) {
             return Failure::new(Exit::Error, format!("task/{name} has no attempt {asked} here"))
                 .next(format!("the last one here is {last}: --attempt {last}"));
         }
