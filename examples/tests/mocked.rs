@@ -21,6 +21,7 @@ fn node(nodes: &str) -> Object<FleetNode> {
 fn clock() -> MockClock {
     let mut clock = MockClock::new();
     clock.expect_wall().return_const(WallTime::from_unix_seconds(1_800_000_000));
+    clock.expect_awake().returning(Default::default);
     clock.expect_boot().returning(Default::default);
     clock
 }
