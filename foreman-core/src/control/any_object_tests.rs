@@ -12,9 +12,7 @@ use super::Reconciler;
 use crate::fleet::liveness::Seen;
 use crate::memory::MemoryStore;
 use crate::model::time::AwakeTime;
-use crate::model::{
-    Agent, AgenticTask, FleetNode, Key, Kind, Object, Outcome, TaskPhase, WallTime, Workload,
-};
+use crate::model::{Agent, AgenticTask, FleetNode, Key, Kind, Object, Outcome, WallTime, Workload};
 use crate::policy::admit::{Egress, Policy};
 use crate::ports::recorder::LogRecorder;
 use crate::ports::store::{Query, Stores};
@@ -259,7 +257,7 @@ proptest! {
             let all = now(crate::ports::Store::<AgenticTask>::list(&**store, &Query::all()));
             let objects = all.expect("listed").objects.into_iter();
             let ended = objects.filter(|task| {
-                task.status.known_phase().is_some_and(TaskPhase::is_terminal)
+                task.status.has_ended()
             });
             ended.map(|task| (task.key(), task.status)).collect::<Vec<_>>()
         };

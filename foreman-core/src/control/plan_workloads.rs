@@ -13,9 +13,8 @@ use super::reconciler::World;
 use super::write::Write;
 use crate::model::condition::{ConditionStatus, find_condition, is_true};
 use crate::model::object::Object;
-use crate::model::open::Open;
 use crate::model::time::{AwakeTime, WallTime};
-use crate::model::workload::{StepRecord, Workload, WorkloadPhase};
+use crate::model::workload::{StepRecord, Workload};
 use crate::timing::{AGENT_MISSING_MAX, STEPS_FOLD, TTL_LOOK_MAX};
 use crate::workload::expand::{self, Plan, PlanError};
 
@@ -63,8 +62,7 @@ pub(super) fn plan(
         }
         let uid = &workload.meta.uid;
         let planner = Planner { world, workload, wall };
-        let phase = workload.status.phase.as_ref().and_then(Open::known);
-        let next = if phase.is_some_and(WorkloadPhase::is_terminal) {
+        let next = if workload.status.has_ended() {
             ended(&planner, awake)
         } else {
             let last = memory.folded.get(uid).copied();

@@ -390,18 +390,15 @@ impl View {
 
 /// Whether the second is the first with another heartbeat, and nothing else.
 fn is_beat(before: &Object<FleetNode>, after: &Object<FleetNode>) -> bool {
-    let status = |node: &Object<FleetNode>| {
-        let mut status = node.status.clone();
-        status.last_heartbeat_time = None;
-        status
-    };
+    let mut beaten = before.status.clone();
+    beaten.last_heartbeat_time = after.status.last_heartbeat_time;
     before.meta.uid == after.meta.uid
         && before.meta.generation == after.meta.generation
         && before.meta.labels == after.meta.labels
         && before.meta.annotations == after.meta.annotations
         && before.meta.deletion_timestamp == after.meta.deletion_timestamp
         && before.spec == after.spec
-        && status(before) == status(after)
+        && beaten == after.status
 }
 
 impl Done {

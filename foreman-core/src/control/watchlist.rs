@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Uid;
-use crate::model::agentic_task::{AgenticTask, TaskPhase};
+use crate::model::agentic_task::AgenticTask;
 use crate::model::ids::Key;
-use crate::model::object::{Kind, Object};
+use crate::model::object::Object;
 use crate::model::shared::LocalObjectReference;
 use crate::model::time::AwakeTime;
-use crate::model::workload::Workload;
+use crate::workload::children;
 
 /// When keys are to be looked at again although nothing changed; the earliest counts.
 #[derive(Debug, Default)]
@@ -79,9 +79,7 @@ pub(super) fn agent_key(task: &Object<AgenticTask>) -> Option<Key> {
 
 /// The Workload that owns a task.
 pub(super) fn workload_key(task: &Object<AgenticTask>) -> Option<Key> {
-    let ours = |kind: &str| kind == Workload::NAMES.kind;
-    let owner = task.meta.owner_references.iter().find(|owner| ours(&owner.kind))?;
-    Some(Key { namespace: task.meta.namespace.clone(), name: owner.name.clone() })
+    children::owner(task).map(|(key, _)| key)
 }
 
 impl Watchlist {
@@ -92,9 +90,7 @@ impl Watchlist {
         key: &Key,
         task: Option<&Object<AgenticTask>>,
     ) -> Option<Uid> {
-        let live = |task: &&Object<AgenticTask>| {
-            !task.status.known_phase().is_some_and(TaskPhase::is_terminal)
-        };
+        let live = |task: &&Object<AgenticTask>| !task.status.has_ended();
         let row = task.filter(live).map(|task| Row {
             uid: task.meta.uid.clone(),
             upstream: upstream(task),

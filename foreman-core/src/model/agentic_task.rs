@@ -332,6 +332,11 @@ impl AgenticTaskStatus {
     pub fn known_phase(&self) -> Option<TaskPhase> {
         self.phase.as_ref().map(|phase| phase.known().unwrap_or(TaskPhase::Running))
     }
+
+    /// Whether the task has ended, for good.
+    pub fn has_ended(&self) -> bool {
+        self.known_phase().is_some_and(TaskPhase::is_terminal)
+    }
 }
 
 impl Object<AgenticTask> {

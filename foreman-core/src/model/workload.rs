@@ -234,6 +234,13 @@ pub struct WorkloadStatus {
     pub extra: Extra,
 }
 
+impl WorkloadStatus {
+    /// Whether the workload has ended; a changed spec may open it again.
+    pub fn has_ended(&self) -> bool {
+        self.phase.as_ref().and_then(Open::known).is_some_and(WorkloadPhase::is_terminal)
+    }
+}
+
 /// A proposed plan.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {

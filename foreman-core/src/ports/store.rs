@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::model::agent::Agent;
 use crate::model::agent_release::AgentRelease;
-use crate::model::agentic_task::{AgenticTask, TaskPhase};
+use crate::model::agentic_task::AgenticTask;
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::{Key, Revision, Uid};
 use crate::model::model_profile::ModelProfile;
@@ -299,7 +299,7 @@ impl Stores {
             match event? {
                 StoreEvent::Upsert(task) if task.key() == *key => {
                     seen = true;
-                    if task.status.known_phase().is_some_and(TaskPhase::is_terminal) {
+                    if task.status.has_ended() {
                         return Ok(*task);
                     }
                 }

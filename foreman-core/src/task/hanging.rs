@@ -13,9 +13,7 @@ use crate::fleet::liveness::Assessment;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase};
 use crate::model::fleet_node::FleetNode;
 use crate::model::object::Object;
-use crate::model::outcome::{
-    Decision, FailureReason, Infrastructure, Outcome, Verdict, Verification,
-};
+use crate::model::outcome::{FailureReason, Infrastructure, Verification};
 use crate::model::time::WallTime;
 use crate::timing::{
     CANCEL_GRACE, MISSING_BEATS, NODE_DEAD, SESSION_GONE, STUCK, TIMEOUT_GRACE, UNCLAIMED,
@@ -167,22 +165,12 @@ fn over_its_time(
     now: WallTime,
 ) -> Option<OperatorEnd> {
     let left = time_left(task, holder, observed, now)?;
-    left.is_zero().then(|| OperatorEnd {
-        phase: TaskPhase::Failed,
-        verdict: Verdict::Incomplete,
-        failure_reason: Some(FailureReason::Timeout),
-        outcome: Outcome {
-            decision: Decision::None,
-            verification: Verification::NotVerified,
-            infrastructure: Infrastructure::TimedOut,
-            reason: None,
-        },
-        condition: "Failed",
-        reason: "Timeout",
-        message: format!(
-            "it ran for more than {} s, and its holder did not end it",
-            task.spec.timeout_seconds.unwrap_or(0)
-        ),
+    left.is_zero().then(|| {
+        let limit = task.spec.timeout_seconds.unwrap_or(0);
+        let message = format!("it ran for more than {limit} s, and its holder did not end it");
+        let (unknown, late) = (Verification::NotVerified, Infrastructure::TimedOut);
+        let end = OperatorEnd::failed(unknown, late, "Timeout", message);
+        OperatorEnd { failure_reason: Some(FailureReason::Timeout), ..end }
     })
 }
 

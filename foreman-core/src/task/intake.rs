@@ -139,20 +139,7 @@ fn unsupported(task: &Object<AgenticTask>, agent: Option<&Object<Agent>>) -> Opt
 
 /// A task that ends Failed before a model decided anything and before any verification was due.
 fn failed(infrastructure: Infrastructure, reason: &'static str, message: String) -> OperatorEnd {
-    OperatorEnd {
-        phase: TaskPhase::Failed,
-        verdict: Verdict::Incomplete,
-        failure_reason: None,
-        outcome: Outcome {
-            decision: Decision::None,
-            verification: Verification::NotApplicable,
-            infrastructure,
-            reason: None,
-        },
-        condition: "Failed",
-        reason,
-        message,
-    }
+    OperatorEnd::failed(Verification::NotApplicable, infrastructure, reason, message)
 }
 
 fn not_supported(field: &'static str) -> OperatorEnd {
@@ -164,20 +151,9 @@ fn not_supported(field: &'static str) -> OperatorEnd {
 
 /// A task that a person ended.
 pub(crate) fn cancelled(message: &str) -> OperatorEnd {
-    OperatorEnd {
-        phase: TaskPhase::Failed,
-        verdict: Verdict::Incomplete,
-        failure_reason: None,
-        outcome: Outcome {
-            decision: Decision::None,
-            verification: Verification::NotVerified,
-            infrastructure: Infrastructure::Cancelled,
-            reason: None,
-        },
-        condition: "Cancelled",
-        reason: "UserRequest",
-        message: message.to_owned(),
-    }
+    let (unknown, cancelled) = (Verification::NotVerified, Infrastructure::Cancelled);
+    let end = OperatorEnd::failed(unknown, cancelled, "UserRequest", message.to_owned());
+    OperatorEnd { condition: "Cancelled", ..end }
 }
 
 fn upstream_failed(message: String) -> Step {
@@ -207,7 +183,7 @@ fn dependencies(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
         if on_target(status) || early {
             continue;
         }
-        if !status.known_phase().is_some_and(TaskPhase::is_terminal) {
+        if !status.has_ended() {
             waiting.push(name.as_str());
             continue;
         }
@@ -296,9 +272,7 @@ fn cycle(
             }
             found.insert(name, waits);
             let upstream = tasks.get(&sibling(task, name));
-            let live = |task: &&Object<AgenticTask>| {
-                !task.status.known_phase().is_some_and(TaskPhase::is_terminal)
-            };
+            let live = |task: &&Object<AgenticTask>| !task.status.has_ended();
             open.extend(upstream.filter(live).map(|task| (name.as_str(), &task.spec.depends_on)));
         }
     }

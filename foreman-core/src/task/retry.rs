@@ -20,9 +20,7 @@ use crate::model::condition::find_condition;
 use crate::model::ids::Attempt;
 use crate::model::object::Object;
 use crate::model::open::Open;
-use crate::model::outcome::{
-    Decision, FailureReason, Infrastructure, Outcome, Verdict, Verification,
-};
+use crate::model::outcome::{FailureReason, Infrastructure, Verification};
 use crate::model::time::WallTime;
 use crate::model::wellknown::{ANNOTATION_CLAIM_EXPIRIES, ANNOTATION_STRUCK};
 use crate::timing::{BACKOFF_MAX, BACKOFF_SECONDS_DEFAULT, PROGRESS_TURNS, RETRY_ATTEMPTS_DEFAULT};
@@ -235,20 +233,8 @@ fn end(
         let infrastructure = ended.map_or(Infrastructure::NodeLost, infrastructure_of);
         (infrastructure, "ClaimExpiryLimitReached", message)
     };
-    OperatorEnd {
-        phase: TaskPhase::Failed,
-        verdict: Verdict::Incomplete,
-        failure_reason: Some(FailureReason::InfrastructureError),
-        outcome: Outcome {
-            decision: Decision::None,
-            verification: Verification::NotVerified,
-            infrastructure,
-            reason: None,
-        },
-        condition: "Failed",
-        reason,
-        message,
-    }
+    let end = OperatorEnd::failed(Verification::NotVerified, infrastructure, reason, message);
+    OperatorEnd { failure_reason: Some(FailureReason::InfrastructureError), ..end }
 }
 
 /// The pause before the next try: none after the first strike, then doubled each time.

@@ -7,10 +7,11 @@ use super::intake::{self, Facts, Shared, Step};
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, TaskPhase, WaitingReason};
 use crate::model::ids::Key;
-use crate::model::object::{Kind, Object};
+use crate::model::object::Object;
 use crate::model::time::WallTime;
 use crate::model::workload::Workload;
 use crate::policy::admit::{Policy, admit};
+use crate::workload::children;
 
 /// What is known beside the task.
 #[derive(Debug, Clone, Copy)]
@@ -84,8 +85,6 @@ pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
 }
 
 fn owner<'a>(task: &Object<AgenticTask>, known: Known<'a>) -> Option<&'a Object<Workload>> {
-    let owners = &task.meta.owner_references;
-    let owner = owners.iter().find(|owner| owner.kind == Workload::NAMES.kind)?;
-    let key = Key { namespace: task.meta.namespace.clone(), name: owner.name.clone() };
-    known.workloads.get(&key).filter(|workload| workload.meta.uid == owner.uid)
+    let (key, uid) = children::owner(task)?;
+    known.workloads.get(&key).filter(|workload| workload.meta.uid == *uid)
 }

@@ -11,7 +11,9 @@ use crate::model::condition::{Condition, ConditionStatus, is_true, set_condition
 use crate::model::ids::{Attempt, NodeName, Session};
 use crate::model::meta::Extra;
 use crate::model::object::Object;
-use crate::model::outcome::{FailureReason, Infrastructure, Outcome, Verdict};
+use crate::model::outcome::{
+    Decision, FailureReason, Infrastructure, Outcome, Verdict, Verification,
+};
 use crate::model::time::WallTime;
 use crate::ports::executor::Finish;
 use crate::ports::store::{Change, Part};
@@ -126,6 +128,31 @@ pub(crate) struct OperatorEnd {
     pub(crate) condition: &'static str,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+}
+
+impl OperatorEnd {
+    /// The end of a task that failed before a model decided anything that is known.
+    pub(crate) fn failed(
+        verification: Verification,
+        infrastructure: Infrastructure,
+        reason: &'static str,
+        message: String,
+    ) -> Self {
+        Self {
+            phase: TaskPhase::Failed,
+            verdict: Verdict::Incomplete,
+            failure_reason: None,
+            outcome: Outcome {
+                decision: Decision::None,
+                verification,
+                infrastructure,
+                reason: None,
+            },
+            condition: "Failed",
+            reason,
+            message,
+        }
+    }
 }
 
 /// What is known of a claim that was lost when its task ends with it.

@@ -3,8 +3,8 @@
 use super::expand::{DesiredStep, hash};
 use crate::model::agentic_task::{AgenticTask, AgenticTaskSpec, Continues, TaskKind};
 use crate::model::apiserver::check_label_value;
-use crate::model::ids::{Key, OBJECT_NAME_BYTES_MAX, check_object_name};
-use crate::model::object::{NewObject, Object};
+use crate::model::ids::{Key, OBJECT_NAME_BYTES_MAX, Uid, check_object_name};
+use crate::model::object::{Kind, NewObject, Object};
 use crate::model::wellknown::{
     ANNOTATION_LOCAL_ONLY, ANNOTATION_PUSH_TO, ANNOTATION_SUSPENDED_BY, LABEL_STEP, LABEL_WORKLOAD,
 };
@@ -19,6 +19,14 @@ pub(crate) fn is_child(
 ) -> bool {
     owned_by(task, workload)
         && task.meta.labels.get(LABEL_STEP).map(String::as_str) == Some(label(step).as_str())
+}
+
+/// The Workload that a task names as its owner: where it stands, and which one of that name.
+pub(crate) fn owner(task: &Object<AgenticTask>) -> Option<(Key, &Uid)> {
+    let owners = &task.meta.owner_references;
+    let owner = owners.iter().find(|owner| owner.kind == Workload::NAMES.kind)?;
+    let key = Key { namespace: task.meta.namespace.clone(), name: owner.name.clone() };
+    Some((key, &owner.uid))
 }
 
 /// Whether the workload owns the task.

@@ -98,7 +98,7 @@ fn a_child_is_known_by_owner_and_step_whatever_its_name() {
         assert!(is_child(&child, &workload, step));
         assert!(!is_child(&child, &workload, "other"));
         let mut other = workload.clone();
-        other.meta.uid = crate::model::Uid::new("u-2");
+        other.meta.uid = Uid::new("u-2");
         assert!(!is_child(&child, &other, step), "a workload of the same name, made again");
     }
 }

@@ -5,7 +5,7 @@
 //! before the suspend and removed after it, so that a crash between the two leaves no child suspended
 //! that nobody resumes.
 
-use crate::model::agentic_task::{AgenticTask, TaskPhase};
+use crate::model::agentic_task::AgenticTask;
 use crate::model::object::Object;
 use crate::model::wellknown::ANNOTATION_SUSPENDED_BY;
 use crate::model::workload::WorkloadSpec;
@@ -18,7 +18,7 @@ pub(crate) fn next(
     child: &Object<AgenticTask>,
     wanted: bool,
 ) -> Option<Change<AgenticTask>> {
-    if child.status.known_phase().is_some_and(TaskPhase::is_terminal) {
+    if child.status.has_ended() {
         return None;
     }
     let cancel = spec.cancel == Some(true) || !wanted;

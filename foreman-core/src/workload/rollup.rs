@@ -19,7 +19,7 @@ pub(crate) fn fold(record: &StepRecord, child: Option<&Object<AgenticTask>>) -> 
         return record.clone();
     };
     let status = &child.status;
-    let settled = status.known_phase().is_some_and(TaskPhase::is_terminal);
+    let settled = status.has_ended();
     let outcome = settled.then(|| Outcome::of(status));
     StepRecord {
         name: record.name.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::reconciler::World;
 use super::super::write::{Rank, Urgency, Write};
 use super::Next;
-use crate::model::agentic_task::{AgenticTask, TaskPhase};
+use crate::model::agentic_task::AgenticTask;
 use crate::model::condition::{Condition, ConditionStatus, find_condition};
 use crate::model::ids::Key;
 use crate::model::object::{Kind, Object};
@@ -150,7 +150,7 @@ impl Planner<'_> {
         let left: Vec<_> = records
             .iter()
             .filter_map(|record| self.child(record))
-            .filter(|child| !has_ended(child) && child.spec.cancel != Some(true))
+            .filter(|child| !child.status.has_ended() && child.spec.cancel != Some(true))
             .collect();
         if left.is_empty() {
             return vec![failed];
@@ -215,10 +215,6 @@ impl Planner<'_> {
             Change::of(Part::Status).set("observedGeneration", self.workload.meta.generation);
         self.write(change, Vec::new(), Urgency::Lane(Rank::Steps))
     }
-}
-
-pub(super) fn has_ended(child: &Object<AgenticTask>) -> bool {
-    child.status.known_phase().is_some_and(TaskPhase::is_terminal)
 }
 
 /// A change of what a child is to do. It hurries: a task that is to pause or to end must not be

@@ -13,10 +13,10 @@ use crate::model::agent::{AgentRole, AgentSpec};
 use crate::model::agentic_task::RetrySpec;
 use crate::model::ids::Key;
 use crate::model::shared::{LocalObjectReference, RequiredAccelerator, RequiredCapability};
-use crate::model::workload::{PipelineStep, WorkloadPhase};
+use crate::model::workload::PipelineStep;
 use crate::model::{
-    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, FleetNode, Kind, NewObject, TaskPhase,
-    Workload, WorkloadSpec,
+    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, FleetNode, Kind, NewObject, Workload,
+    WorkloadSpec,
 };
 use crate::ports::store::{Change, Expect, Part, Store};
 
@@ -119,10 +119,7 @@ impl Fleet {
 
     fn live_task(&self, which: u64) -> Option<(Key, crate::model::Uid)> {
         self.net.truth.facts(|facts| {
-            let live = facts
-                .live_tasks
-                .iter()
-                .filter(|(_, task)| !task.status.known_phase().is_some_and(TaskPhase::is_terminal));
+            let live = facts.live_tasks.iter().filter(|(_, task)| !task.status.has_ended());
             let live: Vec<_> =
                 live.map(|(key, task)| (key.clone(), task.meta.uid.clone())).collect();
             Chance::new(which).pick(&live).cloned()
@@ -131,13 +128,8 @@ impl Fleet {
 
     fn live_workload(&self, which: u64) -> Option<(Key, crate::model::Uid)> {
         self.net.truth.facts(|facts| {
-            let ended = |workload: &crate::model::Object<Workload>| {
-                let phase = workload.status.phase.as_ref();
-                phase
-                    .and_then(crate::model::open::Open::known)
-                    .is_some_and(WorkloadPhase::is_terminal)
-            };
-            let live = facts.live_workloads.iter().filter(|(_, workload)| !ended(workload));
+            let live = facts.live_workloads.iter();
+            let live = live.filter(|(_, workload)| !workload.status.has_ended());
             let live: Vec<_> =
                 live.map(|(key, workload)| (key.clone(), workload.meta.uid.clone())).collect();
             Chance::new(which).pick(&live).cloned()

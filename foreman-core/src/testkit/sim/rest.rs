@@ -9,10 +9,8 @@ use super::net::since;
 use super::scenario::NodePlan;
 use super::truth::Facts;
 use crate::model::ids::Key;
-use crate::model::open::Open;
 use crate::model::shared::RequiredAccelerator;
-use crate::model::workload::WorkloadPhase;
-use crate::model::{AgenticTask, Object, TaskPhase, Workload};
+use crate::model::{AgenticTask, Object, Workload};
 
 /// How long a task may be without a word of why it waits, under faults.
 const UNEXPLAINED_MAX: Duration = Duration::from_mins(45);
@@ -33,8 +31,7 @@ fn fits_somewhere(facts: &Facts, plans: &[NodePlan], task: &Object<AgenticTask>)
 /// The tasks that are not over although nothing speaks against it.
 fn unended(facts: &Facts, plans: &[NodePlan]) -> Vec<Key> {
     let mut excused: BTreeSet<Key> = BTreeSet::new();
-    let ended =
-        |task: &Object<AgenticTask>| task.status.known_phase().is_some_and(TaskPhase::is_terminal);
+    let ended = |task: &Object<AgenticTask>| task.status.has_ended();
     loop {
         let more: Vec<_> = facts
             .live_tasks
@@ -57,9 +54,7 @@ fn unended(facts: &Facts, plans: &[NodePlan]) -> Vec<Key> {
     let open =
         facts.live_tasks.iter().filter(|(key, task)| !ended(task) && !excused.contains(*key));
     let mut open: Vec<_> = open.map(|(key, _)| key.clone()).collect();
-    let over = |workload: &Object<Workload>| {
-        workload.status.phase.as_ref().and_then(Open::known).is_some_and(WorkloadPhase::is_terminal)
-    };
+    let over = |workload: &Object<Workload>| workload.status.has_ended();
     let waits =
         |workload: &Arc<Object<Workload>>| {
             workload.status.steps.iter().filter_map(|step| step.task.clone()).any(|name| {
@@ -85,10 +80,7 @@ pub(super) fn all_ended(fleet: &Fleet) -> bool {
 /// Tasks that have not ended, and need not.
 pub(super) fn left_open(fleet: &Fleet) -> u64 {
     fleet.net.truth.facts(|facts| {
-        let open = facts
-            .live_tasks
-            .values()
-            .filter(|task| !task.status.known_phase().is_some_and(TaskPhase::is_terminal));
+        let open = facts.live_tasks.values().filter(|task| !task.status.has_ended());
         u64::try_from(open.count()).unwrap_or(u64::MAX)
     })
 }
