@@ -96,6 +96,12 @@ impl Target {
     }
 }
 
+/// The first of these that no one works on: neither a task nor a workload.
+pub fn other_than_work(targets: &[Target]) -> Option<&Target> {
+    let work = |kind| matches!(kind, AnyKind::Workload | AnyKind::AgenticTask);
+    targets.iter().find(|target| !work(target.kind))
+}
+
 /// The kind of that word.
 ///
 /// # Errors

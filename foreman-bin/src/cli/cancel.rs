@@ -1,7 +1,7 @@
 //! `foreman cancel`.
 
 use foreman_core::model::manifest::AnyKind;
-use foreman_core::model::{AgenticTask, Open, TaskPhase, Workload, WorkloadPhase};
+use foreman_core::model::{AgenticTask, Workload};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Expect};
 
@@ -10,7 +10,7 @@ use super::world::{Found, Held, World, write_failed};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::settings::Settings;
-use crate::target::Target;
+use crate::target::{Target, other_than_work};
 
 /// Flags of `foreman cancel`.
 #[derive(Debug, clap::Args)]
@@ -34,10 +34,7 @@ pub struct CancelArgs {
 /// refuses.
 pub async fn cancel(args: &CancelArgs, settings: &Settings) -> anyhow::Result<Exit> {
     let targets = Target::parse_all(&args.objects, Some(AnyKind::Workload))?;
-    if let Some(other) = targets
-        .iter()
-        .find(|target| !matches!(target.kind, AnyKind::Workload | AnyKind::AgenticTask))
-    {
+    if let Some(other) = other_than_work(&targets) {
         return Err(Failure::new(Exit::Usage, format!("{other} cannot be cancelled"))
             .next("cancel tasks and workloads; delete other objects")
             .into());
@@ -48,12 +45,11 @@ pub async fn cancel(args: &CancelArgs, settings: &Settings) -> anyhow::Result<Ex
     for one in &found {
         let answer = if one.kind == AnyKind::Workload {
             let workload = one.typed::<Workload>()?;
-            let phase = workload.status.phase.as_ref().and_then(Open::known);
-            let ended = phase.is_some_and(WorkloadPhase::is_terminal);
+            let ended = workload.status.has_ended();
             ask::<Workload>(&world, one, ended, workload.spec.cancel).await?
         } else {
             let task = one.typed::<AgenticTask>()?;
-            let ended = task.status.known_phase().is_some_and(TaskPhase::is_terminal);
+            let ended = task.status.has_ended();
             ask::<AgenticTask>(&world, one, ended, task.spec.cancel).await?
         };
         asked |= answer == "cancel requested";

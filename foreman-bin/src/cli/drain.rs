@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::completion;
 use super::cordon::{find, held, note, patch, put_note};
 use super::run::quantities::duration;
-use super::run::signals::Signals;
+use super::run::signals::{Signals, after};
 use super::wait::TELL_EVERY;
 use super::world::World;
 use crate::exit::{Exit, Failure};
@@ -68,17 +68,10 @@ pub async fn drain(args: &DrainArgs, settings: &Settings) -> anyhow::Result<Exit
         world.note_if_nobody_works()?;
         return Ok(Exit::OnTarget);
     }
-    let timeout = args.timeout;
-    let timed_out = async {
-        match timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         exit = signals.next() => Ok(exit),
         drained = Box::pin(until_drained(&world, &nodes)) => drained.map(|()| Exit::OnTarget),
-        () = timed_out => {
+        () = after(args.timeout) => {
             output::note("the wait timed out; the drain goes on");
             Ok(Exit::StillGoing)
         }

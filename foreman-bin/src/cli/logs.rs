@@ -241,7 +241,7 @@ impl Reader<'_> {
                 return Ok(());
             };
             self.task = task;
-            let ended = words::is_ended(&self.task);
+            let ended = self.task.status.has_ended();
             self.show(&records, ended)?;
             if ended {
                 let (phase, end) = (words::phase(&self.task), words::ended(&self.task));

@@ -109,7 +109,7 @@ async fn remarks(
 ) -> anyhow::Result<()> {
     if let Some(owner) = world.owner_of(task).await? {
         let name = &owner.meta.name;
-        output::note(if words::is_over(&owner) {
+        output::note(if owner.status.has_ended() {
             format!("workload/{name} has ended and keeps its result; the new task stands alone")
         } else {
             format!("workload/{name} goes on with the old result; the new task stands alone")
@@ -149,7 +149,7 @@ async fn missed(world: &World, target: &Target) -> anyhow::Result<Vec<String>> {
     Ok(tasks
         .values()
         .filter(|task| task.meta.owner_references.iter().any(|o| o.uid == workload.meta.uid))
-        .filter(|task| words::is_ended(task) && words::finished(task) != "Succeeded")
+        .filter(|task| task.status.has_ended() && words::finished(task) != "Succeeded")
         .map(|task| format!("task/{}", task.meta.name))
         .collect())
 }

@@ -12,7 +12,7 @@ use super::world::{Found, Held, World, write_failed};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::settings::Settings;
-use crate::target::Target;
+use crate::target::{Target, other_than_work};
 
 /// Flags of `foreman suspend`.
 #[derive(Debug, clap::Args)]
@@ -83,10 +83,7 @@ impl Step {
 async fn set_all(objects: &[String], settings: &Settings, pause: bool) -> anyhow::Result<Exit> {
     let verb = if pause { "suspended" } else { "resumed" };
     let targets = Target::parse_all(objects, Some(AnyKind::Workload))?;
-    if let Some(other) = targets
-        .iter()
-        .find(|target| !matches!(target.kind, AnyKind::Workload | AnyKind::AgenticTask))
-    {
+    if let Some(other) = other_than_work(&targets) {
         let failure = Failure::new(Exit::Usage, format!("{other} cannot be {verb}"));
         return Err(match (other.kind, pause) {
             (AnyKind::FleetNode, true) => failure.next(format!("foreman cordon {other}")),
@@ -147,7 +144,7 @@ async fn patch<K: Held>(world: &World, one: &Found, change: Change<K>) -> anyhow
 }
 
 fn of_workload(workload: &Object<Workload>, pause: bool) -> Step {
-    if words::is_over(workload) {
+    if workload.status.has_ended() {
         return Step::nothing("has ended already");
     }
     match (pause, workload.spec.suspend == Some(true)) {
@@ -164,10 +161,10 @@ async fn of_task(
     pause: bool,
     named: &[Found],
 ) -> anyhow::Result<Step> {
-    if words::is_ended(task) {
+    if task.status.has_ended() {
         return Ok(Step::nothing("has ended already"));
     }
-    let owner = world.owner_of(task).await?.filter(|owner| !words::is_over(owner));
+    let owner = world.owner_of(task).await?.filter(|owner| !owner.status.has_ended());
     let suspended = task.spec.suspend == Some(true);
     if pause {
         if suspended {

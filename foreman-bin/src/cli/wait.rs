@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::completion;
 use super::run::quantities::duration;
 use super::run::show::RunOutput;
-use super::run::signals::Signals;
+use super::run::signals::{Signals, after};
 use super::words;
 use super::world::World;
 use crate::events::{RunResult, Stream, UsageTotal};
@@ -23,7 +23,7 @@ use crate::exit::{Exit, Failure};
 use crate::follow::{Fact, steady};
 use crate::output::{self, PipeClosed};
 use crate::settings::Settings;
-use crate::target::Target;
+use crate::target::{Target, other_than_work};
 use crate::untrusted;
 use waited::{End, Waited, worse};
 
@@ -97,10 +97,7 @@ async fn attempt(
     signals: &mut Signals,
 ) -> anyhow::Result<(Why, World)> {
     let targets = Target::parse_all(&args.objects, Some(AnyKind::Workload))?;
-    if let Some(other) = targets
-        .iter()
-        .find(|target| !matches!(target.kind, AnyKind::Workload | AnyKind::AgenticTask))
-    {
+    if let Some(other) = other_than_work(&targets) {
         let failure = Failure::new(Exit::Usage, format!("{other} never finishes"));
         return Err(match other.kind {
             AnyKind::FleetNode => failure.next(format!("foreman drain {other} --wait")),
@@ -120,13 +117,6 @@ async fn attempt(
             objects.push(waited);
         }
     }
-    let timeout = args.timeout;
-    let timed_out = async {
-        match timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
-            None => std::future::pending().await,
-        }
-    };
     let why = tokio::select! {
         biased;
         exit = signals.next() => Why::Stopped(exit),
@@ -134,7 +124,7 @@ async fn attempt(
             ended?;
             Why::Ended
         }
-        () = timed_out => Why::TimedOut,
+        () = after(args.timeout) => Why::TimedOut,
     };
     Ok((why, world))
 }

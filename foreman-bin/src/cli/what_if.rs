@@ -82,7 +82,7 @@ pub async fn what_if(args: &WhatIfArgs, settings: &Settings) -> anyhow::Result<E
     let fleet = world.fleet().await?;
     if !is_waiting(&task) {
         let name = &task.meta.name;
-        let stands = if words::is_ended(&task) {
+        let stands = if task.status.has_ended() {
             format!("has ended: {}", words::ended(&task))
         } else {
             format!("does not wait: {}", words::stands(&task, &fleet.nodes, fleet.now))

@@ -60,7 +60,7 @@ pub async fn why_not(args: &WhyNotArgs, settings: &Settings) -> anyhow::Result<E
 
 fn text(task: &Object<AgenticTask>, node: &str, fleet: &Fleet) -> String {
     let name = format!("task/{}", task.meta.name);
-    if words::is_ended(task) {
+    if task.status.has_ended() {
         return format!("{name} has ended: {}\n", words::ended(task));
     }
     let on = task.status.assigned_node.as_deref().filter(|_| !is_waiting(task));

@@ -5,10 +5,7 @@ use foreman_core::model::condition::{find_condition, is_true};
 use foreman_core::model::fleet_node::RunSummary;
 use foreman_core::model::outcome::{Infrastructure, OutcomeReason, Verification, on_target};
 use foreman_core::model::workload::StepRecord;
-use foreman_core::model::{
-    AgenticTask, FleetNode, NodeName, Object, Open, Outcome, TaskPhase, WallTime, Workload,
-    WorkloadPhase,
-};
+use foreman_core::model::{AgenticTask, FleetNode, NodeName, Object, Outcome, WallTime};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -119,20 +116,9 @@ pub(super) fn end_message(task: &Object<AgenticTask>) -> Option<String> {
         .find(|message| !message.is_empty())
 }
 
-/// Whether a task has ended.
-pub(super) fn is_ended(task: &Object<AgenticTask>) -> bool {
-    task.status.known_phase().is_some_and(TaskPhase::is_terminal)
-}
-
 /// The step of a later fix round that took the place of this one.
 pub(super) fn superseded_by<'s>(step: &StepRecord, steps: &'s [StepRecord]) -> Option<&'s str> {
     crate::follow::superseded_by(&step.name, steps.iter().map(|other| other.name.as_str()))
-}
-
-/// Whether a workload has ended.
-pub(super) fn is_over(workload: &Object<Workload>) -> bool {
-    let phase = workload.status.phase.as_ref().and_then(Open::known);
-    phase.is_some_and(WorkloadPhase::is_terminal)
 }
 
 /// How a task finished: the reason of its condition, else by the same rule.

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use foreman_core::model::{
-    AgenticTask, Attempt, FleetNode, Key, Kind, Object, TaskPhase, Uid, Workload,
-};
+use foreman_core::model::{AgenticTask, Attempt, FleetNode, Key, Kind, Object, Uid, Workload};
 use foreman_core::ports::{Query, Store, StoreEvent, Stores};
 use foreman_runner::observe::{RunEvent, RunObserver};
 use futures::FutureExt as _;
@@ -188,7 +186,7 @@ impl Follower {
         match event {
             Some(StoreEvent::Upsert(task)) if self.is_ours(&task) => {
                 let facts = self.story.task(&task);
-                let ended = task.status.known_phase().is_some_and(TaskPhase::is_terminal);
+                let ended = task.status.has_ended();
                 let old = matches!(self.of, Of::Everything) && !self.read.1 && ended;
                 if !old {
                     self.ready.extend(facts);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use foreman_core::model::{AgenticTask, Object, TaskPhase, WallTime};
+use foreman_core::model::{AgenticTask, Object, WallTime};
 use foreman_core::ports::{Clock, Query, Stores};
 use foreman_runner::journal::JournalStore;
 use foreman_runner::limits::WORK_KEEP_SECONDS;
@@ -69,13 +69,13 @@ async fn tasks(stores: &Stores) -> Result<Vec<Object<AgenticTask>>, String> {
     Ok(tasks.objects)
 }
 
-fn has_ended(task: &Object<AgenticTask>) -> bool {
-    task.status.known_phase().is_some_and(TaskPhase::is_terminal)
-}
-
 /// The uids of tasks that have not ended.
 fn live(tasks: &[Object<AgenticTask>]) -> BTreeSet<String> {
-    tasks.iter().filter(|task| !has_ended(task)).map(|task| task.meta.uid.to_string()).collect()
+    tasks
+        .iter()
+        .filter(|task| !task.status.has_ended())
+        .map(|task| task.meta.uid.to_string())
+        .collect()
 }
 
 /// The tasks whose work stays: those that have not ended, or not long ago.
@@ -83,7 +83,7 @@ fn kept(tasks: &[Object<AgenticTask>], now: WallTime) -> KeptTasks {
     let recent = |then: WallTime| now.since(then).as_secs() <= WORK_KEEP_SECONDS;
     let mut kept = KeptTasks::default();
     for task in tasks {
-        if !has_ended(task) || task.status.finished_at.is_some_and(recent) {
+        if !task.status.has_ended() || task.status.finished_at.is_some_and(recent) {
             let namespace = task.meta.namespace.as_deref().unwrap_or_default();
             kept.insert(namespace, &task.meta.name, task.meta.uid.as_str());
         }
@@ -98,7 +98,7 @@ mod tests {
 
     use foreman_core::memory::MemoryStore;
     use foreman_core::model::{
-        AgenticTask, AgenticTaskPayload, AgenticTaskSpec, Key, NewObject, TaskKind,
+        AgenticTask, AgenticTaskPayload, AgenticTaskSpec, Key, NewObject, TaskKind, TaskPhase,
     };
     use foreman_core::testkit::sim::SimClock;
 

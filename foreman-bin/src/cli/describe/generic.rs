@@ -45,7 +45,7 @@ pub(super) fn text(found: &Found, fleet: &Fleet) -> String {
                 task.meta.namespace == key.namespace
                     && task.spec.agent_ref.as_ref().and_then(LocalObjectReference::named)
                         == Some(key.name.as_str())
-                    && !words::is_ended(task)
+                    && !task.status.has_ended()
             })
             .map(|task| format!("task/{} {}", task.meta.name, words::phase(task)))
             .collect();

@@ -19,9 +19,9 @@ pub(super) fn text(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects)
     let namespace = task.meta.namespace.as_deref().unwrap_or_default();
     lines.add("Name", format!("{namespace}/{}", task.meta.name));
     let end =
-        if words::is_ended(task) { format!(": {}", words::ended(task)) } else { String::new() };
+        if task.status.has_ended() { format!(": {}", words::ended(task)) } else { String::new() };
     lines.add("Phase", format!("{}{end}", output::word(&words::phase(task))));
-    lines.add_some("Message", words::is_ended(task).then(|| words::end_message(task)).flatten());
+    lines.add_some("Message", task.status.has_ended().then(|| words::end_message(task)).flatten());
     let workload = task.meta.labels.get(LABEL_WORKLOAD);
     lines.add_some("Workload", workload.map(|name| words::clean(name)));
     let agent = spec.agent_ref.as_ref().and_then(LocalObjectReference::named).unwrap_or("none");
@@ -94,7 +94,7 @@ fn next(task: &Object<AgenticTask>, fleet: &Fleet, effects: &Effects) -> String 
     let name = &task.meta.name;
     let logs = fleet.command(&format!("logs task/{name}"));
     let cancel = fleet.command(&format!("cancel task/{name}"));
-    if words::is_ended(task) {
+    if task.status.has_ended() {
         let (repo, branch) = (task.spec.payload.repo.as_deref(), task.status.branch.as_deref());
         let mut commands = vec![logs];
         commands.extend(words::diff(repo, effects.base.as_deref(), branch));

@@ -52,7 +52,7 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet, effects: &Effects
             let sent = usage.prompt_tokens.unwrap_or(0);
             used = used.saturating_add(sent).saturating_add(usage.completion_tokens.unwrap_or(0));
         }
-        if !words::is_ended(task) {
+        if !task.status.has_ended() {
             reserved = reserved.saturating_add(task.status.allowance.unwrap_or(0));
         }
     }
@@ -134,7 +134,7 @@ fn step_line(
     let later = words::superseded_by(step, &workload.status.steps);
     words_.extend(later.map(|later| format!("superseded by {}", words::clean(later))));
     words_.extend(words::node_of(task).map(|node| format!("on {node}")));
-    if words::is_ended(task) {
+    if task.status.has_ended() {
         words_.push(words::ended(task));
         words_.extend(task.status.usage.as_ref().map(|usage| format!("({})", words::spent(usage))));
     } else if let Some(run) = words::run_of(&fleet.nodes, task) {

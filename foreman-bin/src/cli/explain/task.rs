@@ -114,7 +114,7 @@ fn before(task: &Object<AgenticTask>, fleet: &Fleet) -> Vec<String> {
         Some(match fleet.tasks.get(&key) {
             None => format!("task/{name}, which is not there"),
             Some(upstream) if on_target(&upstream.status) => return None,
-            Some(upstream) if words::is_ended(upstream) => {
+            Some(upstream) if upstream.status.has_ended() => {
                 let phase = words::phase(upstream);
                 format!("task/{name}: ended {phase} ({})", words::ended(upstream))
             }

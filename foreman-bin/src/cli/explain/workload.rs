@@ -69,7 +69,7 @@ pub(super) fn text(workload: &Object<Workload>, fleet: &Fleet) -> String {
             fleet.command(&format!("explain task/{}", words::clean(task)))
         );
     }
-    if !words::is_over(workload) {
+    if !workload.status.has_ended() {
         text.push_str(&fleet.nobody_works());
     }
     text
@@ -90,7 +90,7 @@ fn unplanned(workload: &Object<Workload>, fleet: &Fleet) -> String {
 }
 
 fn why(task: &Object<AgenticTask>, fleet: &Fleet) -> String {
-    if words::is_ended(task) {
+    if task.status.has_ended() {
         return words::ended(task);
     }
     if let Some(run) = words::run_of(&fleet.nodes, task) {

@@ -81,7 +81,7 @@ pub(super) fn plan<'t>(
 fn may_be_retried(task: &Object<AgenticTask>, all: &Tasks, how: How) -> Result<(), Failure> {
     let name = &task.meta.name;
     let usage = |message: String| Failure::new(Exit::Usage, message);
-    if !words::is_ended(task) {
+    if !task.status.has_ended() {
         // Without nodes, no age is shown.
         let stands = words::stands(task, &[], WallTime::from_unix_seconds(0));
         let failure = usage(format!("task/{name} has not ended ({stands})"));
@@ -93,7 +93,7 @@ fn may_be_retried(task: &Object<AgenticTask>, all: &Tasks, how: How) -> Result<(
                 .next(format!("or end it first: foreman cancel task/{name}"))
         });
     }
-    let live = retries(task, all).find(|other| !words::is_ended(other));
+    let live = retries(task, all).find(|other| !other.status.has_ended());
     if let Some(live) = live {
         let other = &live.meta.name;
         return Err(usage(format!("task/{other} tries task/{name} again already"))
@@ -191,7 +191,7 @@ fn dependency(
     if let Some(new) = names.get(&key) {
         return Ok(new.clone());
     }
-    let hopeful = |one: &Object<AgenticTask>| on_target(&one.status) || !words::is_ended(one);
+    let hopeful = |one: &Object<AgenticTask>| on_target(&one.status) || !one.status.has_ended();
     let refused = |message: String| Failure::new(Exit::Usage, message);
     let own = &task.meta.name;
     let Some(upstream) = all.get(&key) else {

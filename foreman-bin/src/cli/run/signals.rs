@@ -1,5 +1,7 @@
 //! The signals by which a person or a system asks a process to end.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
@@ -43,6 +45,14 @@ impl Signals {
             _ = self.terminate.recv() => Exit::Terminated,
             _ = hung_up => Exit::Terminated,
         }
+    }
+}
+
+/// Returns after that long; never where there is no limit.
+pub(in crate::cli) async fn after(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -120,7 +120,7 @@ impl Waited {
         let reason = finished(workload).map(|(reason, _)| reason);
         // An operator that is not ours writes the phase alone.
         let by_phase = || {
-            words::is_over(workload).then(|| {
+            workload.status.has_ended().then(|| {
                 let good = status.phase.as_ref().is_some_and(|it| it.is(WorkloadPhase::Completed));
                 if good { "Succeeded" } else { "NotOnTarget" }.to_owned()
             })
@@ -191,7 +191,7 @@ impl Waited {
 }
 
 fn task_end(task: &Object<AgenticTask>) -> Option<End> {
-    if words::is_ended(task) {
+    if task.status.has_ended() {
         let finished = words::finished(task);
         let words = format!("{finished}: {}", words::ended(task));
         return Some(End { exit: exit_of(&finished), finished: Some(finished), words });
