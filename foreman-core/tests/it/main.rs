@@ -25,3 +25,5 @@ mod store_faults;
 mod strikes;
 mod workloads;
 mod workloads_batch;
+mod workloads_orders;
+mod workloads_play;

@@ -13,7 +13,7 @@ use foreman_core::testkit::fault::Operation;
 use foreman_core::testkit::scripted::ScriptedExecutor;
 
 use crate::lab::{Lab, freeform, settle};
-use crate::runs::{obeys, told, until_told};
+use crate::runs::{noting, obeys, told, until_told};
 
 const STEP: Duration = Duration::from_secs(5);
 
@@ -155,16 +155,7 @@ async fn fewer_slots_end_no_run_and_more_are_used_as_soon_as_they_are_seen() {
 #[tokio::test]
 async fn a_machine_that_wakes_looks_at_its_claims_although_the_watch_is_silent() {
     let lab = Lab::new();
-    let stops = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let seen = stops.clone();
-    let executor = ScriptedExecutor::new(move |run| {
-        let seen = seen.clone();
-        Box::pin(async move {
-            let stop = told(&run).await;
-            seen.lock().expect("no panic").push(stop);
-            obeys(&run, stop)
-        })
-    });
+    let (executor, stops) = noting(obeys);
     let foreman = lab.one_node(1, &executor);
     lab.task("t", freeform(None)).await;
     lab.run(&foreman, async {

@@ -24,6 +24,26 @@ pub(crate) async fn told(run: &ScriptedRun) -> Stop {
     told.map_or(Stop::Lost, |stop| *stop)
 }
 
+/// What runs were told, in order.
+pub(crate) type Stops = Arc<std::sync::Mutex<Vec<Stop>>>;
+
+/// An executor whose runs wait until they are told to stop, note it, and end as `end` says.
+pub(crate) fn noting(
+    end: impl Fn(&ScriptedRun, Stop) -> RunEnd + Send + Sync + Copy + 'static,
+) -> (Arc<ScriptedExecutor>, Stops) {
+    let stops = Stops::default();
+    let seen = stops.clone();
+    let executor = ScriptedExecutor::new(move |run| {
+        let seen = seen.clone();
+        Box::pin(async move {
+            let stop = told(&run).await;
+            seen.lock().expect("no panic").push(stop);
+            end(&run, stop)
+        })
+    });
+    (executor, stops)
+}
+
 /// How an honest executor ends when it is told to.
 pub(crate) fn obeys(run: &ScriptedRun, told: Stop) -> RunEnd {
     let release = |why| RunEnd::Released { checkpoint: None, usage: Usage::default(), why };
@@ -163,17 +183,8 @@ async fn a_suspended_task_waits_for_that_reason_and_resumes() {
 #[tokio::test]
 async fn a_deleted_task_stops_its_run_and_nothing_is_written_afterwards() {
     let lab = Lab::new();
-    let stops = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let seen = stops.clone();
-    let executor = ScriptedExecutor::new(move |run| {
-        let seen = seen.clone();
-        Box::pin(async move {
-            let stop = told(&run).await;
-            seen.lock().expect("no panic").push(stop);
-            // It ends as if it had not understood: still nothing may be written.
-            on_target(&run.job)
-        })
-    });
+    // It ends as if it had not understood: still nothing may be written.
+    let (executor, stops) = noting(|run, _| on_target(&run.job));
     let foreman = lab.one_node(1, &executor);
     lab.task("t", freeform(None)).await;
     lab.run(&foreman, async {
