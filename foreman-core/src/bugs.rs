@@ -23,8 +23,8 @@ pub enum Bug {
     PermitWindowIgnored,
     /// A placement whose answer was lost counts as not done, and its room as free.
     UncertainPlacementFailed,
-    /// A claim whose answer was lost counts as not granted.
-    UncertainClaimFailed,
+    /// A claim whose answer was lost counts as granted.
+    UncertainClaimGranted,
     /// The mark of the claim that was counted is not honoured: its strike is counted again.
     StrikeCountedTwice,
     /// A step whose task vanished before it ended is not made again.
@@ -108,7 +108,7 @@ impl Bug {
         Self::ReleaseKeepsClaim,
         Self::PermitWindowIgnored,
         Self::UncertainPlacementFailed,
-        Self::UncertainClaimFailed,
+        Self::UncertainClaimGranted,
         Self::StrikeCountedTwice,
         Self::LostStepStaysLost,
         Self::DependencyInFlight,
@@ -126,6 +126,33 @@ impl Bug {
         Self::ClaimTimesAlike,
         Self::PendingUnexplained,
     ];
+
+    /// The promises of product.md that it may break; 0 = a rule of the core refused to go on.
+    pub const fn breaks(self) -> &'static [u8] {
+        match self {
+            Self::NoFenceAtTheEnd => &[0, 1],
+            Self::ReleaseKeepsClaim
+            | Self::UncertainClaimGranted
+            | Self::PlacementRaisesAttempt
+            | Self::ClaimUnconditional
+            | Self::ClaimTimesAlike => &[1],
+            Self::PermitWindowIgnored => &[1, 2],
+            Self::LostStepStaysLost | Self::GoneIsLost | Self::LateResultWins => &[3],
+            Self::StrikeCountedTwice | Self::BackoffForgotten => &[3],
+            Self::DependencyInFlight => &[4],
+            Self::CompletesUnsettled => &[5],
+            Self::PendingUnexplained => &[6],
+            Self::SchedulerSlotOffByOne
+            | Self::AgentSlotOffByOne
+            | Self::UncertainPlacementFailed
+            | Self::AgentLimitStale => &[7],
+            Self::DrainDropsRuns => &[8],
+            Self::NoGraceAtStart
+            | Self::SilenceWhileAsleep
+            | Self::NoConfirmingRead
+            | Self::MassTakeBack => &[9],
+        }
+    }
 
     /// Its name on the command line, and what it breaks, for people.
     pub const fn told(self) -> (&'static str, &'static str) {
@@ -152,8 +179,8 @@ impl Bug {
                 "uncertain-placement-failed",
                 "a placement without an answer counts as not done, its room as free",
             ),
-            Self::UncertainClaimFailed => {
-                ("uncertain-claim-failed", "a claim without an answer counts as not granted")
+            Self::UncertainClaimGranted => {
+                ("uncertain-claim-granted", "a claim without an answer counts as granted")
             }
             Self::StrikeCountedTwice => {
                 ("strike-counted-twice", "a lost claim that was counted is counted again")

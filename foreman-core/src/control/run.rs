@@ -236,9 +236,10 @@ impl Run {
         let tasks = &self.context.stores.tasks;
         let claimed = match tasks.patch(&self.task.key(), change, expect).await {
             // An earlier try of ours may have been done although its answer never came.
-            Err(error @ (StoreError::Uncertain { .. } | StoreError::Conflict))
-                if !bugs::on(Bug::UncertainClaimFailed) =>
-            {
+            Err(StoreError::Uncertain { .. }) if bugs::on(Bug::UncertainClaimGranted) => {
+                self.task.clone()
+            }
+            Err(error @ (StoreError::Uncertain { .. } | StoreError::Conflict)) => {
                 let found = self.read_until_answered().await?.ok_or(StoreError::NotFound)?;
                 let mine = found.meta.uid == self.task.meta.uid
                     && found.status.session.as_deref() == Some(session.as_str())

@@ -13,6 +13,7 @@ mod mishaps;
 mod net;
 mod people;
 mod promises;
+mod promises_claims;
 mod remote;
 mod reply;
 mod rest;

@@ -66,7 +66,7 @@ fn last(args: &Args) -> u64 {
     args.start.saturating_add(args.seeds).saturating_sub(1)
 }
 
-/// The first seed that fails with the bug and is clean without it.
+/// The first seed that breaks a promise of the bug with it, and is clean without it.
 fn search(args: &Args, less: &Less, bug: Bug) -> Option<Found> {
     let began = Instant::now();
     let next = AtomicU64::new(args.start);
@@ -81,9 +81,9 @@ fn search(args: &Args, less: &Less, bug: Bug) -> Option<Found> {
                         return;
                     }
                     let report = broken(bug, seed, less, false);
-                    if report.is_clean()
-                        || !simulate(&less.of(Scenario::draw(seed)), false).is_clean()
-                    {
+                    let first = report.violations.first().map(|violation| violation.promise);
+                    let noticed = first.is_some_and(|promise| bug.breaks().contains(&promise));
+                    if !noticed || !simulate(&less.of(Scenario::draw(seed)), false).is_clean() {
                         continue;
                     }
                     let mut found = lock(&found);

@@ -122,7 +122,7 @@ impl Fleet {
             .collect();
         let nodes = scenario.nodes.iter().map(|plan| node_machine(&engine, plan)).collect();
         let user = Actor { process: 0, name: "user".into(), machine: server };
-        net.truth.starts(0, Role::User, None, None);
+        net.truth.starts(0, 0, Role::User, None, None);
         net.truth.facts(|facts| facts.operators = scenario.operators);
         Arc::new(Self {
             seed,
@@ -194,7 +194,7 @@ impl Fleet {
         }
         let actor = self.actor(operator.machine, &operator.name);
         *lock(&operator.alive) = Some(actor.process);
-        self.net.truth.starts(actor.process, Role::Operator, None, None);
+        self.net.truth.starts(self.engine.now(), actor.process, Role::Operator, None, None);
         self.note(actor.process, || format!("{} starts", actor.name));
         self.up(&operator.name);
         let (stores, clock, _, events) = self.parts(&actor);
@@ -287,7 +287,13 @@ impl Fleet {
         let (registrar, agent) = foreman.agents().first().cloned().ok_or(Left::NoName)?;
         let session = registrar.session().to_string();
         let name = Some(node.plan.name);
-        self.net.truth.starts(actor.process, Role::Agent, name, Some(session.clone()));
+        self.net.truth.starts(
+            self.engine.now(),
+            actor.process,
+            Role::Agent,
+            name,
+            Some(session.clone()),
+        );
         agent.start().await.map_err(Left::Refused)?;
         lock(&node.disk).session = Some(session);
         let (stop, stopped) = watch::channel(false);

@@ -124,10 +124,12 @@ impl Fleet {
     fn sleep(self: &Arc<Self>, machine: MachineId, length: Duration) {
         let now = self.engine.now();
         self.engine.machine(machine, |state| state.set_asleep(true, now));
-        let engine = self.engine.clone();
+        self.net.truth.sleeps(now, machine, true);
+        let (engine, truth) = (self.engine.clone(), self.net.truth.clone());
         self.engine.after(length, move || {
             let now = engine.now();
             engine.machine(machine, |state| state.set_asleep(false, now));
+            truth.sleeps(now, machine, false);
         });
     }
 
@@ -161,9 +163,11 @@ impl Fleet {
             if crashing {
                 self.engine.machine(node.machine, |state| state.crash_after = None);
             }
+            self.net.truth.sleeps(now, node.machine, false);
             self.start_agent(&node);
         }
         for operator in &self.operators {
+            self.net.truth.sleeps(now, operator.machine, false);
             self.engine.machine(operator.machine, |state| {
                 state.set_asleep(false, now);
                 state.crash_after = None;

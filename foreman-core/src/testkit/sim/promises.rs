@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::chance::Counts;
 use super::engine::{Instant, nanos};
 use super::net::{Actor, since};
+use super::promises_claims as claims;
 use super::remote::Commit;
 use super::truth::{Facts, Role};
 use crate::model::agentic_task::TaskPhase;
@@ -21,7 +22,7 @@ const SLOTS_KNOWN: Duration = Duration::from_mins(15);
 /// How long after a task's deletion an effect may still arrive: 10 s, and its way.
 const EFFECT_AFTER_DELETE: Duration = Duration::from_secs(50);
 /// Clocks run unlike each other by less than a thousandth.
-const RATE: f64 = 0.998;
+pub(super) const RATE: f64 = 0.998;
 
 /// A change of a task.
 pub(super) struct TaskChange<'a> {
@@ -33,7 +34,7 @@ pub(super) struct TaskChange<'a> {
     pub(super) after: Option<Arc<Object<AgenticTask>>>,
 }
 
-type Task = Object<AgenticTask>;
+pub(super) type Task = Object<AgenticTask>;
 
 /// The store took a change of a task.
 pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: &TaskChange<'_>) {
@@ -46,6 +47,8 @@ pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: &TaskChan
             holder(facts, change, before, after);
             phases(facts, counts, change, before, after);
             waiting(facts, change, before, after);
+            claims::holds_nothing(facts, change, before, after);
+            claims::counted_once(facts, change, before, after);
         }
         (Some(gone), _) => deleted(facts, change, gone),
         (None, _) => {}
@@ -64,7 +67,7 @@ pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: &TaskChan
     }
 }
 
-fn phase(task: &Task) -> Option<TaskPhase> {
+pub(super) fn phase(task: &Task) -> Option<TaskPhase> {
     task.status.known_phase()
 }
 
@@ -113,6 +116,8 @@ fn attempts(
     let process = facts.processes.get(&change.actor.process).cloned();
     let known = facts.tasks.entry(after.meta.uid.clone()).or_default();
     known.claimed_by = Some(change.actor.process);
+    known.granted_at = now;
+    known.grants.insert(new, change.actor.process);
     let Some(process) = process else { return };
     if after.status.session != process.session || before.status.assigned_node != process.node {
         let by = &change.actor.name;
@@ -201,6 +206,7 @@ fn phases(
             task.scheduled_at = now;
             dependencies(facts, change, after);
             capacity(facts, change, after);
+            claims::pause_is_kept(facts, change, before);
         }
         Some(Running) => dependencies(facts, change, after),
         Some(Pending) if change.role == Role::Operator && from.is_some() => {
@@ -278,11 +284,16 @@ fn taken_back(facts: &mut Facts, change: &TaskChange<'_>, before: &Task) {
     let listed =
         node.status.runs.iter().any(|run| run.uid.as_deref() == Some(before.meta.uid.as_str()));
     let last_beat = facts.nodes.get(&name).map_or(0, |node| node.last_beat);
-    let silent = since(change.now, last_beat) >= NODE_DEAD.mul_f64(RATE);
-    let placed_at = facts.tasks.get(&before.meta.uid).map_or(0, |task| task.scheduled_at);
+    let silent = claims::seen_silent(facts, change, &name) >= NODE_DEAD.mul_f64(RATE);
+    let known = facts.tasks.get(&before.meta.uid);
+    let placed_at = known.map_or(0, |task| task.scheduled_at);
+    let granted_at = known.map_or(0, |task| task.granted_at);
     let unclaimed = phase(before) == Some(TaskPhase::Scheduled)
         && since(change.now, placed_at) >= Duration::from_mins(1).mul_f64(RATE);
-    let hanging = phase(before) == Some(TaskPhase::Running) && !listed;
+    let hanging = phase(before) == Some(TaskPhase::Running) && !listed && last_beat > granted_at;
+    if silent && !unclaimed && !hanging && !other_session {
+        claims::one_at_a_time(facts, change, &name);
+    }
     if !silent && !unclaimed && !hanging && !other_session {
         let what = format!(
             "task {} was taken from {name}, whose last heartbeat was {} s ago",
@@ -349,6 +360,9 @@ pub(super) fn node_changed(
     let beats = role == Some(Role::Agent);
     if beats && after.status.last_heartbeat_time != beat {
         node.last_beat = now;
+        if let Some(process) = facts.processes.get_mut(&actor.process) {
+            process.last_beat = now;
+        }
     }
     let slots = after.spec.slots.unwrap_or(1);
     if node.slots.last().is_none_or(|(_, last)| *last != slots) {
@@ -432,6 +446,7 @@ pub(super) fn pushed(
 
 /// An effect of a task arrived at the world outside.
 pub(super) fn effect(facts: &mut Facts, now: Instant, uid: &Uid, what: &str) {
+    claims::in_the_window(facts, now, uid, what);
     let task = facts.tasks.entry(uid.clone()).or_default();
     let deleted = task.deleted_at;
     if deleted.is_some_and(|at| since(now, at) > EFFECT_AFTER_DELETE) {

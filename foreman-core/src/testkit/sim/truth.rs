@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use super::chance::Counts;
 use super::engine::{Instant, lock};
+use super::machine::MachineId;
 use super::net::Actor;
 use super::promises;
+use super::promises_claims as claims;
 use super::remote::Commit;
 use super::story::{Standing, Told};
 use super::trace::{Trace, at};
@@ -59,12 +61,17 @@ pub(super) struct Process {
     pub(super) session: Option<String>,
     /// Runs under way.
     pub(super) running: usize,
+    pub(super) started: Instant,
+    pub(super) last_beat: Instant,
 }
 
 /// What is known of one task, for ever.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TaskFacts {
     pub(super) claimed_by: Option<u64>,
+    pub(super) granted_at: Instant,
+    /// The process that each attempt was granted to.
+    pub(super) grants: BTreeMap<Attempt, u64>,
     pub(super) attempt: Attempt,
     pub(super) scheduled_at: Instant,
     pub(super) pending_since: Option<Instant>,
@@ -98,6 +105,10 @@ pub(super) struct Facts {
     /// What executors said of the end of an attempt.
     pub(super) ends: BTreeMap<(Uid, Attempt), Finish>,
     pub(super) operators: usize,
+    /// When machines slept, and until when, if they do not still.
+    pub(super) slept: BTreeMap<MachineId, Vec<(Instant, Option<Instant>)>>,
+    /// Claims that were taken back by silence just now: when, by whom, from which node.
+    pub(super) silent_backs: Vec<(Instant, u64, String)>,
     /// The write that is being taken was given up by its sender: it decided on what was then.
     pub(super) late: bool,
     pub(super) last_operator_write: Instant,
@@ -151,6 +162,7 @@ impl Truth {
     /// A process starts.
     pub(crate) fn starts(
         &self,
+        now: Instant,
         process: u64,
         role: Role,
         node: Option<&str>,
@@ -158,7 +170,22 @@ impl Truth {
     ) {
         let node = node.map(ToOwned::to_owned);
         self.facts(|facts| {
-            facts.processes.insert(process, Process { role, node, session, running: 0 });
+            facts.processes.insert(
+                process,
+                Process { role, node, session, running: 0, started: now, last_beat: now },
+            );
+        });
+    }
+
+    /// A machine falls asleep or wakes up.
+    pub(crate) fn sleeps(&self, now: Instant, machine: MachineId, asleep: bool) {
+        self.facts(|facts| {
+            let sleeps = facts.slept.entry(machine).or_default();
+            match sleeps.last_mut().filter(|(_, to)| to.is_none()) {
+                Some((_, to)) if !asleep => *to = Some(now),
+                None if asleep => sleeps.push((now, None)),
+                Some(_) | None => {}
+            }
         });
     }
 
@@ -214,6 +241,7 @@ impl Truth {
         self.counts.add("run begun");
         self.facts(|facts| {
             let now = facts.last_operator_write;
+            claims::granted(facts, now, process, fence);
             let slots = facts.nodes.get(node).map_or(1, NodeFacts::most_slots);
             if let Some(process) = facts.processes.get_mut(&process) {
                 process.running += 1;
@@ -232,6 +260,9 @@ impl Truth {
 
     /// What a run came to, as its executor says.
     pub(crate) fn run_ended(&self, fence: &Fence, end: &RunEnd) {
+        if matches!(end, RunEnd::Lost) {
+            self.facts(|facts| claims::given_up(facts, facts.last_operator_write, fence));
+        }
         if let RunEnd::Finished(finish) = end {
             let key = (fence.uid.clone(), fence.attempt);
             self.facts(|facts| facts.ends.insert(key, (**finish).clone()));
