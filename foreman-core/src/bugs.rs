@@ -31,8 +31,8 @@ pub enum Bug {
     LostStepStaysLost,
     /// A dependency that is under way counts as on target.
     DependencyInFlight,
-    /// An agent takes a task that left its watch for lost, without a fresh read.
-    GoneIsLost,
+    /// A permit is given without a fresh read of the task.
+    PermitWithoutRead,
     /// A placement raises the attempt.
     PlacementRaisesAttempt,
     /// The pause between two tries is not kept.
@@ -112,7 +112,7 @@ impl Bug {
         Self::StrikeCountedTwice,
         Self::LostStepStaysLost,
         Self::DependencyInFlight,
-        Self::GoneIsLost,
+        Self::PermitWithoutRead,
         Self::PlacementRaisesAttempt,
         Self::BackoffForgotten,
         Self::SilenceWhileAsleep,
@@ -136,8 +136,8 @@ impl Bug {
             | Self::PlacementRaisesAttempt
             | Self::ClaimUnconditional
             | Self::ClaimTimesAlike => &[1],
-            Self::PermitWindowIgnored => &[1, 2],
-            Self::LostStepStaysLost | Self::GoneIsLost | Self::LateResultWins => &[3],
+            Self::PermitWindowIgnored | Self::PermitWithoutRead => &[1, 2],
+            Self::LostStepStaysLost | Self::LateResultWins => &[3],
             Self::StrikeCountedTwice | Self::BackoffForgotten => &[3],
             Self::DependencyInFlight => &[4],
             Self::CompletesUnsettled => &[5],
@@ -191,8 +191,8 @@ impl Bug {
             Self::DependencyInFlight => {
                 ("dependency-in-flight", "a dependency that is under way counts as on target")
             }
-            Self::GoneIsLost => {
-                ("gone-is-lost", "a task that left the agent's watch is lost without a fresh read")
+            Self::PermitWithoutRead => {
+                ("permit-without-read", "effects are allowed without a fresh read of the claim")
             }
             Self::PlacementRaisesAttempt => {
                 ("placement-raises-attempt", "a placement raises the attempt")

@@ -185,8 +185,10 @@ impl Reconciler {
     ) -> Answer<K> {
         match answer {
             Ok(object) => Answer::Written(Box::new(object)),
-            Err(StoreError::Uncertain { .. }) if bugs::on(Bug::UncertainPlacementFailed) => {
-                Answer::Lost(Reread::Unknown)
+            Err(error @ StoreError::Uncertain { .. })
+                if bugs::on(Bug::UncertainPlacementFailed) =>
+            {
+                Answer::Refused(error)
             }
             Err(
                 StoreError::Conflict

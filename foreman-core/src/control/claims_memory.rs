@@ -365,7 +365,7 @@ impl Watched {
         let attempt = task.status.attempt.unwrap_or(0);
         if !same || shows_run(node, &task.meta.uid, attempt) {
             self.missing_beats = 0;
-        } else if after_claim && heartbeat != self.beat {
+        } else if after_claim && self.beat.is_some() && heartbeat != self.beat {
             self.missing_beats = self.missing_beats.saturating_add(1);
         }
         self.beat = heartbeat;

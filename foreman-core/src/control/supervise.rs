@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use super::deliver::broke_down;
 use super::run::{RunContext, Sight};
-use crate::bugs::{self, Bug};
 use crate::fleet::registrar::Registrar;
 use crate::model::agentic_task::AgenticTask;
 use crate::model::fleet_node::RunSummary;
@@ -143,11 +142,6 @@ impl Watched {
     /// the watch may show an older version.
     fn look(&mut self, sight: Option<&Object<AgenticTask>>) -> bool {
         if self.lost {
-            return true;
-        }
-        if sight.is_none() && bugs::on(Bug::GoneIsLost) {
-            self.lost = true;
-            self.stop_for(Stop::Lost);
             return true;
         }
         let Some(task) = sight.filter(|task| claim::holds(task, &self.fence).is_ok()) else {

@@ -140,6 +140,9 @@ impl Authority {
         if !permit.still_holds() {
             return Err(Refused::NoRecentBeat { effect });
         }
+        if bugs::on(Bug::PermitWithoutRead) {
+            return Ok(permit);
+        }
         let task = match self.tasks.get(&self.key).await {
             Ok(Some(task)) => task,
             Ok(None) => return Err(Refused::Gone { effect }),
