@@ -119,7 +119,12 @@ impl Reconciler {
             if let Some(Some(chunk)) = events.next().now_or_never() {
                 self.hear(&mut view, chunk);
             }
-            if !view.is_synced() || leadership.is_some_and(|leadership| !leadership.holds()) {
+            // Seen here before anybody says so: a machine that slept has the time of its leadership behind
+            // it, while the wait for its end still counts the time awake.
+            if leadership.is_some_and(|leadership| !leadership.holds()) {
+                break;
+            }
+            if !view.is_synced() {
                 continue;
             }
             for (urgency, write) in view.decide(self.now()) {

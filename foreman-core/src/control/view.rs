@@ -247,7 +247,8 @@ impl View {
         }
         for write in stale {
             self.memory.not_sent(&write);
-            self.soon = Some(now.awake);
+            // Not at once: what is under way may have to end before it can be decided otherwise.
+            self.soon = Some(now.awake + PLAN_AGAIN_MIN);
         }
         out.extend(due);
         out.into_iter().map(|write| (write.urgency(), write)).collect()

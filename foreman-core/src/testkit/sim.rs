@@ -7,6 +7,7 @@ mod draw;
 mod ends;
 mod engine;
 mod fleet;
+mod leases;
 mod logs;
 mod machine;
 mod mishaps;

@@ -24,6 +24,9 @@ pub(crate) type Slot = (Instant, u64);
 /// Polls in a row without time moving after which the simulation is taken to spin.
 const POLLS_AT_ONE_INSTANT_MAX: u64 = 200_000;
 
+/// Waits that are over at once after which a poll is taken to spin.
+const WAITS_IN_ONE_POLL_MAX: u64 = 20_000;
+
 enum Due {
     Wake(Waker),
     Do(Box<dyn FnOnce() + Send>),
@@ -38,6 +41,8 @@ pub(crate) struct Engine {
     machines: Mutex<Vec<MachineState>>,
     graves: Mutex<Vec<MachineId>>,
     order: Mutex<Chance>,
+    /// Waits that were over at once, since the last poll began.
+    waits: AtomicU64,
 }
 
 #[derive(Default)]
@@ -87,6 +92,7 @@ impl Engine {
             machines: Mutex::default(),
             graves: Mutex::default(),
             order: Mutex::new(Chance::stream(seed, "order")),
+            waits: AtomicU64::new(0),
         })
     }
 
@@ -140,6 +146,13 @@ impl Engine {
     pub(crate) fn machine<T>(&self, id: MachineId, look: impl FnOnce(&mut MachineState) -> T) -> T {
         let mut machines = lock(&self.machines);
         look(machines.get_mut(id.0).expect("a machine stays"))
+    }
+
+    /// A wait was over at once. A task that does nothing else never comes back from its poll.
+    pub(crate) fn waited_for_nothing(&self) {
+        if self.waits.fetch_add(1, Ordering::Relaxed) > WAITS_IN_ONE_POLL_MAX {
+            std::panic::resume_unwind(Box::new("it goes round and round within one poll"));
+        }
     }
 
     /// Ends everything that runs on a machine, at the next moment between two polls.
@@ -273,6 +286,7 @@ impl Executor {
         let machine = task.machine;
         let mut context = Context::from_waker(&task.waker);
         let future = &mut task.future;
+        self.engine.waits.store(0, Ordering::Relaxed);
         let polled =
             std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
         self.polls += 1;

@@ -13,6 +13,7 @@ use super::SimEntropy;
 use super::chance::{Chance, Counts};
 use super::disk::{Disk, SharedDisk};
 use super::engine::{Engine, lock};
+use super::leases::SimLeases;
 use super::machine::{MachineClock, MachineId, MachineState};
 use super::net::{Actor, Net};
 use super::remote::Remote;
@@ -22,8 +23,9 @@ use super::store::SimStore;
 use super::story::{Told, moment};
 use super::trace::Trace;
 use super::truth::Role;
-use crate::control::{AgentEnd, AgentError, AgentSettings, Foreman, Shutdown};
+use crate::control::{AgentEnd, AgentError, AgentSettings, Elector, Foreman, Shutdown};
 use crate::fleet::registrar::Identity;
+use crate::memory::MemoryLeases;
 use crate::model::fleet_node::{Accelerator, Capability, Disk as DiskCapability};
 use crate::model::ids::NodeName;
 use crate::ports::probe::{CapabilityProbe, ProbeError};
@@ -62,6 +64,7 @@ pub(crate) struct Fleet {
     pub(crate) nodes: Mutex<Vec<Arc<NodeMachine>>>,
     pub(crate) operators: Vec<Arc<OperatorMachine>>,
     pub(crate) user: Actor,
+    lease: Arc<MemoryLeases>,
     processes: Mutex<u64>,
 }
 
@@ -123,7 +126,6 @@ impl Fleet {
         let nodes = scenario.nodes.iter().map(|plan| node_machine(&engine, plan)).collect();
         let user = Actor { process: 0, name: "user".into(), machine: server };
         net.truth.starts(0, 0, Role::User, None, None);
-        net.truth.facts(|facts| facts.operators = scenario.operators);
         Arc::new(Self {
             seed,
             engine,
@@ -133,6 +135,7 @@ impl Fleet {
             nodes: Mutex::new(nodes),
             operators,
             user,
+            lease: MemoryLeases::new(),
             processes: Mutex::new(0),
         })
     }
@@ -197,11 +200,19 @@ impl Fleet {
         self.net.truth.starts(self.engine.now(), actor.process, Role::Operator, None, None);
         self.note(actor.process, || format!("{} starts", actor.name));
         self.up(&operator.name);
-        let (stores, clock, _, events) = self.parts(&actor);
+        let (stores, clock, entropy, events) = self.parts(&actor);
+        let record = self.lease.clone();
+        let leases = Arc::new(SimLeases { net: self.net.clone(), actor: actor.clone(), record });
+        let elector = Elector::new(leases, clock.clone(), &*entropy, &actor.name);
         let reconciler = crate::Reconciler::new(stores, clock, events);
         let (hold, stop) = watch::channel(false);
+        let alone = self.operators.len() == 1;
         let future = async move {
-            reconciler.run(stop).await;
+            if alone {
+                reconciler.run(stop).await;
+            } else {
+                reconciler.run_elected(&elector, stop).await;
+            }
             drop(hold);
         };
         self.engine.spawn(operator.machine, Box::pin(future));

@@ -177,6 +177,7 @@ impl Future for Sleep {
         let (awake, when) =
             self.engine.machine(machine, |state| (state.awake(now), state.when(until, now)));
         if awake >= until {
+            self.engine.waited_for_nothing();
             return Poll::Ready(());
         }
         if let Some((slot, waker)) = &self.slot {

@@ -238,7 +238,7 @@ fn dependencies(facts: &mut Facts, change: &TaskChange<'_>, task: &Task) {
 
 /// No node is given more than it has, under one control loop.
 fn capacity(facts: &mut Facts, change: &TaskChange<'_>, task: &Task) {
-    if facts.operators != 1 || facts.late {
+    if facts.late {
         return;
     }
     let Some(node) = task.status.assigned_node.as_deref() else { return };

@@ -104,7 +104,6 @@ pub(super) struct Facts {
     pub(super) on_target: BTreeSet<Key>,
     /// What executors said of the end of an attempt.
     pub(super) ends: BTreeMap<(Uid, Attempt), Finish>,
-    pub(super) operators: usize,
     /// When machines slept, and until when, if they do not still.
     pub(super) slept: BTreeMap<MachineId, Vec<(Instant, Option<Instant>)>>,
     /// Claims that were taken back by silence just now: when, by whom, from which node.
