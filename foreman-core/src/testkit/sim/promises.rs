@@ -291,9 +291,6 @@ fn taken_back(facts: &mut Facts, change: &TaskChange<'_>, before: &Task) {
     let unclaimed = phase(before) == Some(TaskPhase::Scheduled)
         && since(change.now, placed_at) >= Duration::from_mins(1).mul_f64(RATE);
     let hanging = phase(before) == Some(TaskPhase::Running) && !listed && last_beat > granted_at;
-    if silent && !unclaimed && !hanging && !other_session {
-        claims::one_at_a_time(facts, change, &name);
-    }
     if !silent && !unclaimed && !hanging && !other_session {
         let what = format!(
             "task {} was taken from {name}, whose last heartbeat was {} s ago",

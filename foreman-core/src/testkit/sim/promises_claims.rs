@@ -1,7 +1,6 @@
 //! More of the promises: what is left of a claim that was given back, strikes and the pauses after
 //! them, and the silence for which claims are taken back.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::SIM_EPOCH_SECONDS;
@@ -11,19 +10,13 @@ use super::net::since;
 use super::promises::{RATE, Task, TaskChange, phase};
 use super::truth::{Facts, Role};
 use crate::model::agentic_task::{TaskPhase, WaitingReason};
-use crate::model::ids::{Fence, Key, Uid};
+use crate::model::ids::{Fence, Uid};
 use crate::model::time::WallTime;
 use crate::model::wellknown::{ANNOTATION_CLAIM_EXPIRIES, ANNOTATION_STRUCK};
-use crate::timing::{
-    BACKOFF_MAX, BACKOFF_SECONDS_DEFAULT, NODE_DEAD, PERMIT_CHECK, PERMIT_WINDOW, SILENT_NODES_MANY,
-};
+use crate::timing::{BACKOFF_MAX, BACKOFF_SECONDS_DEFAULT, PERMIT_CHECK, PERMIT_WINDOW};
 
 /// The longest way of a request to the remote.
 const TO_THE_REMOTE: Duration = Duration::from_secs(16);
-/// Within this time take-backs count as made at once.
-const AT_ONCE: Duration = Duration::from_secs(3);
-/// A node that was silent for so much longer than a timeout is known to be silent by everybody.
-const KNOWN_SILENT: Duration = Duration::from_mins(1);
 
 /// What is given back or has ended names no holder.
 pub(super) fn holds_nothing(
@@ -138,26 +131,6 @@ pub(super) fn seen_since(
     let asleep: Duration =
         sleeps.map(|(from, to)| since(to.unwrap_or(now).min(now), (*from).max(then))).sum();
     since(now, then).saturating_sub(asleep)
-}
-
-/// Of many silent nodes the claims of one are taken back at a time.
-pub(super) fn one_at_a_time(facts: &mut Facts, change: &TaskChange<'_>, node: &str) {
-    let (now, process) = (change.now, change.actor.process);
-    facts.silent_backs.retain(|(at, ..)| since(now, *at) < AT_ONCE);
-    facts.silent_backs.push((now, process, node.to_owned()));
-    let nodes: BTreeSet<_> = facts
-        .silent_backs
-        .iter()
-        .filter(|(_, by, _)| *by == process)
-        .map(|(_, _, node)| node.clone())
-        .collect();
-    let names: Vec<_> = facts.live_nodes.keys().map(|key: &Key| key.name.clone()).collect();
-    let long = NODE_DEAD + KNOWN_SILENT;
-    let silent = names.iter().filter(|name| seen_silent(facts, change, name) > long).count();
-    if nodes.len() >= 3 && silent >= SILENT_NODES_MANY {
-        let what = format!("{silent} nodes are silent, and {nodes:?} lost their claims at once");
-        facts.broken(9, now, what);
-    }
 }
 
 /// An effect was allowed by a heartbeat of its own process within the window.

@@ -106,8 +106,6 @@ pub(super) struct Facts {
     pub(super) ends: BTreeMap<(Uid, Attempt), Finish>,
     /// When machines slept, and until when, if they do not still.
     pub(super) slept: BTreeMap<MachineId, Vec<(Instant, Option<Instant>)>>,
-    /// Claims that were taken back by silence just now: when, by whom, from which node.
-    pub(super) silent_backs: Vec<(Instant, u64, String)>,
     /// The write that is being taken was given up by its sender: it decided on what was then.
     pub(super) late: bool,
     pub(super) last_operator_write: Instant,
