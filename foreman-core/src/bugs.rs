@@ -149,6 +149,7 @@ impl Bug {
     }
 
     /// Its name on the command line, and what it breaks, for people.
+    #[expect(clippy::too_many_lines, reason = "a table: a line or two a bug")]
     pub const fn told(self) -> (&'static str, &'static str) {
         match self {
             Self::NoFenceAtTheEnd => {
@@ -234,15 +235,13 @@ mod tests {
 
     #[cfg(feature = "seeded-bugs")]
     #[test]
-    fn one_rule_is_broken_on_this_thread_and_until_the_run_ends() {
+    fn one_rule_is_broken_and_until_the_run_ends() {
         assert!(Bug::ALL.iter().all(|bug| !on(*bug)));
         with(Some(Bug::NoConfirmingRead), || {
             let broken: Vec<_> = Bug::ALL.iter().filter(|bug| on(**bug)).collect();
             assert_eq!(broken, [&Bug::NoConfirmingRead]);
             with(None, || assert!(!on(Bug::NoConfirmingRead)));
             assert!(on(Bug::NoConfirmingRead));
-            std::thread::scope(|scope| scope.spawn(|| assert!(!on(Bug::NoConfirmingRead))).join())
-                .expect("no rule is broken on another thread");
         });
         assert!(!on(Bug::NoConfirmingRead));
     }
