@@ -3,6 +3,7 @@
 
 mod children;
 mod planner;
+mod spoiled;
 mod status;
 
 use std::time::Duration;
@@ -155,7 +156,7 @@ fn live(
         Err(error @ PlanError::ReviewerMissing { .. }) => {
             return agents_missing(planner, awake, &error.to_string());
         }
-        Err(error) => return Next::writing(planner.no_plan(&error)),
+        Err(error) => return unplanned(planner, &error, fold_at, awake),
     };
     let missing = planner.missing_agents(&plan);
     if !missing.is_empty() && !planner.has_begun() {
@@ -186,6 +187,22 @@ fn live(
         next.wake_at(fold_at.max(awake + Duration::from_millis(1)));
     }
     next.writes.extend(planner.copies(&plan, &records));
+    next
+}
+
+/// Its spec makes no plan: what was begun goes on, else the workload ends.
+fn unplanned(
+    planner: &Planner<'_>,
+    error: &PlanError,
+    fold_at: AwakeTime,
+    awake: AwakeTime,
+) -> Next {
+    let Some(mut next) = planner.goes_on_as_made(error, awake >= fold_at) else {
+        return Next::writing(planner.no_plan(error));
+    };
+    if next.fold_later {
+        next.wake_at(fold_at.max(awake + Duration::from_millis(1)));
+    }
     next
 }
 

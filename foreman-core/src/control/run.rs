@@ -15,7 +15,7 @@ use super::supervise::{show_progress, supervise};
 use crate::bugs::{self, Bug};
 use crate::fleet::registrar::Registrar;
 use crate::model::agent::Agent;
-use crate::model::agentic_task::{AgenticTask, AttemptEnd, TaskPhase};
+use crate::model::agentic_task::{AgenticTask, AttemptEnd, AttemptRecord, TaskPhase};
 use crate::model::fleet_node::{FleetNode, NodePhase};
 use crate::model::ids::{Attempt, Fence, Key, Revision};
 use crate::model::object::Object;
@@ -221,13 +221,14 @@ impl Run {
         let registrar = &self.context.registrar;
         let status = &self.task.status;
         let attempt = status.attempt.unwrap_or(0).max(known).saturating_add(1);
-        let mut now = self.context.clock.wall().max(earliest_claim(&self.task));
+        let now = self.context.clock.wall();
+        let mut claimed_at = now.max(earliest_claim(&self.task));
         if bugs::on(Bug::ClaimTimesAlike) {
-            now = self.context.clock.wall();
+            claimed_at = now;
         }
         let (session, node) = (registrar.session(), &registrar.identity().name);
         let before = self.life_before(AttemptEnd::Adopted, now);
-        let change = writes::claim(&self.task, attempt, session, node, before, now)
+        let change = writes::claim(&self.task, attempt, session, node, before, (claimed_at, now))
             .map_err(|error| StoreError::Denied { reason: error.to_string() })?;
         let mut expect = Expect::At(self.task.revision().clone());
         if bugs::on(Bug::ClaimUnconditional) {
@@ -256,7 +257,7 @@ impl Run {
             attempt,
             session: session.clone(),
             node: node.clone(),
-            claimed_at: claimed.status.claimed_at.unwrap_or(now),
+            claimed_at: claimed.status.claimed_at.unwrap_or(claimed_at),
         };
         Ok((claimed, fence))
     }
@@ -309,12 +310,17 @@ impl Run {
 }
 
 /// `claimedAt` differs from every earlier one by a second at least, so that it alone tells claims
-/// apart.
+/// apart. It is cleared when a claim ends; what it was at most follows from when that claim and those
+/// before it began by their holders' clocks.
 fn earliest_claim(task: &Object<AgenticTask>) -> WallTime {
-    let started = task.status.attempts.iter().filter_map(|attempt| attempt.started_at);
-    let last = started.chain(task.status.claimed_at).max();
-    let epoch = WallTime::from_unix_seconds(0);
-    last.map_or(epoch, |last| last.plus(Duration::from_secs(1)))
+    let seconds_after = |record: &AttemptRecord, later: usize| {
+        let later = u64::try_from(later).unwrap_or(u64::MAX);
+        record.started_at.map(|began| began.plus(Duration::from_secs(later)))
+    };
+    let newest_first = task.status.attempts.iter().rev();
+    let ended = newest_first.zip(1..).filter_map(|(record, later)| seconds_after(record, later));
+    let held = task.status.claimed_at.map(|at| at.plus(Duration::from_secs(1)));
+    ended.chain(held).max().unwrap_or(WallTime::from_unix_seconds(0))
 }
 
 /// Whether the same call may succeed later.

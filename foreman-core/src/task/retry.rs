@@ -51,11 +51,15 @@ pub(crate) fn strikes(task: &Object<AgenticTask>) -> i64 {
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0).max(0)
 }
 
-/// The claim that the last strike was counted for.
+/// The claim that the last strike was counted for. A number that no claim of the task had yet is
+/// nothing that was counted: it would hide every strike to come.
 pub(crate) fn struck(task: &Object<AgenticTask>) -> Option<Struck> {
     let text = task.meta.annotations.get(ANNOTATION_STRUCK)?;
     let (attempt, node) = text.split_once('/')?;
-    Some(Struck { attempt: attempt.parse().ok()?, node: node.to_owned() })
+    let attempt: Attempt = attempt.parse().ok()?;
+    let listed = task.status.attempts.iter().filter_map(|record| record.attempt);
+    let granted = listed.chain(task.status.attempt).max().unwrap_or(0);
+    (attempt <= granted).then(|| Struck { attempt, node: node.to_owned() })
 }
 
 /// Strikes at which a task ends.

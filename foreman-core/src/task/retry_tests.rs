@@ -129,6 +129,18 @@ fn what_was_written_of_a_strike_is_read_back_as_counted() {
 }
 
 #[test]
+fn a_note_of_a_claim_that_never_was_hides_no_strike() {
+    let status = json!({"phase": "Pending", "attempt": 2,
+        "attempts": [claim(1, "NodeLost", 0), claim(2, "NodeLost", 0)]});
+    let noted = |struck: &str| count_ended(&task(&json!({}), &notes(0, struck), &status));
+    for broken in ["3/n", "9223372036854775807/n"] {
+        assert_eq!(noted(broken).map(|counted| counted.strikes), Some(2), "{broken}");
+    }
+    assert_eq!(noted("1/n1").map(|counted| counted.strikes), Some(1));
+    assert_eq!(noted("2/n2"), None);
+}
+
+#[test]
 fn a_placement_that_looks_like_the_one_that_was_counted_is_told_apart_first() {
     let with = |struck: &str, attempt: i64| {
         let status = json!({"phase": "Pending", "attempt": attempt,

@@ -267,7 +267,7 @@ pub(crate) fn claim(
     session: &Session,
     node: &NodeName,
     before: Closed,
-    now: WallTime,
+    (claimed_at, now): (WallTime, WallTime),
 ) -> TaskChange {
     let mut attempts = task.status.attempts.clone();
     attempts::close(&mut attempts, before);
@@ -291,7 +291,7 @@ pub(crate) fn claim(
         .set("phase", check(Actor::Agent, &task.status, TaskPhase::Running)?)
         .set("attempt", attempt)
         .set("session", session.as_str())
-        .set("claimedAt", now)
+        .set("claimedAt", claimed_at)
         .set("startedAt", now)
         .set("attempts", attempts)
         .set("conditions", conditions)

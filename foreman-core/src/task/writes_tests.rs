@@ -47,7 +47,7 @@ impl Desk {
                 &Session::new("s"),
                 &node(),
                 adopted(self.clock.wall()),
-                self.clock.wall(),
+                (self.clock.wall(), self.clock.wall()),
             ),
         )
         .await
@@ -131,7 +131,7 @@ async fn only_the_last_ten_attempts_are_kept_and_usage_is_summed() {
     let mut task = desk.claimed().await;
     for attempt in 2..14 {
         let now = desk.clock.wall();
-        let change = claim(&task, attempt, &Session::new("s"), &node(), adopted(now), now);
+        let change = claim(&task, attempt, &Session::new("s"), &node(), adopted(now), (now, now));
         task = desk.write(&task, change).await;
     }
     let wanted: Vec<_> =
@@ -192,7 +192,7 @@ async fn a_finished_task_is_never_written_again() {
     let now = desk.clock.wall();
     let ended = desk.write(&task, finish(&task, &finished("done"), false, now)).await;
     assert!(finish(&ended, &finished("again"), false, now).is_err());
-    assert!(claim(&ended, 2, &Session::new("s"), &node(), adopted(now), now).is_err());
+    assert!(claim(&ended, 2, &Session::new("s"), &node(), adopted(now), (now, now)).is_err());
     assert!(place(&ended, &node(), None, "", now).is_err());
 }
 
@@ -206,7 +206,7 @@ async fn an_end_by_the_operator_charges_what_was_reserved() {
         let task = desk.task().await;
         let mut task = desk.write(&task, place(&task, &node(), Some(60), "fits", now)).await;
         if is_claimed {
-            let granted = claim(&task, 1, &Session::new("s"), &node(), adopted(now), now);
+            let granted = claim(&task, 1, &Session::new("s"), &node(), adopted(now), (now, now));
             task = desk.write(&task, granted).await;
         }
         let end = end(&task, &crate::task::intake::cancelled("x"), now);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use foreman_core::control::{AgentEnd, Shutdown};
-use foreman_core::model::agentic_task::{Usage, WaitingReason};
+use foreman_core::model::agentic_task::{AttemptEnd, AttemptRecord, Usage, WaitingReason};
 use foreman_core::model::fleet_node::Disk;
 use foreman_core::model::outcome::Infrastructure;
 use foreman_core::model::{Capability, TaskPhase, Verdict};
@@ -156,6 +156,50 @@ async fn the_time_limit_counts_all_attempts_and_no_progress_report_restarts_it()
     let ended: Vec<_> =
         attempts.iter().filter_map(|one| one.ended.clone()).map(|e| e.to_string()).collect();
     assert_eq!(ended, ["Suspended", "TimedOut"]);
+}
+
+#[tokio::test]
+async fn a_claim_after_a_holder_whose_clock_was_ahead_begins_by_our_clock_and_is_told_apart() {
+    let lab = Lab::new();
+    let executor = ScriptedExecutor::new(|run| {
+        Box::pin(async move {
+            let mut stop = run.stop.clone();
+            drop(stop.wait_for(|stop| *stop != Stop::Continue).await);
+            let stop = *stop.borrow();
+            obeys(&run, stop)
+        })
+    });
+    let foreman = lab.one_node(1, &executor);
+    lab.task("t", freeform(None)).await;
+    let ahead = lab.clock.wall().plus(Duration::from_mins(10));
+    lab.set_status("t", |status| {
+        status.phase = Some(TaskPhase::Pending.into());
+        status.attempt = Some(1);
+        status.attempts = vec![AttemptRecord {
+            attempt: Some(1),
+            node: Some("two".into()),
+            started_at: Some(ahead),
+            ended_at: Some(ahead),
+            ended: Some(AttemptEnd::Drained.into()),
+            ..AttemptRecord::default()
+        }];
+    })
+    .await;
+    lab.run(&foreman, async {
+        let mut before = ahead;
+        for _ in 0..2 {
+            lab.until_phase("t", TaskPhase::Running).await;
+            let status = lab.task_now("t").await.status;
+            assert_eq!(status.started_at, Some(lab.clock.wall()), "time limits count from now");
+            let claimed_at = status.claimed_at.expect("claimed");
+            assert!(claimed_at > before, "{claimed_at} after {before}");
+            before = claimed_at;
+            lab.set_spec("t", "suspend", true).await;
+            lab.until_phase("t", TaskPhase::Pending).await;
+            lab.set_spec("t", "suspend", false).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foreman_core::model::condition::{find_condition, is_true};
+use foreman_core::model::condition::{ConditionStatus, find_condition, is_true};
 use foreman_core::model::{
     AgenticTask, AgenticTaskPayload, Key, TaskKind, TaskPhase, Workload, WorkloadSpec,
 };
@@ -195,16 +195,62 @@ async fn two_workloads_that_want_one_name_both_get_their_tasks() {
 }
 
 #[tokio::test]
-async fn a_workload_whose_plan_is_spoiled_leaves_no_task_behind() {
+async fn a_slip_in_the_spec_of_begun_work_is_said_and_costs_none_of_it() {
     let lab = Lab::new();
+    let executor = ScriptedExecutor::on_target();
     add_workload(&lab, "w", pipeline()).await;
     lab.reconciler().reconcile_once().await.expect("settled");
-    lab.set_workload("w", "pipeline", [step("code", TaskKind::IssueFix, &["code"])]).await;
+    let twice = [step("code", TaskKind::IssueFix, &[]), step("code", TaskKind::IssueFix, &[])];
+    lab.set_workload("w", "pipeline", twice).await;
     lab.reconciler().reconcile_once().await.expect("settled");
+    let spoiled = lab.workload_now("w").await;
+    let planned = find_condition(&spoiled.status.conditions, "Planned").expect("said");
+    assert_eq!(planned.reason, "InvalidPipeline");
+    assert!(planned.status.is(ConditionStatus::False));
+    assert!(planned.message.contains("two steps named \"code\""), "{}", planned.message);
+    assert!(!is_true(&spoiled.status.conditions, "Finished"));
     for name in ["w-code", "w-verify", "w-review"] {
-        assert_eq!(lab.phase(name).await, Some(TaskPhase::Failed), "{name}");
+        assert_eq!(lab.task_now(name).await.spec.cancel, None, "{name}");
     }
-    assert_eq!(reason(&lab.workload_now("w").await, "Planned").as_deref(), Some("InvalidPipeline"));
+    assert_eq!(lab.reconciler().reconcile_once().await.expect("settled"), 0, "said once");
+    let foreman = lab.one_node(1, &executor);
+    lab.run(&foreman, async {
+        lab.until_phase("w-code", TaskPhase::Succeeded).await;
+        lab.set_workload("w", "pipeline", pipeline().pipeline).await;
+        lab.until(|| async { phase(&lab, "w").await == "Completed" }).await;
+    })
+    .await;
+    assert!(is_true(&lab.workload_now("w").await.status.conditions, "Planned"));
+    assert_eq!(executor.ran().len(), 3, "each step ran once");
+}
+
+#[tokio::test]
+async fn begun_work_whose_spec_stays_spoiled_ends_when_its_tasks_have_and_is_cancelled_with_it() {
+    let lab = Lab::new();
+    for (name, cancel) in [("a", false), ("b", true)] {
+        add_workload(&lab, name, pipeline()).await;
+        lab.reconciler().reconcile_once().await.expect("settled");
+        lab.set_workload(name, "pipeline", [step("code", TaskKind::IssueFix, &["code"])]).await;
+        lab.reconciler().reconcile_once().await.expect("settled");
+        lab.set_workload(name, "cancel", cancel).await;
+    }
+    lab.reconciler().reconcile_once().await.expect("settled");
+    assert_eq!(
+        (phase(&lab, "a").await, phase(&lab, "b").await),
+        ("Dispatched".into(), "Failed".into())
+    );
+    for name in ["code", "verify", "review"] {
+        assert_eq!(lab.phase(&format!("a-{name}")).await, Some(TaskPhase::Pending), "{name}");
+        assert_eq!(lab.phase(&format!("b-{name}")).await, Some(TaskPhase::Failed), "{name}");
+    }
+    for name in ["a-code", "a-verify", "a-review"] {
+        lab.set_spec(name, "cancel", true).await;
+    }
+    lab.reconciler().reconcile_once().await.expect("settled");
+    let ended = lab.workload_now("a").await;
+    assert_eq!(phase(&lab, "a").await, "Failed");
+    assert!(ended.status.steps.iter().all(|step| step.settled == Some(true)));
+    assert_eq!(reason(&ended, "Planned").as_deref(), Some("InvalidPipeline"));
     assert_eq!(lab.reconciler().reconcile_once().await.expect("settled"), 0);
 }
 
