@@ -1,14 +1,15 @@
 //! Checks of the whole: nothing waits without a reason, and everything ends once faults have stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::Fleet;
 use super::net::since;
 use super::scenario::NodePlan;
-use super::truth::Facts;
+use super::truth::{Facts, Written};
 use crate::model::ids::Key;
+use crate::model::outcome::on_target;
 use crate::model::shared::RequiredAccelerator;
 use crate::model::{AgenticTask, Object, Workload};
 
@@ -28,6 +29,18 @@ fn fits_somewhere(facts: &Facts, plans: &[NodePlan], task: &Object<AgenticTask>)
     plans.iter().any(|plan| need.min_ram_gb.unwrap_or(0) <= plan.ram_gb && (!cuda || plan.cuda))
 }
 
+/// Whether a dependency ends the task although it fits nowhere: one that is not there is waited for by
+/// the clock only ([`DEPENDENCY_MISSING_MAX`]), one that ended off target not at all.
+///
+/// [`DEPENDENCY_MISSING_MAX`]: crate::timing::DEPENDENCY_MISSING_MAX
+fn ends_by_dependency(facts: &Facts, task: &Object<AgenticTask>) -> bool {
+    task.spec.depends_on.iter().any(|name| {
+        let key = Key { namespace: task.meta.namespace.clone(), name: name.clone() };
+        let upstream = facts.live_tasks.get(&key);
+        upstream.is_none_or(|task| task.status.has_ended() && !on_target(&task.status))
+    })
+}
+
 /// The tasks that are not over although nothing speaks against it.
 fn unended(facts: &Facts, plans: &[NodePlan]) -> Vec<Key> {
     let mut excused: BTreeSet<Key> = BTreeSet::new();
@@ -42,7 +55,8 @@ fn unended(facts: &Facts, plans: &[NodePlan]) -> Vec<Key> {
                     let key = Key { namespace: task.meta.namespace.clone(), name: name.clone() };
                     excused.contains(&key)
                 });
-                !fits_somewhere(facts, plans, task) || waits_for_excused
+                let endless = !fits_somewhere(facts, plans, task) || waits_for_excused;
+                endless && !ends_by_dependency(facts, task)
             })
             .map(|(key, _)| key.clone())
             .collect();
@@ -77,12 +91,43 @@ pub(super) fn all_ended(fleet: &Fleet) -> bool {
     fleet.net.truth.facts(|facts| unended(facts, &plans).is_empty())
 }
 
-/// Tasks that have not ended, and need not.
-pub(super) fn left_open(fleet: &Fleet) -> u64 {
-    fleet.net.truth.facts(|facts| {
-        let open = facts.live_tasks.values().filter(|task| !task.status.has_ended());
-        u64::try_from(open.count()).unwrap_or(u64::MAX)
-    })
+/// How often what need not end may yet be written: it waits for something else, or ends.
+const LEFT_OPEN_WRITES_MAX: u64 = 4;
+
+/// What there is when everything has ended that can.
+pub(super) struct AtRest {
+    /// What has not ended, and need not.
+    open: BTreeSet<Written>,
+    writes: BTreeMap<Written, u64>,
+}
+
+impl AtRest {
+    pub(super) fn now(fleet: &Fleet) -> Self {
+        fleet.net.truth.facts(|facts| {
+            let tasks = facts.live_tasks.iter().filter(|(_, task)| !task.status.has_ended());
+            let tasks = tasks.map(|(key, _)| ("task", key.clone()));
+            let workloads = facts.live_workloads.iter();
+            let workloads = workloads.filter(|(_, workload)| !workload.status.has_ended());
+            let workloads = workloads.map(|(key, _)| ("workload", key.clone()));
+            Self { open: tasks.chain(workloads).collect(), writes: facts.operator_writes.clone() }
+        })
+    }
+
+    /// Nothing that had ended was written since.
+    pub(super) fn must_hold(&self, fleet: &Fleet) {
+        let now = fleet.engine.now();
+        fleet.net.truth.facts(|facts| {
+            let written = facts.operator_writes.iter().find_map(|(what, writes)| {
+                let new = writes - self.writes.get(what).copied().unwrap_or(0);
+                let most = if self.open.contains(what) { LEFT_OPEN_WRITES_MAX } else { 0 };
+                (new > most).then(|| (what.clone(), new))
+            });
+            if let Some(((kind, key), new)) = written {
+                let what = format!("{new} writes of {kind} {key} by control loops at rest");
+                facts.broken(6, now, what);
+            }
+        });
+    }
 }
 
 /// Everything that can end must have.

@@ -26,6 +26,20 @@ pub(crate) enum Moved {
     Other,
 }
 
+impl Moved {
+    /// The kind, if control loops owe it rest once everything has ended.
+    const fn written(&self) -> Option<&'static str> {
+        match self {
+            Self::Task(..) => Some("task"),
+            Self::Workload(..) => Some("workload"),
+            Self::Node(..) | Self::Agent(_) | Self::Other => None,
+        }
+    }
+}
+
+/// An object that was written, by its kind and name.
+pub(super) type Written = (&'static str, Key);
+
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -109,7 +123,8 @@ pub(super) struct Facts {
     /// The write that is being taken was given up by its sender: it decided on what was then.
     pub(super) late: bool,
     pub(super) last_operator_write: Instant,
-    pub(super) operator_writes: u64,
+    /// Writes of tasks and Workloads by control loops.
+    pub(super) operator_writes: BTreeMap<Written, u64>,
 }
 
 impl Facts {
@@ -198,8 +213,8 @@ impl Truth {
         let role = facts.processes.get(&actor.process).map_or(Role::User, |process| process.role);
         if role == Role::Operator {
             facts.last_operator_write = now;
-            if matches!(moved, Moved::Task(..) | Moved::Workload(..)) {
-                facts.operator_writes += 1;
+            if let Some(kind) = moved.written() {
+                *facts.operator_writes.entry((kind, key.clone())).or_default() += 1;
             }
         }
         match moved {
