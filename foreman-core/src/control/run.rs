@@ -17,7 +17,7 @@ use crate::fleet::registrar::Registrar;
 use crate::model::agent::Agent;
 use crate::model::agentic_task::{AgenticTask, AttemptEnd, AttemptRecord, TaskPhase};
 use crate::model::fleet_node::{FleetNode, NodePhase};
-use crate::model::ids::{Attempt, Fence, Key, Revision};
+use crate::model::ids::{Attempt, Fence, Key};
 use crate::model::object::Object;
 use crate::model::outcome::FailureReason;
 use crate::model::shared::LocalObjectReference;
@@ -27,9 +27,8 @@ use crate::ports::executor::{Executor, Job, Progress, RunEnd};
 use crate::ports::recorder::Recorder;
 use crate::ports::store::{Expect, StoreError, Stores};
 use crate::task::attempts::Closed;
-use crate::task::budget;
-use crate::task::writes;
 use crate::task::writes::Release;
+use crate::task::{budget, claim, writes};
 use crate::timing::{STORE_RETRY_MAX, STORE_RETRY_MIN};
 
 /// What all runs of a node share.
@@ -91,12 +90,13 @@ pub(super) struct Run {
 pub(super) struct Tried {
     /// Whether to try the same version of the task again.
     pub(super) again: bool,
-    /// The version that the claim made.
-    pub(super) claimed: Option<Revision>,
+    /// The attempt that was held.
+    pub(super) claimed: Option<Attempt>,
 }
 
 impl Run {
-    /// Gives the placement back unclaimed.
+    /// Gives the placement back unclaimed. A claim of ours that was done after we gave it up (its
+    /// answer never came) goes back with it, unrun.
     pub(super) async fn refuse(self, refusal: &Refusal) -> Tried {
         let registrar = &self.context.registrar;
         // The operator may know better than the last beat: a drain that is over, slots that were added.
@@ -112,26 +112,32 @@ impl Run {
             checkpoint: None,
             known: None,
         };
-        self.give_back(&release).await
+        let mut task = self.task.clone();
+        loop {
+            match self.give_back(&task, &release).await {
+                Ok(()) => return Tried::default(),
+                Err(StoreError::Conflict) => match self.late_claim().await {
+                    Ok(Some((late, _))) => task = late,
+                    Ok(None) => return Tried::default(),
+                    Err(error) => {
+                        return Tried { again: self.again_after(&error).await, claimed: None };
+                    }
+                },
+                Err(error) => {
+                    return Tried { again: self.again_after(&error).await, claimed: None };
+                }
+            }
+        }
     }
 
     /// Claims the task and runs it to its end. A claim that somebody else was faster with is left.
     pub(super) async fn run(self) -> Tried {
         let key = self.task.key();
-        let adopting = self.task.status.known_phase() != Some(TaskPhase::Scheduled);
-        let known = self.highest_attempt().await;
-        if adopting && known == 0 {
-            return self.hand_back().await;
-        }
-        let (task, fence) = match self.claim(known).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                tracing::info!(task = %key, %error, "the task was not claimed");
-                return Tried { again: self.again_after(&error).await, claimed: None };
-            }
+        let (task, fence) = match self.obtain().await {
+            Ok(held) => held,
+            Err(tried) => return tried,
         };
-        tracing::info!(task = %key, attempt = fence.attempt, adopting, "claimed");
-        let claimed = Some(task.revision().clone());
+        let claimed = Some(fence.attempt);
         // At once: a run that no heartbeat shows is taken for lost.
         show_progress(&self.context.registrar, &task, &fence, &Progress::default());
         let end = match self.agent_object(&task).await {
@@ -146,6 +152,77 @@ impl Run {
             state.runs.retain(|run| run.uid.as_deref() != Some(fence.uid.as_str()));
         });
         Tried { again: false, claimed }
+    }
+
+    /// The task as this session holds it, and by what; else what to do about it instead.
+    async fn obtain(&self) -> Result<(Object<AgenticTask>, Fence), Tried> {
+        let key = self.task.key();
+        let adopting = self.task.status.known_phase() != Some(TaskPhase::Scheduled);
+        if adopting && self.shows_my_session() {
+            return match self.late_claim().await {
+                Ok(Some((task, fence))) => {
+                    tracing::info!(task = %key, attempt = fence.attempt, "a late claim is taken up");
+                    Ok((task, fence))
+                }
+                Ok(None) => Err(Tried::default()),
+                Err(error) => Err(self.not_obtained(&error).await),
+            };
+        }
+        if adopting {
+            self.speaks_for_the_node().await?;
+        }
+        let known = self.highest_attempt().await;
+        if adopting && known == 0 {
+            return Err(self.hand_back().await);
+        }
+        let (task, fence) = match self.claim(known).await {
+            Ok(claimed) => claimed,
+            Err(error) => return Err(self.not_obtained(&error).await),
+        };
+        tracing::info!(task = %key, attempt = fence.attempt, adopting, "claimed");
+        Ok((task, fence))
+    }
+
+    async fn not_obtained(&self, error: &StoreError) -> Tried {
+        tracing::info!(task = %self.task.key(), %error, "the task was not claimed");
+        Tried { again: self.again_after(error).await, claimed: None }
+    }
+
+    /// A claim of another session is one of an earlier life only if this life still speaks for the
+    /// node: to an agent that was replaced and has not heard of it, its successor's look the same.
+    async fn speaks_for_the_node(&self) -> Result<(), Tried> {
+        match self.context.registrar.is_superseded().await {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                tracing::warn!(task = %self.task.key(), "held by the session that replaced this one");
+                Err(Tried::default())
+            }
+            Err(error) => Err(self.not_obtained(&error).await),
+        }
+    }
+
+    fn shows_my_session(&self) -> bool {
+        self.task.status.session.as_deref() == Some(self.context.registrar.session().as_str())
+    }
+
+    /// A claim that this session made and knows nothing of, because its answer never came and a read
+    /// did not show it yet: as a fresh read shows it now, with the fence that it has.
+    async fn late_claim(&self) -> Result<Option<(Object<AgenticTask>, Fence)>, StoreError> {
+        let Some(found) = self.read_until_answered().await? else { return Ok(None) };
+        let registrar = &self.context.registrar;
+        let (Some(attempt), Some(claimed_at)) = (found.status.attempt, found.status.claimed_at)
+        else {
+            return Ok(None);
+        };
+        let fence = Fence {
+            uid: self.task.meta.uid.clone(),
+            attempt,
+            session: registrar.session().clone(),
+            node: registrar.identity().name.clone(),
+            claimed_at,
+        };
+        let mine = claim::holds(&found, &fence).is_ok();
+        Ok(mine.then_some((found, fence)))
     }
 
     async fn highest_attempt(&self) -> Attempt {
@@ -178,7 +255,10 @@ impl Run {
             checkpoint: None,
             known: Some(self.life_before(AttemptEnd::HandedBack, self.context.clock.wall())),
         };
-        self.give_back(&release).await
+        match self.give_back(&self.task, &release).await {
+            Ok(()) => Tried::default(),
+            Err(error) => Tried { again: self.again_after(&error).await, claimed: None },
+        }
     }
 
     /// How the claim of an earlier life ended that this one takes up: when it was heard last, as far as
@@ -197,24 +277,25 @@ impl Run {
         }
     }
 
-    /// Writes a release of a task that this life never claimed; whoever was faster is left alone.
-    async fn give_back(&self, release: &Release) -> Tried {
-        let key = self.task.key();
-        let change = match writes::release(&self.task, release, self.context.clock.wall()) {
+    /// Writes a release of a task that this life does not run; whoever was faster is left alone.
+    async fn give_back(
+        &self,
+        task: &Object<AgenticTask>,
+        release: &Release,
+    ) -> Result<(), StoreError> {
+        let key = task.key();
+        let change = match writes::release(task, release, self.context.clock.wall()) {
             Ok(change) => change,
             Err(error) => {
                 tracing::error!(task = %key, %error, "nothing is written");
-                return Tried::default();
+                return Ok(());
             }
         };
-        let expect = Expect::At(self.task.revision().clone());
-        match self.context.stores.tasks.patch(&key, change, expect).await {
-            Ok(_) => Tried::default(),
-            Err(error) => {
-                tracing::warn!(task = %key, %error, "the task was not handed back");
-                Tried { again: self.again_after(&error).await, claimed: None }
-            }
-        }
+        let expect = Expect::At(task.revision().clone());
+        let written = self.context.stores.tasks.patch(&key, change, expect).await;
+        written.map(drop).inspect_err(|error| {
+            tracing::warn!(task = %key, %error, "the task was not handed back");
+        })
     }
 
     async fn claim(&self, known: Attempt) -> Result<(Object<AgenticTask>, Fence), StoreError> {

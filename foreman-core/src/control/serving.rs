@@ -11,6 +11,7 @@ use super::mirror::Mirror;
 use super::run::{Run, RunContext, Tried};
 use crate::bugs::{self, Bug};
 use crate::model::agentic_task::{AgenticTask, TaskPhase, WaitingReason};
+use crate::model::ids::Attempt;
 use crate::model::object::Object;
 use crate::model::open::Open;
 use crate::model::{Revision, Uid};
@@ -28,15 +29,17 @@ pub(super) struct Serving<'a> {
     hand_over: watch::Sender<bool>,
     pub(super) tasks: Mirror<AgenticTask>,
     pub(super) runs: BTreeMap<Uid, Handle>,
-    /// The versions of each task that were tried and that the claim made: the mirror may show them
-    /// still after the run has ended.
+    /// What was tried and held of each task: the mirror may show it still after the run has ended.
     handled: BTreeMap<Uid, Handled>,
     pub(super) futures: FuturesUnordered<BoxFuture<'a, Ended>>,
 }
 
+#[derive(Default)]
 struct Handled {
-    tried: Revision,
-    claimed: Option<Revision>,
+    /// The version that was tried last.
+    tried: Option<Revision>,
+    /// The highest attempt that this life held: what shows it is no claim that we know nothing of.
+    held: Attempt,
 }
 
 /// A run's future is over.
@@ -82,11 +85,11 @@ impl Serving<'_> {
     pub(super) fn ended(&mut self, ended: Ended) {
         let Ended { uid, tried } = ended;
         self.runs.remove(&uid);
+        let Some(handled) = self.handled.get_mut(&uid) else { return };
         if tried.again {
-            self.handled.remove(&uid);
-        } else if let Some(handled) = self.handled.get_mut(&uid) {
-            handled.claimed = tried.claimed;
+            handled.tried = None;
         }
+        handled.held = tried.claimed.unwrap_or(0).max(handled.held);
     }
 
     /// After a full reading: runs whose task was not seen have lost it.
@@ -105,14 +108,20 @@ impl Serving<'_> {
         self.hand_over.send_if_modified(|told| std::mem::replace(told, now) != now);
     }
 
-    /// Gives placements back that nobody claimed.
+    /// Gives back what is placed here and does not run: placements, and claims of this session that
+    /// were done after it gave them up.
     pub(super) fn refuse_all(&mut self, why: &str) {
+        let session = self.context.registrar.session().as_str();
         let waiting: Vec<_> = self
             .tasks
             .objects
             .values()
-            .filter(|task| task.status.known_phase() == Some(TaskPhase::Scheduled))
             .filter(|task| self.is_due(task))
+            // What an earlier life left stays its own: the next one adopts it.
+            .filter(|task| {
+                task.status.known_phase() == Some(TaskPhase::Scheduled)
+                    || task.status.session.as_deref() == Some(session)
+            })
             .cloned()
             .collect();
         for task in waiting {
@@ -122,11 +131,13 @@ impl Serving<'_> {
     }
 
     fn is_due(&self, task: &Object<AgenticTask>) -> bool {
-        let handled = self.handled.get(&task.meta.uid).is_some_and(|handled| {
-            handled.tried == *task.revision() || handled.claimed.as_ref() == Some(task.revision())
-        });
         let session = self.context.registrar.session().as_str();
-        !handled && !self.runs.contains_key(&task.meta.uid) && to_be_run(task, session)
+        let handled = self.handled.get(&task.meta.uid).is_some_and(|handled| {
+            let mine = task.status.session.as_deref() == Some(session);
+            let known = task.status.attempt.unwrap_or(0) <= handled.held;
+            handled.tried.as_ref() == Some(task.revision()) || (mine && known)
+        });
+        !handled && !self.runs.contains_key(&task.meta.uid) && to_be_run(task)
     }
 
     /// Claims what is placed here, as far as there is room, and refuses the rest. While the node
@@ -176,7 +187,7 @@ impl Serving<'_> {
         let uid = task.meta.uid.clone();
         let (view, seen) = watch::channel(Some(Arc::new(task.clone())));
         self.runs.insert(uid.clone(), Handle { view });
-        self.handled.insert(uid.clone(), Handled { tried: task.revision().clone(), claimed: None });
+        self.handled.entry(uid.clone()).or_default().tried = Some(task.revision().clone());
         let hand_over = self.hand_over.subscribe();
         let run = Run { context: self.context.clone(), task, seen, hand_over };
         let future = async move {
@@ -203,16 +214,15 @@ fn busy(why: String, by_order: bool) -> Refusal {
     Refusal { why, waiting: Some(WaitingReason::NodesBusy), by_order }
 }
 
-/// Whether a task on this node is to be claimed: newly placed, or running under an earlier session.
-fn to_be_run(task: &Object<AgenticTask>, session: &str) -> bool {
+/// Whether a task on this node that nothing here runs is to be run: newly placed, running under an
+/// earlier session, or under this one by a claim that was done after it was given up.
+fn to_be_run(task: &Object<AgenticTask>) -> bool {
     if task.meta.deletion_timestamp.is_some() {
         return false;
     }
     match task.status.phase.as_ref().and_then(Open::known) {
         Some(TaskPhase::Scheduled) => task.spec.cancel != Some(true),
-        Some(TaskPhase::Running | TaskPhase::Verifying) => {
-            task.status.session.as_deref() != Some(session)
-        }
+        Some(TaskPhase::Running | TaskPhase::Verifying) => true,
         Some(TaskPhase::Pending | TaskPhase::Succeeded | TaskPhase::Failed) | None => false,
     }
 }

@@ -12,7 +12,8 @@ use crate::timing::{HEARTBEAT_JITTER_PERCENT, HEARTBEAT_MIN, HEARTBEAT_RETRY, SL
 impl Registrar {
     /// Beats at once, then every interval ± 10 %, until `stop` turns true. A failed beat is tried
     /// again after 1, 2, 4, 8 s and never ends the loop; after an outage the first beat has full
-    /// jitter over one interval; waking up from sleep beats at once.
+    /// jitter over one interval; waking up from sleep beats at once, and so does a look at the node that
+    /// shows another session.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) -> RegistrarEnd {
         let mut state = self.state.subscribe();
         let mut failures = 0_usize;
@@ -43,6 +44,7 @@ impl Registrar {
             futures::select_biased! {
                 _ = stop.wait_for(|stop| *stop).fuse() => break,
                 _ = state.wait_for(|state| state.phase != phase).fuse() => {}
+                () = self.hurry.notified().fuse() => {}
                 () = self.wait(pause).fuse() => {}
             }
         }

@@ -151,6 +151,8 @@ pub struct Registrar {
     /// What the last good probe found.
     probed: Mutex<Option<Capability>>,
     beating: tokio::sync::Mutex<()>,
+    /// The next beat is wanted at once.
+    pub(super) hurry: tokio::sync::Notify,
 }
 
 impl std::fmt::Debug for Registrar {
@@ -189,6 +191,7 @@ impl Registrar {
             woke: watch::channel(0).0,
             probed: Mutex::default(),
             beating: tokio::sync::Mutex::default(),
+            hurry: tokio::sync::Notify::new(),
         }
     }
 
@@ -268,6 +271,21 @@ impl Registrar {
             self.note_orders(&node);
         }
         Ok(*self.orders.borrow() != known)
+    }
+
+    /// Whether a fresh read of the node shows that another session speaks for it. If so, the next beat
+    /// comes at once: its answer ends [`Self::run`].
+    ///
+    /// # Errors
+    /// The store could not be asked.
+    pub(crate) async fn is_superseded(&self) -> Result<bool, StoreError> {
+        let node = self.nodes.get(&self.key()).await?;
+        let session = node.as_ref().and_then(|node| node.status.session.as_deref());
+        let superseded = self.mine(session).is_err();
+        if superseded {
+            self.hurry.notify_one();
+        }
+        Ok(superseded)
     }
 
     fn key(&self) -> Key {

@@ -158,9 +158,9 @@ async fn a_start_that_waits_for_the_store_can_be_called_off() {
 }
 
 /// Holds journals of the attempts up to `highest`.
-struct WithJournals {
-    highest: i64,
-    inner: Arc<ScriptedExecutor>,
+pub(crate) struct WithJournals {
+    pub(crate) highest: i64,
+    pub(crate) inner: Arc<ScriptedExecutor>,
 }
 
 #[async_trait]

@@ -11,6 +11,7 @@ mod fleet_laws;
 mod given_back;
 mod lab;
 mod lane;
+mod late_claims;
 mod liveness;
 mod node_orders;
 mod promises;
