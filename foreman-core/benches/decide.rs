@@ -54,6 +54,7 @@ fn need() -> Need {
         roles: vec!["coder".into()],
         journal: None,
         only: None,
+        last_resort: None,
     }
 }
 

@@ -147,6 +147,9 @@ pub(crate) const COUNTS_REFRESH: Duration = Duration::from_secs(1);
 /// How long a run waits for the machine that holds its journal where `spec.resumeWaitSeconds` is
 /// absent.
 pub(crate) const RESUME_WAIT: Duration = Duration::from_mins(10);
+/// Strikes, with no progress between them, from which on the machine that holds a run's journal is not
+/// tried again if another fits.
+pub(crate) const JOURNAL_STRIKES: i64 = 2;
 /// Store events that are taken in one pass.
 pub(crate) const EVENTS_AT_ONCE: usize = 1024;
 /// Passes after which a reconciliation that never settles gives up.
@@ -209,5 +212,9 @@ mod tests {
         assert!(COUNTS_REFRESH < WAITING_REFRESH);
         // A machine that only restarts is back before its runs start afresh elsewhere.
         assert!(NODE_DEAD < RESUME_WAIT);
+        // A machine that keeps a run's journal may fail it once; it does not take the last try, too.
+        assert!(1 < JOURNAL_STRIKES && JOURNAL_STRIKES < i64::from(RETRY_ATTEMPTS_DEFAULT));
+        // Refusals and placements that nobody claims use up the patience for such a machine.
+        assert!(REFUSED_AVOID < RESUME_WAIT && UNCLAIMED_AVOID < RESUME_WAIT);
     }
 }

@@ -22,6 +22,7 @@ use crate::ports::recorder::{Event, EventKind};
 use crate::ports::store::Change;
 use crate::schedule::fleet::Next;
 use crate::schedule::queue::Said;
+use crate::schedule::resume::Without;
 use crate::schedule::snapshot::{NodeRow, Snapshot, reservation_of};
 use crate::schedule::{Alike, Need, fit, order, resume};
 use crate::task::budget::{self, Ledger};
@@ -141,12 +142,19 @@ impl<'a> Planner<'a> {
 
     /// Handles everything before placement; true when the task waits for room now.
     fn intake(&mut self, memory: &mut Memory, task: &Object<AgenticTask>) -> bool {
+        let owner = workload_key(task);
+        let ledger = owner.as_ref().and_then(|workload| self.ledger(memory, workload));
+        let shared = owner.as_ref().map(|workload| Shared {
+            workload: &workload.name,
+            ledger: ledger.as_ref(),
+            tried: memory.room.ceilings.get(&task.meta.uid).copied(),
+        });
         let facts = Facts {
             tasks: &self.world.tasks.objects,
             agents: &self.world.agents.objects,
             unreadable: [&self.world.tasks.unreadable, &self.world.agents.unreadable],
             now: self.wall,
-            shared: self.shared(memory, task),
+            shared,
         };
         match intake::next(task, facts) {
             Step::End(end) => {
@@ -171,9 +179,8 @@ impl<'a> Planner<'a> {
                 false
             }
             Step::Place => {
-                let workload = workload_key(task);
                 let unread = |key: &Key| self.world.workloads.unreadable.contains(key);
-                if let Some(key) = workload.filter(unread) {
+                if let Some(key) = owner.as_ref().filter(|key| unread(key)) {
                     // Nobody knows what is left of its budget.
                     let message = format!("Workload {} cannot be read", key.name);
                     self.wait(memory, task, WaitingReason::Dependency, &message);
@@ -214,13 +221,6 @@ impl<'a> Planner<'a> {
         fits
     }
 
-    /// What the task's Workload leaves it, if one owns it.
-    fn shared(&self, memory: &Memory, task: &Object<AgenticTask>) -> Option<Shared> {
-        let key = workload_key(task)?;
-        let share = self.ledger(memory, &key).and_then(|ledger| ledger.share());
-        Some(Shared { share, tried: memory.room.shares.get(&task.meta.uid).copied() })
-    }
-
     fn ledger(&self, memory: &Memory, workload: &Key) -> Option<Ledger> {
         let workload = self.world.workloads.objects.get(workload)?;
         let placing = |key: &Key| memory.room.placing.get(key).and_then(|p| p.allowance);
@@ -257,7 +257,14 @@ impl<'a> Planner<'a> {
         };
         need.journal = Some(left.node.clone());
         let snapshot = room.fleet.snapshot();
-        let away = resume::is_away(snapshot.node(&left.node).map(|node| fit(snapshot, node, need)));
+        let failed = resume::failed_too_often(task, &left.node);
+        let elsewhere = failed && {
+            need.last_resort = Some(left.node.clone());
+            let best = room.fleet.decide(need);
+            best.node(snapshot).is_some_and(|best| best.name != left.node)
+        };
+        let says = snapshot.node(&left.node).map(|node| fit(snapshot, node, need));
+        let away = elsewhere || resume::is_away(says);
         let wait =
             room.resuming.entry(uid.clone()).or_insert_with(|| resume::Wait::new(&left.node));
         wait.observe(&left.node, away, self.awake);
@@ -266,6 +273,10 @@ impl<'a> Planner<'a> {
             room.watchlist.alarms.set(&task.key(), self.awake + patience);
         }
         room.waits_for.entry(left.node.clone()).or_default().insert(task.key());
+        if !elsewhere {
+            // Nobody else would take it either: it may go there.
+            need.last_resort = None;
+        }
         need.only = Some(left.node);
     }
 
@@ -327,7 +338,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             if let Some((node, why)) = memory.room.fleet.place(&mut round, &next) {
-                let share = ledger.and_then(|(ledger, _)| ledger.share());
+                let share = ledger.and_then(|(ledger, _)| ledger.share_of(task));
                 self.placed(memory, task, &node, &why.join(", "), share);
             }
         }
@@ -399,7 +410,7 @@ impl<'a> Planner<'a> {
             self.write(task, Ok(take_back::rearm(task)), None, Urgency::Now);
             return;
         }
-        room.shares.insert(uid.clone(), share.unwrap_or(i64::MAX));
+        room.ceilings.insert(uid.clone(), budget::ceiling(task, share));
         memory.told.remove(uid);
         let left = resume::left_behind(task, memory.room.shown.get(uid));
         let lost = left.filter(|left| left.node != *node && left.turn > 0);
@@ -407,7 +418,9 @@ impl<'a> Planner<'a> {
         let event = match lost {
             None => event(task, EventKind::Normal, "TaskPlaced", placed.clone()),
             Some(left) => {
-                let message = resume::repeats(&left, node);
+                let failed = resume::failed_too_often(task, &left.node);
+                let why = if failed { Without::Failed } else { Without::Away };
+                let message = resume::repeats(&left, why, node);
                 event(task, EventKind::Warning, "RestartedWithoutJournal", message)
             }
         };

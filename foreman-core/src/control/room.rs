@@ -40,8 +40,8 @@ pub(super) struct Room {
     pub(super) waits_for: BTreeMap<NodeName, BTreeSet<Key>>,
     /// The last turn that a heartbeat showed of a run that has not ended, and where.
     pub(super) shown: BTreeMap<Uid, (NodeName, i64)>,
-    /// The Workload's share that a task was last placed with.
-    pub(super) shares: BTreeMap<Uid, i64>,
+    /// Tokens that a task's last placement might bring it to.
+    pub(super) ceilings: BTreeMap<Uid, i64>,
 }
 
 impl Room {
@@ -188,7 +188,7 @@ impl Memory {
             room.fleet.let_go(&gone);
             room.resuming.remove(&gone);
             room.shown.remove(&gone);
-            room.shares.remove(&gone);
+            room.ceilings.remove(&gone);
             room.placing.remove(key);
             self.told.remove(&gone);
         }

@@ -27,7 +27,7 @@ pub fn waiting_for(counts: &Counts, need: &Need) -> (WaitingReason, String) {
         );
     }
     if let Some(node) = &need.only {
-        return (WaitingReason::NodesRecovering, waits_for_its_node(counts, node));
+        return (WaitingReason::NodesRecovering, waits_for_its_node(counts, need, node));
     }
     let furthest = counts.refused().map(|(refusal, _)| reason(refusal)).max();
     let parts: Vec<_> =
@@ -51,12 +51,19 @@ fn counted(count: u32, words: &str) -> String {
 
 /// A run that can be resumed on one node only. What that node says is the one first refusal that
 /// is not "the journal is elsewhere".
-fn waits_for_its_node(counts: &Counts, node: &NodeName) -> String {
+fn waits_for_its_node(counts: &Counts, need: &Need, node: &NodeName) -> String {
     let why = counts.refused().map(|(refusal, _)| refusal);
     let why = why.filter(|refusal| *refusal != Refusal::JournalElsewhere).last();
-    let state = why.map_or("gone", state);
-    format!("waits for {node}, where its run can be resumed ({node} is {state})")
+    let state = if need.last_resort.as_ref() == Some(node) {
+        FAILED_TOO_OFTEN.to_owned()
+    } else {
+        format!("is {}", why.map_or("gone", state))
+    };
+    format!("waits for {node}, where its run can be resumed ({node} {state})")
 }
+
+/// What is said of a node that a run is kept away from although its journal is there.
+const FAILED_TOO_OFTEN: &str = "failed it too often and is not tried again";
 
 /// How near a refused node came, from far to near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -251,6 +258,9 @@ fn detail(snapshot: &Snapshot, node: &NodeRow, need: &Need, refusal: Refusal) ->
             None => "cordoned".to_owned(),
         },
         Refusal::Draining => "draining".to_owned(),
+        Refusal::Avoided if need.last_resort.as_ref() == Some(&node.name) => {
+            FAILED_TOO_OFTEN.to_owned()
+        }
         Refusal::Avoided => "refused this task just now".to_owned(),
         Refusal::JournalElsewhere => match &need.only {
             Some(only) => format!("the run is on {only}"),

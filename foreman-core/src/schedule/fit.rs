@@ -28,7 +28,7 @@ pub enum Refusal {
     Cordoned,
     /// It is leaving.
     Draining,
-    /// It refused or failed this task just now.
+    /// It refused this task just now, or failed it too often.
     Avoided,
     /// The run can be resumed on another node only, and is waited for.
     JournalElsewhere,
@@ -168,6 +168,11 @@ impl<'a> Wanted<'a> {
                 Avoid::Hard => &mut wanted.hard,
                 Avoid::Soft => &mut wanted.soft,
             };
+            list.extend(snapshot.at(node));
+        }
+        if let Some(node) = &need.last_resort {
+            let waits = need.only.as_ref() == Some(node);
+            let list = if waits { &mut wanted.hard } else { &mut wanted.soft };
             list.extend(snapshot.at(node));
         }
         wanted.is_plain = wanted.unknown.is_empty()

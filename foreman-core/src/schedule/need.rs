@@ -38,6 +38,9 @@ pub struct Need {
     pub journal: Option<NodeName>,
     /// The only node it may go to: where its run can be resumed.
     pub only: Option<NodeName>,
+    /// The node that failed the task so often that it is the last resort, although it holds the run's
+    /// journal. While it is also the only one, the run waits and does not go there.
+    pub last_resort: Option<NodeName>,
 }
 
 /// Memory that a run takes, in GiB: none of its own when the model is installed already.
@@ -90,6 +93,7 @@ impl Need {
             roles: required.roles,
             journal,
             only: None,
+            last_resort: None,
         }
     }
 

@@ -13,7 +13,8 @@ use crate::model::ids::Key;
 use crate::model::object::Object;
 use crate::model::time::AwakeTime;
 use crate::task::intake::agent_of;
-use crate::timing::RESUME_WAIT;
+use crate::task::retry;
+use crate::timing::{JOURNAL_STRIKES, RESUME_WAIT};
 
 /// What an unfinished run left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,9 @@ pub fn need_of(
         if !patience(task).is_zero() && !asks_all_nodes(task) {
             need.only = Some(left.node.clone());
         }
+        if failed_too_often(task, &left.node) {
+            need.last_resort = Some(left.node.clone());
+        }
         need.journal = Some(left.node);
     }
     need
@@ -123,10 +127,18 @@ pub(crate) fn patience(task: &Object<AgenticTask>) -> Duration {
     asked.map_or(RESUME_WAIT, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
+/// Whether the machine that holds the journal was the last to fail the task, and not for the first
+/// time since the run got somewhere: one failure (a crash, a reboot, a lost network) is no reason to
+/// begin anew elsewhere, but it must not take every try.
+pub(crate) fn failed_too_often(task: &Object<AgenticTask>, node: &NodeName) -> bool {
+    let last = retry::struck(task).is_some_and(|struck| struck.node == node.as_str());
+    last && retry::strikes(task) >= JOURNAL_STRIKES
+}
+
 /// Whether a machine that says so is away for the run: the waiting time runs. One that is only busy,
-/// or starting, or that refused just now, is not.
+/// or starting, is not; one that refuses the task is, for nobody knows how long it will.
 pub(crate) fn is_away(says: Option<Refusals>) -> bool {
-    const AWAY: [Refusal; 11] = [
+    const AWAY: [Refusal; 12] = [
         Refusal::Role,
         Refusal::Label,
         Refusal::Namespace,
@@ -137,16 +149,30 @@ pub(crate) fn is_away(says: Option<Refusals>) -> bool {
         Refusal::NoSlots,
         Refusal::Cordoned,
         Refusal::Draining,
+        Refusal::Avoided,
         Refusal::Stale,
     ];
     says.is_none_or(|says| AWAY.into_iter().any(|refusal| says.contains(refusal)))
 }
 
+/// Why a run starts afresh without its journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Without {
+    /// The machine did not take the run up as long as it was waited for.
+    Away,
+    /// The machine failed the task too often.
+    Failed,
+}
+
 /// What is lost when the run starts afresh, for people.
-pub(crate) fn repeats(left: &Left, node: &NodeName) -> String {
+pub(crate) fn repeats(left: &Left, why: Without, node: &NodeName) -> String {
     let Left { node: there, turn } = left;
+    let why = match why {
+        Without::Away => "is away or refuses it",
+        Without::Failed => "failed it too often",
+    };
     let turns = if *turn == 1 { "turn 1 is".to_owned() } else { format!("turns 1 to {turn} are") };
-    format!("starts afresh on {node}: its journal is on {there}, which is away; {turns} repeated")
+    format!("starts afresh on {node}: its journal is on {there}, which {why}; {turns} repeated")
 }
 
 /// How long a run has been waiting for a machine that is away. It adds up over the times away.

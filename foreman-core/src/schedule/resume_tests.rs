@@ -80,12 +80,47 @@ fn patience_is_what_the_task_asks_for() {
 
 #[test]
 fn what_is_repeated_is_said() {
-    let says = |turn| repeats(&Left { node: node("a"), turn }, &node("b"));
+    let says = |turn, why| repeats(&Left { node: node("a"), turn }, why, &node("b"));
     assert_eq!(
-        says(1),
-        "starts afresh on b: its journal is on a, which is away; turn 1 is repeated"
+        says(1, Without::Away),
+        "starts afresh on b: its journal is on a, which is away or refuses it; turn 1 is repeated"
     );
-    assert!(says(4).ends_with("turns 1 to 4 are repeated"));
+    let failed = says(4, Without::Failed);
+    assert!(failed.ends_with("which failed it too often; turns 1 to 4 are repeated"), "{failed}");
+}
+
+#[test]
+fn a_machine_fails_a_run_too_often_when_it_struck_last_and_not_for_the_first_time() {
+    let of = |strikes: &str, struck: &str| {
+        let mut task =
+            task(&Value::Null, &json!({"attempt": 3, "attempts": [{"attempt": 3, "node": "a"}]}));
+        let notes = &mut task.meta.annotations;
+        notes.insert("foreman.llmkube.dev/claim-expiries".into(), strikes.into());
+        notes.insert("foreman.llmkube.dev/struck".into(), struck.into());
+        failed_too_often(&task, &node("a"))
+    };
+    assert!(!of("1", "3/a"), "a crash, a reboot");
+    assert!(of("2", "3/a"));
+    assert!(!of("2", "3/b"), "another one failed it since");
+    assert!(!of("2", "3/"), "it is about to be placed there");
+}
+
+#[test]
+fn what_refuses_the_run_is_away_and_what_is_busy_is_not() {
+    for refusal in Refusal::ALL {
+        let mut says = Refusals::default();
+        says.refuse_if(true, refusal);
+        let waited_for = matches!(
+            refusal,
+            Refusal::JournalElsewhere
+                | Refusal::Recovering
+                | Refusal::SlotsFull
+                | Refusal::MemoryInUse
+        );
+        assert_eq!(is_away(Some(says)), !waited_for, "{refusal:?}");
+    }
+    assert!(is_away(None), "its object is gone");
+    assert!(!is_away(Some(Refusals::default())));
 }
 
 #[test]

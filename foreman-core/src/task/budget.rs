@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::agentic_task::{AgenticTask, AgenticTaskStatus, TaskPhase, Usage};
+use crate::model::agentic_task::{AgenticTask, AgenticTaskStatus, AttemptEnd, TaskPhase, Usage};
 use crate::model::ids::Key;
 use crate::model::object::Object;
 use crate::model::workload::{StepRecord, StepSpent, Workload};
@@ -105,9 +105,23 @@ fn reserved(task: &Object<AgenticTask>, placing: impl Fn(&Key) -> Option<i64>) -
 }
 
 impl Ledger {
+    /// What nobody used or reserved; absent when tokens are not limited.
+    fn left(&self) -> Option<i64> {
+        Some(self.limit?.saturating_sub(self.used).saturating_sub(self.reserved).max(0))
+    }
+
+    /// What one more placement of that task may reserve; absent when tokens are not limited. A task
+    /// whose run paused because its share was too small gets all that is left: a share that is too
+    /// small for a single model call helps nobody, so that the steps go on one after the other.
+    pub(crate) fn share_of(&self, task: &Object<AgenticTask>) -> Option<i64> {
+        let last = task.status.attempts.last().and_then(|last| last.ended.as_ref());
+        let paused = last.is_some_and(|ended| ended.is(AttemptEnd::BudgetExhausted));
+        if paused { self.left() } else { self.share() }
+    }
+
     /// What one more placement may reserve; absent when tokens are not limited.
     pub(crate) fn share(&self) -> Option<i64> {
-        let left = self.limit?.saturating_sub(self.used).saturating_sub(self.reserved).max(0);
+        let left = self.left()?;
         // The last tokens go to whoever comes first, and not to nobody.
         Some((left / self.open.max(1)).max(left.min(1)))
     }
@@ -120,11 +134,27 @@ impl Ledger {
             let name = spent.rsplit(' ').next().unwrap_or("turns");
             return Some(format!("{spent} of the Workload are spent: {}", raise(name)));
         }
-        let limit = self.limit.filter(|_| self.share() == Some(0))?;
-        let (used, reserved) = (self.used, self.reserved);
+        let none = self.share() == Some(0);
+        none.then(|| format!("{}: {}", self.in_words(), raise("tokens")))
+    }
+
+    /// Why a task that paused is not placed again although some tokens are left, in words.
+    pub(crate) fn too_little(&self, workload: &str) -> String {
+        let left = match self.left() {
+            None | Some(0) => String::new(),
+            Some(left) => format!(", {left} are left, too few for the next model call"),
+        };
+        format!(
+            "{}{left}: raise spec.budget.tokens of Workload {workload} to go on",
+            self.in_words()
+        )
+    }
+
+    /// What became of the tokens.
+    fn in_words(&self) -> String {
+        let (used, reserved, limit) = (self.used, self.reserved, self.limit.unwrap_or(0));
         let held = if reserved > 0 { format!(" and {reserved} reserved") } else { String::new() };
-        let tokens = raise("tokens");
-        Some(format!("{used} of {limit} tokens of the Workload are spent{held}: {tokens}"))
+        format!("{used} of {limit} tokens of the Workload are spent{held}")
     }
 }
 
@@ -135,6 +165,12 @@ pub(crate) fn allowance(task: &Object<AgenticTask>, share: Option<i64>) -> Optio
     let own = task.spec.budget.as_ref().and_then(|budget| budget.tokens);
     let own = own.map(|own| own.saturating_sub(tokens(task.status.usage.as_ref())).max(0));
     share.map(|share| own.map_or(share, |own| own.min(share)))
+}
+
+/// What a placement with that share may bring the task to, in tokens; no limit is the greatest number.
+pub(crate) fn ceiling(task: &Object<AgenticTask>, share: Option<i64>) -> i64 {
+    let used = tokens(task.status.usage.as_ref());
+    allowance(task, share).map_or(i64::MAX, |allowance| used.saturating_add(allowance))
 }
 
 /// The usage to write when a claim is taken from a holder that is dead: nobody knows what it spent, so

@@ -132,3 +132,29 @@ fn what_a_step_spent_counts_when_its_task_is_gone_and_when_another_took_its_plac
     assert_eq!(tokens, 270, "another task stands for it now");
     assert_eq!(turns.as_deref(), Some("10 of 9 turns"));
 }
+
+#[test]
+fn a_run_that_paused_for_its_share_gets_all_that_is_left() {
+    let steps = [("a", false), ("b", false), ("c", false)];
+    let paused =
+        json!({"phase": "Pending", "attempts": [{"attempt": 1, "ended": "BudgetExhausted"}]});
+    let list = tasks(&[
+        ("a", paused),
+        ("b", json!({"phase": "Pending"})),
+        ("c", spent("Running", 10, Some(20))),
+    ]);
+    let known = ledger(&workload(&json!({"tokens": 100}), &steps), &list, |_| None);
+    let known = known.expect("a budget");
+    let shares: Vec<_> = list.values().map(|task| known.share_of(task)).collect();
+    assert_eq!(shares, [Some(70), Some(35), Some(35)]);
+    let none = Ledger { limit: None, ..known };
+    assert_eq!(list.values().map(|task| none.share_of(task)).collect::<Vec<_>>(), [None; 3]);
+}
+
+#[test]
+fn a_placement_may_bring_a_task_to_what_it_used_and_what_it_gets() {
+    let list = tasks(&[("a", spent("Pending", 40, None))]);
+    let task = list.values().next().expect("one");
+    assert_eq!(ceiling(task, Some(70)), 110);
+    assert_eq!(ceiling(task, None), i64::MAX);
+}

@@ -17,6 +17,7 @@ use crate::model::shared::LocalObjectReference;
 use crate::model::time::WallTime;
 use crate::timing::{AGENT_MISSING_MAX, DEPENDENCY_MISSING_MAX};
 
+use super::budget::{self, Ledger};
 use super::retry::{self, Counted};
 use super::writes::OperatorEnd;
 
@@ -32,22 +33,34 @@ pub(crate) struct Facts<'a> {
     /// Now, for records.
     pub(crate) now: WallTime,
     /// The budget that the task shares; absent when no Workload owns it.
-    pub(crate) shared: Option<Shared>,
+    pub(crate) shared: Option<Shared<'a>>,
 }
 
 /// What a task's Workload leaves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shared {
-    /// The tokens that a placement would get now; absent = no limit.
-    pub(crate) share: Option<i64>,
-    /// What its last placement got, as far as known.
+pub(crate) struct Shared<'a> {
+    /// The Workload's name.
+    pub(crate) workload: &'a str,
+    /// What became of its budget; absent = it has none.
+    pub(crate) ledger: Option<&'a Ledger>,
+    /// What the task's last placement might bring it to, as far as known.
     pub(crate) tried: Option<i64>,
 }
 
-impl Shared {
-    /// Whether a placement would get more than the last one did.
-    fn is_more(self) -> bool {
-        self.tried.is_none_or(|tried| self.share.unwrap_or(i64::MAX) > tried)
+impl Shared<'_> {
+    /// Whether a placement might bring the task further than the last one.
+    fn is_more(self, task: &Object<AgenticTask>) -> bool {
+        let share = self.ledger.and_then(|ledger| ledger.share_of(task));
+        self.tried.is_none_or(|tried| budget::ceiling(task, share) > tried)
+    }
+
+    /// What the Workload says to a task that it leaves too little; absent when it is the task's own
+    /// limit that stops it.
+    fn too_little(self, task: &Object<AgenticTask>) -> Option<String> {
+        let ledger = self.ledger?;
+        let share = ledger.share_of(task)?;
+        let own = budget::allowance(task, Some(i64::MAX));
+        (own > Some(share)).then(|| ledger.too_little(self.workload))
     }
 }
 
@@ -323,12 +336,14 @@ fn budget_spent(task: &Object<AgenticTask>) -> Option<String> {
 /// What the last holder said when it paused the run: the budget was not spent yet, but the next model
 /// call might not have fitted. Only a new spec can change that, or more from its Workload; without
 /// this the task would be placed and given back for ever.
-fn budget_paused(task: &Object<AgenticTask>, shared: Option<Shared>) -> Option<String> {
+fn budget_paused(task: &Object<AgenticTask>, shared: Option<Shared<'_>>) -> Option<String> {
     let waiting = task.status.waiting.as_ref()?;
     let paused = waiting.reason.as_ref().is_some_and(|r| r.is(WaitingReason::BudgetExhausted));
     let same_spec = task.status.observed_generation == Some(task.meta.generation);
-    let no_more = !shared.is_some_and(Shared::is_more);
-    (paused && same_spec && no_more).then(|| waiting.message.clone().unwrap_or_default())
+    let no_more = !shared.is_some_and(|shared| shared.is_more(task));
+    let too_little = || shared.and_then(|shared| shared.too_little(task));
+    let said = || waiting.message.clone().unwrap_or_default();
+    (paused && same_spec && no_more).then(|| too_little().unwrap_or_else(said))
 }
 
 /// How many tasks each Agent has in flight.

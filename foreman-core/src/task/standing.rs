@@ -48,14 +48,18 @@ pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
     }
     let (ledger, workload) = owner(task, known)
         .map_or((None, None), |it| (budget::ledger(it, known.tasks, |_| None), Some(it)));
-    let share = ledger.as_ref().and_then(budget::Ledger::share);
     let none = BTreeSet::new();
     let facts = Facts {
         tasks: known.tasks,
         agents: known.agents,
         unreadable: [&none, &none],
         now: known.now,
-        shared: workload.map(|_| Shared { share, tried: None }),
+        // Only the control loop knows what was tried last: what the task says of that is true.
+        shared: workload.map(|owner| Shared {
+            workload: &owner.meta.name,
+            ledger: ledger.as_ref(),
+            tried: Some(i64::MAX),
+        }),
     };
     match intake::next(task, facts) {
         Step::End(end) => return Standing::Ends(end.message),

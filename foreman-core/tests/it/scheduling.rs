@@ -50,6 +50,7 @@ pub(crate) fn need(uid: &str) -> Need {
         roles: Vec::new(),
         journal: None,
         only: None,
+        last_resort: None,
     }
 }
 

@@ -189,6 +189,17 @@ fn task_word(
             draft.status["phase"] = json!(phase);
             draft.status["verdict"] = json!(verdict);
         }
+        "strikes" => {
+            let (count, node) = value.split_once('/').ok_or_else(|| {
+                line.wrong(format!("{word}={value}: number/node is expected, e.g. 2/home"))
+            })?;
+            let notes = json!({
+                "foreman.llmkube.dev/claim-expiries": number(line, word, count)?.to_string(),
+                "foreman.llmkube.dev/struck": format!("1/{node}"),
+            });
+            draft.meta.insert("annotations".into(), notes);
+            draft.status["attempt"] = json!(1);
+        }
         "journal" => {
             draft.status["phase"] = json!("Pending");
             draft.status["checkpoint"] = json!({"node": value, "attempt": 1, "turn": 3});
