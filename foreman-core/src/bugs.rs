@@ -55,6 +55,18 @@ pub enum Bug {
     ClaimTimesAlike,
     /// A task is written Pending before there is a reason why it waits.
     PendingUnexplained,
+    /// A control loop takes the claims of all silent nodes back at once, however many are silent.
+    MassTakeBack,
+    /// What placed tasks may still spend does not count against their Workload's budget.
+    ReservationForgotten,
+    /// What a dead holder may have spent is not charged to its task.
+    DeadHolderUncharged,
+    /// Memory that a placement needs is not reserved.
+    MemoryNotReserved,
+    /// A leader goes on after the time of its last renewal is over.
+    LeaderActsTooLong,
+    /// A task is placed without asking whether it may go to a model in the cloud.
+    PolicyNotAsked,
 }
 
 /// Whether that rule is broken in the run that this thread simulates.
@@ -122,9 +134,16 @@ impl Bug {
         Self::ClaimUnconditional,
         Self::ClaimTimesAlike,
         Self::PendingUnexplained,
+        Self::MassTakeBack,
+        Self::ReservationForgotten,
+        Self::DeadHolderUncharged,
+        Self::MemoryNotReserved,
+        Self::LeaderActsTooLong,
+        Self::PolicyNotAsked,
     ];
 
-    /// The promises of product.md that it may break; 0 = a rule of the core refused to go on.
+    /// The promises of product.md that it may break; 0 = a rule of the core refused to go on, 13 = work
+    /// went to the cloud although that was forbidden.
     pub const fn breaks(self) -> &'static [u8] {
         match self {
             Self::NoFenceAtTheEnd => &[0, 1],
@@ -142,9 +161,17 @@ impl Bug {
             Self::SchedulerSlotOffByOne
             | Self::AgentSlotOffByOne
             | Self::UncertainPlacementFailed
-            | Self::AgentLimitStale => &[7],
+            | Self::AgentLimitStale
+            | Self::ReservationForgotten
+            | Self::DeadHolderUncharged
+            | Self::MemoryNotReserved
+            | Self::LeaderActsTooLong => &[7],
             Self::DrainDropsRuns => &[8],
-            Self::NoGraceAtStart | Self::SilenceWhileAsleep | Self::NoConfirmingRead => &[9],
+            Self::NoGraceAtStart
+            | Self::SilenceWhileAsleep
+            | Self::NoConfirmingRead
+            | Self::MassTakeBack => &[9],
+            Self::PolicyNotAsked => &[13],
         }
     }
 
@@ -221,6 +248,25 @@ impl Bug {
             }
             Self::PendingUnexplained => {
                 ("pending-unexplained", "a task is Pending before there is a reason")
+            }
+            Self::MassTakeBack => {
+                ("mass-take-back", "the claims of many silent nodes are taken back at once")
+            }
+            Self::ReservationForgotten => (
+                "reservation-forgotten",
+                "allowances of tasks in flight do not count against the budget",
+            ),
+            Self::DeadHolderUncharged => {
+                ("dead-holder-uncharged", "what a dead holder may have spent counts for nothing")
+            }
+            Self::MemoryNotReserved => {
+                ("memory-not-reserved", "memory that a placed task needs counts as free")
+            }
+            Self::LeaderActsTooLong => {
+                ("leader-acts-too-long", "a leader that cannot renew its lease goes on acting")
+            }
+            Self::PolicyNotAsked => {
+                ("policy-not-asked", "a task is placed whatever its Agent's model and the policy")
             }
         }
     }

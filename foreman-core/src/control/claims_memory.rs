@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::confirm::shows_run;
 use super::reconciler::World;
+use crate::bugs::{self, Bug};
 use crate::fleet::liveness::{Assessment, Seen, assess};
 use crate::model::Uid;
 use crate::model::agentic_task::{AgenticTask, AgenticTaskSpec, TaskPhase};
@@ -104,7 +105,7 @@ impl Slow {
         now: AwakeTime,
     ) -> (Admitted, Option<AwakeTime>) {
         let Some(first) = waiting.first() else { return (Admitted::None, None) };
-        if silent < SILENT_NODES_MANY {
+        if silent < SILENT_NODES_MANY || bugs::on(Bug::MassTakeBack) {
             self.said = false;
             self.last = Some((first.clone(), now));
             return (Admitted::All, None);

@@ -6,6 +6,9 @@
 //! leading ends within [`LEADER_WRITE`](crate::timing::LEADER_WRITE), so it has ended before anybody
 //! else begins.
 
+use std::time::Duration;
+
+use crate::bugs::{self, Bug};
 use crate::model::time::{AwakeTime, BootTime, WallTime};
 use crate::ports::leases::{Lease, LeaseRecord};
 use crate::ports::store::StoreError;
@@ -65,7 +68,7 @@ impl State {
     pub(super) fn acts_until(&self) -> Option<BootTime> {
         match self {
             Self::Candidate { .. } => None,
-            Self::Leader { since, .. } => Some(*since + LEADER_ACTS),
+            Self::Leader { since, .. } => Some(*since + acts()),
         }
     }
 
@@ -83,6 +86,11 @@ impl State {
     }
 }
 
+/// How long a leader acts after the beginning of a renewal.
+fn acts() -> Duration {
+    if bugs::on(Bug::LeaderActsTooLong) { LEADER_ACTS * 60 } else { LEADER_ACTS }
+}
+
 /// The next state and what to do. `me` must be of this process alone: a record that names it is
 /// taken to be this process's own.
 pub(super) fn step(
@@ -92,7 +100,7 @@ pub(super) fn step(
     now: Moment,
 ) -> (State, Action) {
     match state {
-        State::Leader { since, lease, .. } if now.boot >= since + LEADER_ACTS => {
+        State::Leader { since, lease, .. } if now.boot >= since + acts() => {
             candidate(me, Some((lease, now.awake)), observation, now)
         }
         State::Leader { lease, since, unsure } => {
@@ -170,7 +178,7 @@ fn leader(me: &str, held: Held, observation: Observation, now: Moment) -> (State
 /// A write of ours was taken. An answer that came too late to act by it is only something seen.
 fn won(held: Held, now: Moment) -> (State, Action) {
     let Held { lease, since, unsure } = held;
-    if now.boot >= since + LEADER_ACTS {
+    if now.boot >= since + acts() {
         return (State::Candidate { seen: Some((lease, now.awake)) }, Action::Read);
     }
     (State::Leader { lease, since, unsure }, Action::Wait(now.awake + LEASE_RENEW))

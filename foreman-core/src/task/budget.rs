@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::bugs::{self, Bug};
 use crate::model::agentic_task::{AgenticTask, AgenticTaskStatus, AttemptEnd, TaskPhase, Usage};
 use crate::model::ids::Key;
 use crate::model::object::Object;
@@ -100,6 +101,9 @@ fn spent(record: &StepRecord, task: Option<&Object<AgenticTask>>) -> Spent {
 
 /// What a task in flight has reserved.
 fn reserved(task: &Object<AgenticTask>, placing: impl Fn(&Key) -> Option<i64>) -> Option<i64> {
+    if bugs::on(Bug::ReservationForgotten) {
+        return None;
+    }
     let in_flight = task.status.known_phase().is_some_and(TaskPhase::is_in_flight);
     placing(&task.key()).or(task.status.allowance.filter(|_| in_flight))
 }
@@ -189,7 +193,7 @@ pub(crate) fn charge_dead_holder(status: &AgenticTaskStatus) -> Option<Usage> {
 pub(crate) fn unknown_usage(status: &AgenticTaskStatus) -> Option<Usage> {
     let allowance = status.allowance.filter(|allowance| *allowance > 0)?;
     // A placement that nobody claimed spent nothing.
-    if status.known_phase() == Some(TaskPhase::Scheduled) {
+    if status.known_phase() == Some(TaskPhase::Scheduled) || bugs::on(Bug::DeadHolderUncharged) {
         return None;
     }
     Some(Usage { prompt_tokens: Some(allowance), estimated: Some(true), ..Usage::default() })

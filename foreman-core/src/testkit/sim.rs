@@ -4,6 +4,7 @@
 mod chance;
 mod disk;
 mod draw;
+mod draw_more;
 mod ends;
 mod engine;
 mod fleet;
@@ -15,6 +16,7 @@ mod net;
 mod people;
 mod promises;
 mod promises_claims;
+mod promises_more;
 mod remote;
 mod reply;
 mod rest;
@@ -38,10 +40,10 @@ use crate::model::time::{AwakeTime, BootTime, WallTime};
 use crate::ports::clock::Clock;
 use crate::ports::entropy::Entropy;
 
-pub use run::{END_BOUND, REST, Report, simulate};
+pub use run::{END_BOUND, REST, Report, simulate, simulate_unless};
 pub use scenario::{
-    Act, AgentPlan, Less, MISHAP_CLASSES, Mishap, NodePlan, RATE_CLASSES, Rates, Scenario,
-    TaskPlan, Timed, Work,
+    Act, AgentPlan, BatchPlan, Less, MISHAP_CLASSES, Mishap, NodePlan, RATE_CLASSES, Rates,
+    Scenario, TaskPlan, Terms, Timed, Work,
 };
 pub use story::{Mark, Standing, Told};
 pub use truth::Violation;

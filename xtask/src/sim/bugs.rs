@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use foreman_core::testkit::sim::{Less, Report, Scenario, simulate};
+use foreman_core::testkit::sim::{Less, Report, Scenario, simulate, simulate_unless};
 use foreman_core::testkit::{Bug, with_bug};
 
 use super::{Args, less, lock, tell};
@@ -39,15 +39,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     all(args, &less)
 }
 
-fn broken(bug: Bug, seed: u64, less: &Less, trace: bool) -> Report {
-    with_bug(Some(bug), || simulate(&less.of(Scenario::draw(seed)), trace))
+fn broken(bug: Bug, seed: u64, less: &Less, trace: bool, unwanted: &dyn Fn() -> bool) -> Report {
+    with_bug(Some(bug), || simulate_unless(&less.of(Scenario::draw(seed)), trace, unwanted))
 }
 
 fn one(args: &Args, less: &Less, bug: Bug) -> anyhow::Result<()> {
     let (name, what) = bug.told();
     repo::say(format_args!("{name}: {what}"));
     if let Some(seed) = args.seed {
-        let report = broken(bug, seed, less, args.trace);
+        let report = broken(bug, seed, less, args.trace, &|| false);
         for line in &report.trace {
             repo::say(format_args!("{line}"));
         }
@@ -80,7 +80,9 @@ fn search(args: &Args, less: &Less, bug: Bug) -> Option<Found> {
                     if seed >= best.load(Ordering::Relaxed) {
                         return;
                     }
-                    let report = broken(bug, seed, less, false);
+                    // A lower seed has noticed meanwhile: this one is not the first.
+                    let beaten = || seed > best.load(Ordering::Relaxed);
+                    let report = broken(bug, seed, less, false, &beaten);
                     let first = report.violations.first().map(|violation| violation.promise);
                     let noticed = first.is_some_and(|promise| bug.breaks().contains(&promise));
                     if !noticed || !simulate(&less.of(Scenario::draw(seed)), false).is_clean() {
@@ -127,6 +129,7 @@ fn row(bug: Bug, found: Option<&Found>) -> String {
         let kept = it.what.split('\n').next().unwrap_or_default();
         match it.promise {
             0 => format!("machinery: {kept}"),
+            13 => format!("policy: {kept}"),
             promise => format!("{promise}: {kept}"),
         }
     });

@@ -195,6 +195,13 @@ impl Teller {
                 }
                 return;
             }
+            Mishap::Blackout { asleep, length } => {
+                let away = if *asleep { Away::Asleep } else { Away::CutOff };
+                for lane in &mut self.nodes {
+                    lane.spells.push((away, spell(*length)));
+                }
+                return;
+            }
             Mishap::CrashNode { .. }
             | Mishap::CrashOperator { .. }
             | Mishap::Jump { .. }

@@ -36,6 +36,8 @@ pub(crate) struct Journal {
     pub(crate) attempt: Attempt,
     /// Turns that are done.
     pub(crate) turns: u64,
+    /// Tokens that the task had spent in all when this machine last knew.
+    pub(crate) tokens: i64,
     /// What the branch was when the run began.
     pub(crate) lease: Lease,
     /// Effects: begun, and done.

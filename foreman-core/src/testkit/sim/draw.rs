@@ -3,18 +3,25 @@
 use std::time::Duration;
 
 use super::chance::Chance;
-use super::scenario::{Act, AgentPlan, Mishap, NodePlan, Rates, TaskPlan, Timed, Work};
+use super::scenario::{Act, AgentPlan, Mishap, NodePlan, Rates, TaskPlan, Terms, Timed, Work};
 use crate::model::TaskKind;
 
-const NODE_NAMES: [&str; 5] = ["air", "box", "cube", "studio", "tower"];
+pub(super) const NODE_NAMES: [&str; 8] =
+    ["air", "box", "cube", "studio", "tower", "mini", "rack", "shed"];
 
 /// The fleet.
 pub(super) fn nodes(chance: &mut Chance) -> Vec<NodePlan> {
     let count = usize::try_from(chance.between(1, 5)).unwrap_or(1);
+    some_nodes(chance, NODE_NAMES.iter().take(count))
+}
+
+/// Machines of these names.
+pub(super) fn some_nodes<'a>(
+    chance: &mut Chance,
+    names: impl Iterator<Item = &'a &'static str>,
+) -> Vec<NodePlan> {
     let drifts = chance.percent(40);
-    NODE_NAMES
-        .iter()
-        .take(count)
+    names
         .map(|name| {
             let drift = i64::try_from(chance.below(401)).unwrap_or_default() - 200;
             let offset = i64::try_from(chance.below(40_001)).unwrap_or_default() - 20_000;
@@ -37,18 +44,26 @@ pub(super) fn agents(chance: &mut Chance) -> Vec<AgentPlan> {
         chance.percent(30).then_some(limit)
     };
     vec![
-        AgentPlan { name: "coder", min_ram_gb: None, cuda: false, max_concurrent: limit(chance) },
+        AgentPlan {
+            name: "coder",
+            min_ram_gb: None,
+            cuda: false,
+            max_concurrent: limit(chance),
+            cloud: false,
+        },
         AgentPlan {
             name: "big",
             min_ram_gb: Some(*chance.pick(&[8, 12, 40]).unwrap_or(&8)),
             cuda: false,
             max_concurrent: limit(chance),
+            cloud: false,
         },
         AgentPlan {
             name: "gpu",
             min_ram_gb: None,
             cuda: chance.percent(60),
             max_concurrent: limit(chance),
+            cloud: false,
         },
     ]
 }
@@ -86,7 +101,7 @@ fn timed<T>(all: Vec<(Duration, T)>) -> Vec<Timed<T>> {
     numbered.map(|(number, (at, what))| Timed { number, at, what }).collect()
 }
 
-fn moment(chance: &mut Chance, horizon: Duration) -> Duration {
+pub(super) fn moment(chance: &mut Chance, horizon: Duration) -> Duration {
     let millis = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(chance.below(millis))
 }
@@ -108,6 +123,9 @@ fn task(chance: &mut Chance, agents: &[AgentPlan], name: String, kind: TaskKind)
             .percent(30)
             .then(|| i32::try_from(chance.between(60, 1800)).unwrap_or(60)),
         max_attempts: chance.percent(30).then(|| i32::try_from(chance.between(1, 5)).unwrap_or(3)),
+        tokens: None,
+        ram_gb: None,
+        local_only: false,
     }
 }
 
@@ -134,7 +152,7 @@ fn pipeline(chance: &mut Chance, agents: &[AgentPlan], number: usize) -> Work {
         }
         steps.push(step);
     }
-    Work::Pipeline { name: format!("w{number}"), steps }
+    Work::Pipeline { name: format!("w{number}"), steps, terms: Terms::default() }
 }
 
 /// What is asked for.

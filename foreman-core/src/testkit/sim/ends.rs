@@ -15,6 +15,8 @@ pub(super) enum Wanted {
     Go,
     NotVerified,
     NoGo,
+    Rejected,
+    NeverPasses,
     TurnLimit,
     GatePass,
     GateFail,
@@ -22,9 +24,22 @@ pub(super) enum Wanted {
     Broken,
 }
 
-/// Draws the end of a task's work.
-pub(super) fn draw(chance: &mut Chance, kind: Option<TaskKind>) -> Wanted {
+/// Draws the end of a task's work. Where people are stern, coders give up and reviewers say no often,
+/// so that work is done over and stronger coders are asked.
+pub(super) fn draw(chance: &mut Chance, kind: Option<TaskKind>, stern: bool) -> Wanted {
     let dice = chance.below(100);
+    if stern && kind == Some(TaskKind::Review) && dice < 55 {
+        return Wanted::Rejected;
+    }
+    if stern && kind == Some(TaskKind::IssueFix) {
+        return match dice {
+            0..=59 => Wanted::Go,
+            60..=74 => Wanted::NoGo,
+            75..=89 => Wanted::NeverPasses,
+            90..=95 => Wanted::TurnLimit,
+            _ => Wanted::Broken,
+        };
+    }
     if kind == Some(TaskKind::Verify) {
         return match dice {
             0..=79 => Wanted::GatePass,
@@ -80,6 +95,21 @@ pub(super) fn finish(wanted: Wanted) -> Finish {
             Ok,
             reason(OutcomeReason::Declined),
         ),
+        Wanted::Rejected => {
+            let reason = reason(OutcomeReason::Rejected);
+            let verified = Verification::NotApplicable;
+            let mut said = end(Verdict::NoGo, None, Decision::NoGo, verified, Ok, reason);
+            said.result = FreeObject(rejection());
+            said
+        }
+        Wanted::NeverPasses => end(
+            Verdict::Incomplete,
+            None,
+            Decision::Go,
+            Verification::Failed,
+            Ok,
+            reason(OutcomeReason::GateFailed),
+        ),
         Wanted::TurnLimit => end(
             Verdict::Incomplete,
             Some(FailureReason::MaxTurnsExhausted),
@@ -106,6 +136,17 @@ pub(super) fn finish(wanted: Wanted) -> Finish {
             None,
         ),
     }
+}
+
+/// What a reviewer writes who says no.
+fn rejection() -> serde_json::Map<String, serde_json::Value> {
+    let found =
+        serde_json::json!([{"severity": "major", "file": "a.rs", "message": "it is wrong"}]);
+    let said = serde_json::json!({
+        "summary": "not yet",
+        "extra": {"outcome": "MODEL-DECIDED", "modelExtra": {"findings": found}},
+    });
+    said.as_object().cloned().unwrap_or_default()
 }
 
 fn cut_off(failure: Option<FailureReason>, infrastructure: Infrastructure) -> Finish {

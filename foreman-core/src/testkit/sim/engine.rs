@@ -24,6 +24,12 @@ pub(crate) type Slot = (Instant, u64);
 /// Polls in a row without time moving after which the simulation is taken to spin.
 const POLLS_AT_ONE_INSTANT_MAX: u64 = 200_000;
 
+/// Polls after which a simulation is taken never to come to rest; a seed needs some ten thousand.
+const POLLS_MAX: u64 = 3_000_000;
+
+/// Polls between two looks at whether anybody still wants the simulation.
+const POLLS_UNASKED: u64 = 1024;
+
 /// Waits that are over at once after which a poll is taken to spin.
 const WAITS_IN_ONE_POLL_MAX: u64 = 20_000;
 
@@ -183,21 +189,29 @@ pub(crate) enum Halt {
     Panicked { machine: MachineId, message: String },
     /// Tasks went on and on without time moving.
     Spinning { machine: MachineId },
+    /// Tasks go on and on, and time with them.
+    Restless { machine: MachineId },
+    /// Nobody wants to know any more.
+    Unwanted,
 }
 
 /// The tasks, and the loop that polls them.
-pub(crate) struct Executor {
+pub(crate) struct Executor<'a> {
     engine: Arc<Engine>,
     tasks: BTreeMap<u64, Task>,
     ids: u64,
     /// Polls so far.
     pub(crate) polls: u64,
     polls_at_this_instant: u64,
+    /// Whether nobody wants to know any more.
+    unwanted: &'a dyn Fn() -> bool,
 }
 
-impl Executor {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, tasks: BTreeMap::new(), ids: 0, polls: 0, polls_at_this_instant: 0 }
+impl<'a> Executor<'a> {
+    /// An executor that comes back soon once `unwanted` says so.
+    pub(crate) fn new(engine: Arc<Engine>, unwanted: &'a dyn Fn() -> bool) -> Self {
+        let (tasks, ids, polls) = (BTreeMap::new(), 0, 0);
+        Self { engine, tasks, ids, polls, polls_at_this_instant: 0, unwanted }
     }
 
     /// Polls and moves time until `until`.
@@ -308,7 +322,10 @@ impl Executor {
         if self.polls_at_this_instant > POLLS_AT_ONE_INSTANT_MAX {
             return Some(Halt::Spinning { machine });
         }
-        None
+        if self.polls > POLLS_MAX {
+            return Some(Halt::Restless { machine });
+        }
+        (self.polls.is_multiple_of(POLLS_UNASKED) && (self.unwanted)()).then_some(Halt::Unwanted)
     }
 
     /// Drops the tasks of lives that are over.

@@ -1,6 +1,7 @@
 //! The processes of a simulation: agents and control loops, started, killed and started again on
 //! machines that keep their disks.
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::fleet::registrar::Identity;
 use crate::memory::MemoryLeases;
 use crate::model::fleet_node::{Accelerator, Capability, Disk as DiskCapability};
 use crate::model::ids::NodeName;
+use crate::policy::admit::Policy;
 use crate::ports::probe::{CapabilityProbe, ProbeError};
 use crate::ports::recorder::{Event, Recorder};
 use crate::ports::store::Stores;
@@ -40,6 +42,8 @@ pub(crate) struct NodeMachine {
     pub(crate) plan: NodePlan,
     pub(crate) machine: MachineId,
     pub(crate) disk: SharedDisk,
+    /// Memory that its runs take, in GiB.
+    memory: Arc<AtomicI32>,
     told: Mutex<Option<watch::Sender<Shutdown>>>,
     /// The process that runs there.
     alive: Mutex<Option<u64>>,
@@ -66,22 +70,28 @@ pub(crate) struct Fleet {
     pub(crate) user: Actor,
     lease: Arc<MemoryLeases>,
     processes: Mutex<u64>,
+    policy: Policy,
+    stern: bool,
+    memory: bool,
 }
 
 /// What the machine can do, as its plan says.
 struct Probe {
     plan: NodePlan,
     disk: SharedDisk,
+    /// Memory that runs take; absent = this seed's runs take none.
+    memory: Option<Arc<AtomicI32>>,
 }
 
 #[async_trait]
 impl CapabilityProbe for Probe {
     async fn probe(&self) -> Result<Capability, ProbeError> {
         let full = lock(&self.disk).full;
+        let used = self.memory.as_ref().map_or(0, |memory| memory.load(Ordering::Relaxed));
         Ok(Capability {
             accelerator: self.plan.cuda.then(|| Accelerator::Cuda.into()),
             total_ram_gb: Some(self.plan.ram_gb),
-            available_ram_gb: Some(self.plan.ram_gb),
+            available_ram_gb: Some(self.plan.ram_gb.saturating_sub(used).max(0)),
             disk: Some(DiskCapability {
                 free_gb: Some(if full { 0 } else { 100 }),
                 ..DiskCapability::default()
@@ -126,6 +136,10 @@ impl Fleet {
         let nodes = scenario.nodes.iter().map(|plan| node_machine(&engine, plan)).collect();
         let user = Actor { process: 0, name: "user".into(), machine: server };
         net.truth.starts(0, 0, Role::User, None, None);
+        net.truth.facts(|facts| {
+            facts.allow_cloud = scenario.allow_cloud;
+            facts.way = Duration::from_millis(scenario.rates.latency_ms);
+        });
         Arc::new(Self {
             seed,
             engine,
@@ -137,6 +151,9 @@ impl Fleet {
             user,
             lease: MemoryLeases::new(),
             processes: Mutex::new(0),
+            policy: Policy { allow_cloud: scenario.allow_cloud },
+            stern: scenario.stern,
+            memory: scenario.memory,
         })
     }
 
@@ -204,7 +221,7 @@ impl Fleet {
         let record = self.lease.clone();
         let leases = Arc::new(SimLeases { net: self.net.clone(), actor: actor.clone(), record });
         let elector = Elector::new(leases, clock.clone(), &*entropy, &actor.name);
-        let reconciler = crate::Reconciler::new(stores, clock, events);
+        let reconciler = crate::Reconciler::new(stores, clock, events).with_policy(self.policy);
         let (hold, stop) = watch::channel(false);
         let alone = self.operators.len() == 1;
         let future = async move {
@@ -280,13 +297,19 @@ impl Fleet {
             clock: clock.clone(),
             truth: self.net.truth.clone(),
             counts: self.counts.clone(),
+            stern: self.stern,
+            memory: node.memory.clone(),
         };
         let (known_session, takeover) = {
             let disk = lock(&node.disk);
             (disk.session.clone(), disk.takes_over)
         };
         let settings = AgentSettings { known_session, takeover, ..AgentSettings::default() };
-        let probe = Arc::new(Probe { plan: node.plan.clone(), disk: node.disk.clone() });
+        let probe = Arc::new(Probe {
+            plan: node.plan.clone(),
+            disk: node.disk.clone(),
+            memory: self.memory.then(|| node.memory.clone()),
+        });
         let identity = identity(&node.plan).ok_or(Left::NoName)?;
         let foreman = Foreman::builder(stores, clock, entropy)
             .recorder(events)
@@ -376,6 +399,7 @@ fn node_machine(engine: &Arc<Engine>, plan: &NodePlan) -> Arc<NodeMachine> {
         plan: plan.clone(),
         machine: engine.add_machine(state),
         disk: Arc::new(Mutex::new(Disk::default())),
+        memory: Arc::default(),
         told: Mutex::default(),
         alive: Mutex::default(),
         wanted: Mutex::new(true),

@@ -33,8 +33,15 @@ impl Leases for SimLeases {
     ) -> Result<Lease, StoreError> {
         let about = format!("lease for {}", record.holder.as_deref().unwrap_or("nobody"));
         let (held, expect) = (self.record.clone(), expect.cloned());
+        let (truth, process) = (self.net.truth.clone(), self.actor.process);
+        let held_by = record.holder.is_some().then_some(process);
         let serve = move |_: &_| {
-            held.write(record, expect.as_ref()).now_or_never().unwrap_or(Err(unavailable()))
+            let write = held.write(record, expect.as_ref()).now_or_never();
+            let written = write.unwrap_or(Err(unavailable()));
+            if written.is_ok() {
+                truth.leads(held_by);
+            }
+            written
         };
         self.net.call(&self.actor, Verb::Patch, || about, serve).await
     }

@@ -92,11 +92,22 @@ impl Fleet {
                 let fleet = self.clone();
                 self.engine.after(down, move || fleet.start_agent(&node));
             }
+            Mishap::Blackout { asleep, length } => self.black_out(asleep, length),
             Mishap::Twin { node, takeover } => {
                 let Some(node) = self.node(node) else { return };
                 let twin = self.add_twin(&node.plan);
                 lock(&twin.disk).takes_over = takeover;
                 self.start_agent(&twin);
+            }
+        }
+    }
+
+    fn black_out(self: &Arc<Self>, asleep: bool, length: Duration) {
+        for node in self.machines() {
+            if asleep {
+                self.sleep(node.machine, length);
+            } else {
+                self.partition(node.machine, true, true, length);
             }
         }
     }

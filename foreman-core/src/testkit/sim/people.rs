@@ -8,11 +8,13 @@ use serde::Serialize;
 use super::chance::Chance;
 use super::fleet::Fleet;
 use super::net::Verb;
-use super::scenario::{Act, AgentPlan, Scenario, TaskPlan, Work};
-use crate::model::agent::{AgentRole, AgentSpec};
+use super::scenario::{Act, AgentPlan, BatchPlan, Scenario, TaskPlan, Terms, Work};
+use super::truth::Facts;
+use crate::model::agent::{AgentRole, AgentSpec, Provider};
 use crate::model::agentic_task::RetrySpec;
 use crate::model::ids::Key;
-use crate::model::shared::{LocalObjectReference, RequiredAccelerator, RequiredCapability};
+use crate::model::shared::{Budget, LocalObjectReference, RequiredAccelerator, RequiredCapability};
+use crate::model::wellknown::ANNOTATION_LOCAL_ONLY;
 use crate::model::workload::PipelineStep;
 use crate::model::{
     Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, FleetNode, Kind, NewObject, Workload,
@@ -21,6 +23,12 @@ use crate::model::{
 use crate::ports::store::{Change, Expect, Part, Store};
 
 const NAMESPACE: &str = "d";
+/// More tokens than all tasks of a simulation spend.
+const PLENTY: i64 = 1_000_000_000;
+
+fn raised(now: &Budget, more: i64) -> Budget {
+    Budget { tokens: now.tokens.map(|tokens| tokens.saturating_add(more)), ..now.clone() }
+}
 
 fn payload() -> AgenticTaskPayload {
     AgenticTaskPayload { repo: Some("a/b".to_owned()), ..AgenticTaskPayload::default() }
@@ -47,12 +55,52 @@ fn task(plan: &TaskPlan) -> AgenticTaskSpec {
     spec.timeout_seconds = plan.timeout_seconds;
     spec.retry =
         plan.max_attempts.map(|max| RetrySpec { max_attempts: Some(max), backoff_seconds: None });
+    spec.budget = plan.tokens.map(budget);
+    spec.required_capability = plan.ram_gb.map(|ram_gb| RequiredCapability {
+        min_ram_gb: Some(ram_gb),
+        ..RequiredCapability::default()
+    });
     spec
+}
+
+fn budget(tokens: i64) -> Budget {
+    Budget { tokens: Some(tokens), ..Budget::default() }
+}
+
+/// A workload without its steps.
+fn workload(terms: Terms) -> WorkloadSpec {
+    WorkloadSpec {
+        intent: "make it so".to_owned(),
+        budget: terms.tokens.map(budget),
+        max_review_iterations: terms.rounds,
+        max_tasks: terms.tasks_max,
+        allow_cloud_reviewers: terms.cloud_reviewers,
+        ..WorkloadSpec::default()
+    }
+}
+
+fn batch(plan: &BatchPlan) -> WorkloadSpec {
+    let to = |names: &[&str]| names.iter().copied().map(LocalObjectReference::to).collect();
+    WorkloadSpec {
+        repo: payload().repo,
+        issues: plan.issues.clone(),
+        coder_agent_ref: Some(LocalObjectReference::to("coder")),
+        verifier_agent_ref: plan.verifier.map(LocalObjectReference::to),
+        reviewer_agent_refs: to(&plan.reviewers),
+        escalation_coder_agent_ref: plan.stronger.map(LocalObjectReference::to),
+        escalate_on_failure: plan.on_failure.then_some(true),
+        escalation_reviewer_agent_refs: to(&plan.second_tier),
+        revision_coder_agent_ref: plan.reviser.map(LocalObjectReference::to),
+        ..workload(plan.terms)
+    }
 }
 
 fn agent(plan: &AgentPlan) -> AgentSpec {
     let mut spec = AgentSpec::new(AgentRole::Coder, vec!["bash".to_owned()]);
     spec.max_concurrent_tasks = plan.max_concurrent;
+    if plan.cloud {
+        spec.provider = Some(Provider::CloudProxy.into());
+    }
     spec.required_capability = Some(RequiredCapability {
         min_ram_gb: plan.min_ram_gb,
         accelerator: plan.cuda.then(|| RequiredAccelerator::Cuda.into()),
@@ -63,7 +111,10 @@ fn agent(plan: &AgentPlan) -> AgentSpec {
 
 impl Fleet {
     fn make<K: Kind>(self: &Arc<Self>, key: &Key, spec: K::Spec) {
-        let new = NewObject::<K>::new(key.clone(), spec);
+        self.make_new(key, NewObject::<K>::new(key.clone(), spec));
+    }
+
+    fn make_new<K: Kind>(self: &Arc<Self>, key: &Key, new: NewObject<K>) {
         let about = || format!("{} {key}", K::NAMES.alias);
         // A name that is taken already is left: people see the error.
         drop(self.net.direct(&self.user, Verb::Create, about, |store| {
@@ -101,18 +152,21 @@ impl Fleet {
     pub(crate) fn submit(self: &Arc<Self>, work: &Work) {
         match work {
             Work::Task(plan) => {
-                self.make::<AgenticTask>(
-                    &Key::namespaced(NAMESPACE, plan.name.as_str()),
-                    task(plan),
-                );
+                let key = Key::namespaced(NAMESPACE, plan.name.as_str());
+                let mut new = NewObject::<AgenticTask>::new(key.clone(), task(plan));
+                if plan.local_only {
+                    new.annotations.insert(ANNOTATION_LOCAL_ONLY.to_owned(), "true".to_owned());
+                }
+                self.make_new(&key, new);
             }
-            Work::Pipeline { name, steps } => {
-                let spec = WorkloadSpec {
-                    intent: "make it so".to_owned(),
-                    pipeline: steps.iter().map(step).collect(),
-                    ..WorkloadSpec::default()
-                };
+            Work::Pipeline { name, steps, terms } => {
+                let spec =
+                    WorkloadSpec { pipeline: steps.iter().map(step).collect(), ..workload(*terms) };
                 self.make::<Workload>(&Key::namespaced(NAMESPACE, name.as_str()), spec);
+            }
+            Work::Batch(plan) => {
+                let key = Key::namespaced(NAMESPACE, plan.name.as_str());
+                self.make::<Workload>(&key, batch(plan));
             }
         }
     }
@@ -192,11 +246,41 @@ impl Fleet {
                 on_node(n, &|key| self.set::<FleetNode>(key, "unschedulable", false));
             }
             Act::Slots(n, slots) => on_node(n, &|key| self.set::<FleetNode>(key, "slots", slots)),
+            Act::RaiseTask(n, more) => on_task(n, &|key, _| {
+                let facts = |facts: &mut Facts| facts.live_tasks.get(key)?.spec.budget.clone();
+                if let Some(now) = self.net.truth.facts(facts) {
+                    self.set::<AgenticTask>(key, "budget", raised(&now, more));
+                }
+            }),
+            Act::RaiseWorkload(n, more) => on_workload(n, &|key, _| {
+                let facts = |facts: &mut Facts| facts.live_workloads.get(key)?.spec.budget.clone();
+                if let Some(now) = self.net.truth.facts(facts) {
+                    self.set::<Workload>(key, "budget", raised(&now, more));
+                }
+            }),
+        }
+    }
+
+    /// Money is no object any more.
+    fn raise_all(self: &Arc<Self>) {
+        let (tasks, workloads) = self.net.truth.facts(|facts| {
+            let tasks = facts.live_tasks.iter().filter(|(_, task)| task.spec.budget.is_some());
+            let tasks: Vec<_> = tasks.map(|(key, _)| key.clone()).collect();
+            let all = facts.live_workloads.iter();
+            let all = all.filter(|(_, workload)| workload.spec.budget.is_some());
+            (tasks, all.map(|(key, _)| key.clone()).collect::<Vec<_>>())
+        });
+        for key in workloads {
+            self.set::<Workload>(&key, "budget", budget(PLENTY));
+        }
+        for key in tasks {
+            self.set::<AgenticTask>(&key, "budget", budget(PLENTY));
         }
     }
 
     /// Nothing that a person did keeps work from going on.
     pub(crate) fn let_everything_go(self: &Arc<Self>) {
+        self.raise_all();
         let (nodes, tasks, workloads) = self.net.truth.facts(|facts| {
             let nodes: Vec<_> = facts
                 .live_nodes

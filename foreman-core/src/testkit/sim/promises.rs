@@ -8,6 +8,7 @@ use super::chance::Counts;
 use super::engine::{Instant, nanos};
 use super::net::{Actor, since};
 use super::promises_claims as claims;
+use super::promises_more as more;
 use super::remote::Commit;
 use super::truth::{Facts, Role};
 use crate::model::agentic_task::TaskPhase;
@@ -57,8 +58,10 @@ pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: &TaskChan
         let task = facts.tasks.entry(after.meta.uid.clone()).or_default();
         if before.is_none() {
             task.pending_since = Some(now);
+            more::step_once(facts, change, after);
         }
         facts.live_tasks.insert((*key).clone(), after.clone());
+        more::budget(facts, change, after);
         if on_target(&after.status) {
             facts.on_target.insert((*key).clone());
         }
@@ -206,9 +209,14 @@ fn phases(
             task.scheduled_at = now;
             dependencies(facts, change, after);
             capacity(facts, change, after);
+            more::memory(facts, change, after);
+            more::policy(facts, change, after);
             claims::pause_is_kept(facts, change, before);
         }
-        Some(Running) => dependencies(facts, change, after),
+        Some(Running) => {
+            dependencies(facts, change, after);
+            more::policy(facts, change, after);
+        }
         Some(Pending) if change.role == Role::Operator && from.is_some() => {
             counts.add("taken back");
             taken_back(facts, change, before);
@@ -291,6 +299,9 @@ fn taken_back(facts: &mut Facts, change: &TaskChange<'_>, before: &Task) {
     let unclaimed = phase(before) == Some(TaskPhase::Scheduled)
         && since(change.now, placed_at) >= Duration::from_mins(1).mul_f64(RATE);
     let hanging = phase(before) == Some(TaskPhase::Running) && !listed && last_beat > granted_at;
+    if silent && !unclaimed && !hanging && !other_session {
+        more::one_at_a_time(facts, change, &name);
+    }
     if !silent && !unclaimed && !hanging && !other_session {
         let what = format!(
             "task {} was taken from {name}, whose last heartbeat was {} s ago",
@@ -304,6 +315,9 @@ fn taken_back(facts: &mut Facts, change: &TaskChange<'_>, before: &Task) {
 fn deleted(facts: &mut Facts, change: &TaskChange<'_>, gone: &Task) {
     if let Some(task) = facts.tasks.get_mut(&gone.meta.uid) {
         task.deleted_at = Some(change.now);
+    }
+    if let Some(owner) = gone.meta.owner_references.first() {
+        facts.spent.insert(owner.uid.clone(), None);
     }
     let orphan =
         gone.meta.owner_references.iter().any(|owner| {
@@ -396,18 +410,8 @@ pub(super) fn workload_changed(
     if was.is_some_and(WorkloadPhase::is_terminal) && was != is {
         facts.broken(3, now, format!("workload {key} ended and became {is:?}"));
     }
-    if is == Some(WorkloadPhase::Completed) && was != is {
-        let steps = crate::workload::desired(&after.spec).unwrap_or_default();
-        for step in steps {
-            let record = after.status.steps.iter().find(|record| record.name == step.name);
-            let settled = record.is_some_and(|record| record.settled == Some(true));
-            let uid = record.and_then(|record| record.uid.clone()).map(Uid::new);
-            let ended = uid.and_then(|uid| facts.tasks.get(&uid)).is_some_and(|task| task.ended);
-            if !settled || !ended {
-                let what = format!("workload {key} completed, and step {} never ended", step.name);
-                facts.broken(5, now, what);
-            }
-        }
+    if let Some(is) = is.filter(|is| is.is_terminal() && was != Some(*is)) {
+        more::completeness(facts, now, key, &after, is);
     }
     facts.live_workloads.insert(key.clone(), after);
 }
@@ -436,7 +440,8 @@ pub(super) fn pushed(
         );
         facts.broken(1, now, what);
     }
-    if before.is_some_and(|before| before.uid != commit.uid) {
+    let theirs = before.filter(|before| before.uid != commit.uid);
+    if theirs.is_some_and(|before| !more::may_replace(facts, &before.uid, &commit.uid)) {
         facts.broken(2, now, format!("{branch}: the work of another task was overwritten"));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fleet::Fleet;
 use super::net::since;
+use super::promises_more as more;
 use super::scenario::NodePlan;
 use super::truth::{Facts, Written};
 use crate::model::ids::Key;
@@ -55,7 +56,8 @@ fn unended(facts: &Facts, plans: &[NodePlan]) -> Vec<Key> {
                     let key = Key { namespace: task.meta.namespace.clone(), name: name.clone() };
                     excused.contains(&key)
                 });
-                let endless = !fits_somewhere(facts, plans, task) || waits_for_excused;
+                let nowhere = !fits_somewhere(facts, plans, task);
+                let endless = nowhere || more::never_allowed(facts, task) || waits_for_excused;
                 endless && !ends_by_dependency(facts, task)
             })
             .map(|(key, _)| key.clone())

@@ -53,11 +53,22 @@ impl Report {
 /// Runs a scenario; with `keep_trace` its trace is remembered.
 #[must_use]
 pub fn simulate(scenario: &Scenario, keep_trace: bool) -> Report {
+    simulate_unless(scenario, keep_trace, &|| false)
+}
+
+/// Runs a scenario until `unwanted` says that nobody wants to know what it comes to: then the report
+/// is of what was seen so far.
+#[must_use]
+pub fn simulate_unless(
+    scenario: &Scenario,
+    keep_trace: bool,
+    unwanted: &dyn Fn() -> bool,
+) -> Report {
     let lines = logs::Lines { all: keep_trace };
     let dispatch = tracing::Dispatch::new(lines);
     tracing::dispatcher::with_default(&dispatch, || {
         drop(logs::take());
-        Simulation::new(scenario, keep_trace).run()
+        Simulation::new(scenario, keep_trace, unwanted).run()
     })
 }
 
@@ -65,14 +76,14 @@ struct Simulation<'a> {
     scenario: &'a Scenario,
     trace: Arc<Trace>,
     fleet: Arc<Fleet>,
-    executor: Executor,
+    executor: Executor<'a>,
 }
 
 impl<'a> Simulation<'a> {
-    fn new(scenario: &'a Scenario, keep_trace: bool) -> Self {
+    fn new(scenario: &'a Scenario, keep_trace: bool, unwanted: &'a dyn Fn() -> bool) -> Self {
         let trace = Arc::new(Trace::new(keep_trace));
         let fleet = Fleet::new(scenario, &trace);
-        let executor = Executor::new(fleet.engine.clone());
+        let executor = Executor::new(fleet.engine.clone(), unwanted);
         Self { scenario, trace, fleet, executor }
     }
 
@@ -129,6 +140,11 @@ impl<'a> Simulation<'a> {
                     let name = self.fleet.engine.machine(machine, |state| state.name.clone());
                     truth.broken(0, now, format!("{name} goes round and round"));
                 }
+                Halt::Restless { machine } => {
+                    let name = self.fleet.engine.machine(machine, |state| state.name.clone());
+                    truth.broken(0, now, format!("it never comes to rest; last went {name}"));
+                }
+                Halt::Unwanted => return false,
             }
             for (error, line) in logs::take() {
                 let fault = line.contains("nothing is written") || line.contains("was refused");

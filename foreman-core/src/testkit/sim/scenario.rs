@@ -78,6 +78,8 @@ pub struct AgentPlan {
     pub cuda: bool,
     /// How many of its tasks may run at once.
     pub max_concurrent: Option<i32>,
+    /// Whether its model is in the cloud.
+    pub cloud: bool,
 }
 
 /// One step of a pipeline, or a task of its own.
@@ -97,6 +99,12 @@ pub struct TaskPlan {
     pub timeout_seconds: Option<i32>,
     /// Strikes at which it ends.
     pub max_attempts: Option<i32>,
+    /// Its own limit of tokens; a task of its own only.
+    pub tokens: Option<i64>,
+    /// The memory it needs when nobody in particular does it.
+    pub ram_gb: Option<i32>,
+    /// Whether it must not leave for the cloud; a task of its own only.
+    pub local_only: bool,
 }
 
 /// Something that a person asks for.
@@ -110,7 +118,47 @@ pub enum Work {
         name: String,
         /// Its steps.
         steps: Vec<TaskPlan>,
+        /// What holds for all of them.
+        terms: Terms,
     },
+    /// A workload with issues.
+    Batch(BatchPlan),
+}
+
+/// What a workload says of all its tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Tokens that they may spend together.
+    pub tokens: Option<i64>,
+    /// Fix rounds.
+    pub rounds: Option<i32>,
+    /// How many there may be.
+    pub tasks_max: Option<i32>,
+    /// Whether reviewers may be in the cloud; absent = they may.
+    pub cloud_reviewers: Option<bool>,
+}
+
+/// A workload with issues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchPlan {
+    /// The workload's name.
+    pub name: String,
+    /// The issues.
+    pub issues: Vec<i32>,
+    /// Who verifies.
+    pub verifier: Option<&'static str>,
+    /// Who reviews.
+    pub reviewers: Vec<&'static str>,
+    /// The stronger coder.
+    pub stronger: Option<&'static str>,
+    /// Whether every failure calls for the stronger coder.
+    pub on_failure: bool,
+    /// The second tier of reviewers.
+    pub second_tier: Vec<&'static str>,
+    /// Who works in fix rounds.
+    pub reviser: Option<&'static str>,
+    /// What holds for all tasks.
+    pub terms: Terms,
 }
 
 /// Something that a person does. Numbers pick among what is there at that moment.
@@ -140,6 +188,10 @@ pub enum Act {
     Uncordon(u64),
     /// Changes a node's slots.
     Slots(u64, i32),
+    /// Raises the limit of tokens of a workload that has one.
+    RaiseWorkload(u64, i64),
+    /// Raises the limit of tokens of a task that has one.
+    RaiseTask(u64, i64),
 }
 
 /// Something that goes wrong, or that a machine's owner does to it.
@@ -227,6 +279,13 @@ pub enum Mishap {
         /// Until it is back.
         down: Duration,
     },
+    /// All nodes fall silent together: their wires break, or their machines sleep.
+    Blackout {
+        /// Their machines sleep.
+        asleep: bool,
+        /// How long.
+        length: Duration,
+    },
     /// Somebody starts a second agent under the node's name on another machine.
     Twin {
         /// Which.
@@ -248,6 +307,7 @@ impl Mishap {
             Self::DiskFull { .. } => "disk",
             Self::Restart { .. } => "restart",
             Self::Twin { .. } => "twin",
+            Self::Blackout { .. } => "blackout",
         }
     }
 }
@@ -266,8 +326,8 @@ pub const RATE_CLASSES: [&str; 10] = [
     "compactions",
 ];
 /// Classes of other faults, for `--without`.
-pub const MISHAP_CLASSES: [&str; 8] =
-    ["crash", "sleep", "clock", "partition", "outage", "disk", "restart", "twin"];
+pub const MISHAP_CLASSES: [&str; 9] =
+    ["crash", "sleep", "clock", "partition", "outage", "disk", "restart", "twin", "blackout"];
 
 /// Something with its moment and its number in the seed's own list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,6 +361,12 @@ pub struct Scenario {
     pub mishaps: Vec<Timed<Mishap>>,
     /// When faults stop and people go home.
     pub horizon: Duration,
+    /// Whether models in the cloud are allowed here.
+    pub allow_cloud: bool,
+    /// Whether reviewers and coders say no often, so that work is done over.
+    pub stern: bool,
+    /// Whether runs take memory that the probe then misses.
+    pub memory: bool,
 }
 
 /// What is left out of a seed's scenario. The shrinker makes it; the command line names it.
@@ -392,7 +458,7 @@ impl Scenario {
         let mut operators = Chance::stream(seed, "operators");
         let operators = if operators.percent(70) { 1 } else { 2 };
         let agents = super::draw::agents(&mut Chance::stream(seed, "agents"));
-        Self {
+        let plain = Self {
             seed,
             rates: super::draw::rates(&mut Chance::stream(seed, "rates")),
             work: super::draw::work(&mut Chance::stream(seed, "work"), &agents, horizon),
@@ -407,6 +473,10 @@ impl Scenario {
             agents,
             operators,
             horizon,
-        }
+            allow_cloud: true,
+            stern: false,
+            memory: false,
+        };
+        super::draw_more::add(plain)
     }
 }

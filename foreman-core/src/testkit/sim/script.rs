@@ -3,6 +3,7 @@
 //! was begun is looked up before it is repeated.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +21,9 @@ use crate::model::ids::Uid;
 use crate::model::{TaskKind, Verdict};
 use crate::ports::clock::Clock;
 use crate::ports::executor::{Executor, Finish, Job, Progress, ReleaseWhy, RunEnd, Stop};
+use crate::schedule::need::Need;
 use crate::task::authority::Authority;
+use crate::task::budget;
 
 /// How often a permit or a lookup is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -37,12 +40,18 @@ pub(crate) struct Script {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) truth: Arc<Truth>,
     pub(crate) counts: Arc<Counts>,
+    /// Whether its people say no often.
+    pub(crate) stern: bool,
+    /// Memory that runs of this machine take, in GiB.
+    pub(crate) memory: Arc<AtomicI32>,
 }
 
 /// What a run does, drawn for the task and the attempt.
 struct Plan {
     turns: u64,
     turn: Duration,
+    /// Tokens of a turn.
+    tokens: i64,
     end: ends::Wanted,
     /// The infrastructure fails after this turn.
     fails_after: Option<u64>,
@@ -53,10 +62,11 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(seed: u64, job: &Job) -> Self {
+    fn of(seed: u64, stern: bool, job: &Job) -> Self {
         let key = job.task.key();
         let mut task = Chance::stream(seed, &format!("task/{key}"));
         let mut attempt = Chance::stream(seed, &format!("attempt/{key}/{}", job.fence.attempt));
+        let mut spending = Chance::stream(seed, &format!("spending/{key}"));
         let turns = task.between(1, 12);
         let at = |chance: &mut Chance, percent| {
             let turn = chance.below(turns);
@@ -75,7 +85,8 @@ impl Plan {
         Self {
             turns,
             turn,
-            end: ends::draw(&mut task, job.task.spec.kind.known()),
+            tokens: i64::try_from(spending.between(200, 3000)).unwrap_or(1000),
+            end: ends::draw(&mut task, job.task.spec.kind.known(), stern),
             fails_after: at(&mut attempt, 10),
             panics_after: at(&mut attempt, 2),
             hangs_after,
@@ -95,6 +106,26 @@ struct Play<'a> {
     turns_here: i64,
 }
 
+/// Memory that a run takes while it is there.
+struct InUse {
+    all: Arc<AtomicI32>,
+    ram_gb: i32,
+}
+
+impl InUse {
+    fn of(all: &Arc<AtomicI32>, job: &Job) -> Self {
+        let ram_gb = Need::ram_gb_of(&job.task, job.agent.as_ref().map(|agent| &agent.spec));
+        all.fetch_add(ram_gb, Ordering::Relaxed);
+        Self { all: all.clone(), ram_gb }
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.ram_gb, Ordering::Relaxed);
+    }
+}
+
 /// The run is over.
 type Over = Box<RunEnd>;
 
@@ -108,7 +139,8 @@ impl Executor for Script {
         stop: watch::Receiver<Stop>,
     ) -> RunEnd {
         let _running = self.truth.run_begins(self.process, self.node, &job.fence);
-        let plan = Plan::of(self.seed, &job);
+        let _memory = InUse::of(&self.memory, &job);
+        let plan = Plan::of(self.seed, self.stern, &job);
         let run = Play { script: self, job: &job, plan, authority, progress, stop, turns_here: 0 };
         let end = run.run().await;
         self.counts.add(ends::word(&end));
@@ -128,9 +160,12 @@ impl Play<'_> {
         }
         if let Some(finish) = self.journal().outcome {
             self.script.counts.add("end delivered by a later life");
-            return RunEnd::Finished(Box::new(finish));
+            return RunEnd::Finished(Box::new(Finish { usage: self.usage(), ..finish }));
         }
         while self.journal().turns < self.plan.turns {
+            if let Some(end) = self.out_of_budget() {
+                return *end;
+            }
             if let Err(end) = self.turn().await {
                 return *end;
             }
@@ -152,8 +187,35 @@ impl Play<'_> {
         })
     }
 
+    /// What the task was charged before this claim.
+    fn charged(&self) -> i64 {
+        budget::tokens(self.job.task.status.usage.as_ref())
+    }
+
+    /// What the task has spent in all: a claim of this machine that died was never charged, and what
+    /// other machines spent stands in no journal here.
+    fn spent(&self) -> i64 {
+        self.journal().tokens.max(self.charged())
+    }
+
+    /// The next model call may cost more than is left.
+    fn out_of_budget(&self) -> Option<Over> {
+        let next = self.spent().saturating_add(self.plan.tokens);
+        let own = self.job.task.spec.budget.as_ref().and_then(|budget| budget.tokens);
+        let allowed = self.job.task.status.allowance;
+        let allowed = allowed.map(|allowance| self.charged().saturating_add(allowance));
+        let limit = own.into_iter().chain(allowed).min().filter(|limit| next > *limit)?;
+        let message = format!("{} tokens used, {next} needed, the limit is {limit}", self.spent());
+        Some(self.release(ReleaseWhy::BudgetExhausted { message }))
+    }
+
     fn usage(&self) -> Usage {
-        Usage { turns: Some(self.turns_here), ..Usage::default() }
+        let tokens = self.spent().saturating_sub(self.charged());
+        Usage {
+            turns: Some(self.turns_here),
+            prompt_tokens: Some(tokens).filter(|tokens| *tokens > 0),
+            ..Usage::default()
+        }
     }
 
     fn release(&self, why: ReleaseWhy) -> Over {
@@ -227,7 +289,12 @@ impl Play<'_> {
             self.script.counts.add("run panics");
             std::panic::resume_unwind(Box::new("scripted"));
         }
-        self.write(|journal| journal.turns += 1)?;
+        self.script.truth.spent(&self.job.task, self.plan.tokens);
+        let spent = self.spent().saturating_add(self.plan.tokens);
+        self.write(|journal| {
+            journal.turns += 1;
+            journal.tokens = spent;
+        })?;
         self.turns_here += 1;
         let turn = i64::try_from(done + 1).unwrap_or(i64::MAX);
         self.progress.send_replace(Progress {
@@ -243,7 +310,8 @@ impl Play<'_> {
     }
 
     fn branch(&self) -> String {
-        format!("foreman/{}", self.job.task.key())
+        let named = self.job.task.spec.payload.branch.clone();
+        named.unwrap_or_else(|| format!("foreman/{}", self.job.task.key()))
     }
 
     /// What the world outside sees of the run.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::chance::Counts;
 use super::engine::{Instant, lock};
@@ -10,6 +11,7 @@ use super::machine::MachineId;
 use super::net::Actor;
 use super::promises;
 use super::promises_claims as claims;
+use super::promises_more as more;
 use super::remote::Commit;
 use super::story::{Standing, Told};
 use super::trace::{Trace, at};
@@ -43,7 +45,8 @@ pub(super) type Written = (&'static str, Key);
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The promise's number in product.md; 0 = the simulation itself, e.g. a panic.
+    /// The promise's number in product.md; 0 = the simulation itself, e.g. a panic; 13 = work went to a
+    /// model in the cloud although somebody forbade it.
     pub promise: u8,
     /// When, as the trace shows it.
     pub at: String,
@@ -53,7 +56,11 @@ pub struct Violation {
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "promise {} at {}: {}", self.promise, self.at, self.what)
+        let Self { promise, at, what } = self;
+        match promise {
+            13 => write!(f, "policy at {at}: {what}"),
+            _ => write!(f, "promise {promise} at {at}: {what}"),
+        }
     }
 }
 
@@ -120,6 +127,19 @@ pub(super) struct Facts {
     pub(super) ends: BTreeMap<(Uid, Attempt), Finish>,
     /// When machines slept, and until when, if they do not still.
     pub(super) slept: BTreeMap<MachineId, Vec<(Instant, Option<Instant>)>>,
+    /// Steps of workloads, by the workload's uid and the step: their tasks so far, the last last.
+    pub(super) steps: BTreeMap<(Uid, String), Vec<Uid>>,
+    /// Tokens that were really spent for a workload; absent = a task of it was deleted, and what that
+    /// one spent is told by nobody.
+    pub(super) spent: BTreeMap<Uid, Option<i64>>,
+    /// Whether models in the cloud are allowed.
+    pub(super) allow_cloud: bool,
+    /// The longest way of a request or an answer.
+    pub(super) way: Duration,
+    /// Silent nodes whose claims were taken back: by which process, and when.
+    pub(super) slow: Vec<(Instant, u64, String)>,
+    /// The process that holds the lease, by the record.
+    pub(super) leader: Option<u64>,
     /// The write that is being taken was given up by its sender: it decided on what was then.
     pub(super) late: bool,
     pub(super) last_operator_write: Instant,
@@ -213,6 +233,7 @@ impl Truth {
         let role = facts.processes.get(&actor.process).map_or(Role::User, |process| process.role);
         if role == Role::Operator {
             facts.last_operator_write = now;
+            more::one_leader(&mut facts, now, actor);
             if let Some(kind) = moved.written() {
                 *facts.operator_writes.entry((kind, key.clone())).or_default() += 1;
             }
@@ -268,6 +289,16 @@ impl Truth {
             }
         });
         RunningNow { truth: self.clone(), process }
+    }
+
+    /// A run spent tokens.
+    pub(crate) fn spent(&self, task: &Object<AgenticTask>, tokens: i64) {
+        self.facts(|facts| more::spent(facts, facts.last_operator_write, task, tokens));
+    }
+
+    /// The lease record names that process as its holder now, or nobody.
+    pub(crate) fn leads(&self, process: Option<u64>) {
+        self.facts(|facts| facts.leader = process);
     }
 
     /// What a run came to, as its executor says.
