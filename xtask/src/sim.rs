@@ -206,6 +206,9 @@ fn many(args: &Args) -> anyhow::Result<()> {
                     }
                     let report = simulate(&less.of(Scenario::draw(seed)), false);
                     let clean = report.is_clean();
+                    if let Some(violation) = report.violations.first() {
+                        repo::complain(format_args!("seed {seed}: {violation}"));
+                    }
                     lock(&sum).add(report);
                     done.fetch_add(1, Ordering::Relaxed);
                     if !clean && !args.keep_going {

@@ -24,9 +24,9 @@ fn long(number: u64) -> i64 {
 pub(super) fn add(mut scenario: Scenario) -> Scenario {
     let seed = scenario.seed;
     blackout(&mut Chance::stream(seed, "blackout"), &mut scenario);
-    batches(&mut Chance::stream(seed, "batches"), &mut scenario);
+    batches(&mut Chance::stream(seed, "issue batches"), &mut scenario);
     memory(&mut Chance::stream(seed, "memory"), &mut scenario);
-    budgets(&mut Chance::stream(seed, "budgets"), &mut scenario);
+    budgets(&mut Chance::stream(seed, "tokens"), &mut scenario);
     policy(&mut Chance::stream(seed, "policy"), &mut scenario);
     scenario
 }
@@ -202,6 +202,57 @@ fn policy(chance: &mut Chance, scenario: &mut Scenario) {
             }
             if chance.percent(20) {
                 plan.stronger = plan.stronger.map(|_| CLOUD);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plays(scenario: &Scenario) -> [(&'static str, bool); 6] {
+        let works = || scenario.work.iter().map(|work| &work.what);
+        let batch = |work: &Work| matches!(work, Work::Batch(_));
+        let limited = |work: &Work| match work {
+            Work::Task(plan) => plan.tokens.is_some(),
+            Work::Pipeline { terms, .. } => terms.tokens.is_some(),
+            Work::Batch(plan) => plan.terms.tokens.is_some(),
+        };
+        let mishaps = scenario.mishaps.iter();
+        let dark = mishaps.filter(|mishap| mishap.what.class() == "blackout").count();
+        [
+            ("memory", scenario.memory),
+            ("budgets", works().any(limited)),
+            ("batches", works().any(batch)),
+            ("says no often", scenario.stern),
+            ("policy", scenario.agents.iter().any(|agent| agent.cloud)),
+            ("blackout", dark == 1 && scenario.nodes.len() >= 4),
+        ]
+    }
+
+    #[test]
+    fn a_part_of_the_seeds_plays_each_and_a_part_does_not() {
+        let seeds = 400;
+        let mut times = std::collections::BTreeMap::new();
+        for seed in 0..seeds {
+            for (what, is_there) in plays(&Scenario::draw(seed)) {
+                *times.entry(what).or_insert(0) += i32::from(is_there);
+            }
+        }
+        let rare = times.iter().find(|(_, times)| **times < 30 || **times > 200);
+        assert_eq!(rare, None, "of {seeds} seeds");
+    }
+
+    #[test]
+    fn numbers_name_one_thing_each() {
+        for seed in 0..100 {
+            let scenario = Scenario::draw(seed);
+            for (at, work) in scenario.work.iter().enumerate() {
+                assert_eq!(work.number, at, "seed {seed}");
+            }
+            for (at, mishap) in scenario.mishaps.iter().enumerate() {
+                assert_eq!(mishap.number, at, "seed {seed}");
             }
         }
     }

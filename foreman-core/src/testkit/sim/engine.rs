@@ -161,6 +161,18 @@ impl Engine {
         }
     }
 
+    /// Drops what is still planned. It holds those who planned it, and they hold this.
+    pub(crate) fn forget_all(&self) {
+        loop {
+            // Dropped while nothing is locked: what goes may look here.
+            let due = std::mem::take(&mut lock(&self.agenda).due);
+            let spawned = std::mem::take(&mut *lock(&self.spawned));
+            if due.is_empty() && spawned.is_empty() {
+                return;
+            }
+        }
+    }
+
     /// Ends everything that runs on a machine, at the next moment between two polls.
     pub(crate) fn kill(&self, id: MachineId) {
         self.machine(id, |state| {
@@ -203,6 +215,7 @@ pub(crate) struct Executor<'a> {
     /// Polls so far.
     pub(crate) polls: u64,
     polls_at_this_instant: u64,
+    polls_max: u64,
     /// Whether nobody wants to know any more.
     unwanted: &'a dyn Fn() -> bool,
 }
@@ -210,8 +223,8 @@ pub(crate) struct Executor<'a> {
 impl<'a> Executor<'a> {
     /// An executor that comes back soon once `unwanted` says so.
     pub(crate) fn new(engine: Arc<Engine>, unwanted: &'a dyn Fn() -> bool) -> Self {
-        let (tasks, ids, polls) = (BTreeMap::new(), 0, 0);
-        Self { engine, tasks, ids, polls, polls_at_this_instant: 0, unwanted }
+        let (tasks, ids, polls, polls_max) = (BTreeMap::new(), 0, 0, POLLS_MAX);
+        Self { engine, tasks, ids, polls, polls_at_this_instant: 0, polls_max, unwanted }
     }
 
     /// Polls and moves time until `until`.
@@ -322,10 +335,16 @@ impl<'a> Executor<'a> {
         if self.polls_at_this_instant > POLLS_AT_ONE_INSTANT_MAX {
             return Some(Halt::Spinning { machine });
         }
-        if self.polls > POLLS_MAX {
+        if self.polls > self.polls_max {
             return Some(Halt::Restless { machine });
         }
         (self.polls.is_multiple_of(POLLS_UNASKED) && (self.unwanted)()).then_some(Halt::Unwanted)
+    }
+
+    /// Drops all tasks, and what they planned.
+    pub(crate) fn end(&mut self) {
+        self.tasks.clear();
+        self.engine.forget_all();
     }
 
     /// Drops the tasks of lives that are over.
@@ -339,4 +358,39 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restless(engine: &Arc<Engine>) {
+        let machine = engine.add_machine(MachineState::new("box", 0, 0));
+        let ticking = engine.clone();
+        let future = std::future::poll_fn(move |context| {
+            ticking.wake_at(ticking.now() + 1, context.waker().clone());
+            Poll::Pending
+        });
+        engine.spawn(machine, Box::pin(future));
+    }
+
+    #[test]
+    fn who_never_comes_to_rest_is_stopped() {
+        let engine = Engine::new(1);
+        restless(&engine);
+        let mut executor = Executor::new(engine, &|| false);
+        executor.polls_max = 5000;
+        let halt = executor.run(Instant::MAX - 1);
+        assert_eq!(halt, Halt::Restless { machine: MachineId(0) });
+        assert_eq!(executor.polls, 5001);
+    }
+
+    #[test]
+    fn what_nobody_wants_to_know_ends_soon() {
+        let engine = Engine::new(1);
+        restless(&engine);
+        let mut executor = Executor::new(engine, &|| true);
+        assert_eq!(executor.run(Instant::MAX - 1), Halt::Unwanted);
+        assert_eq!(executor.polls, POLLS_UNASKED);
+    }
 }

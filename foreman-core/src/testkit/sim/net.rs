@@ -271,6 +271,15 @@ impl Net {
         }
     }
 
+    /// Lets go of who watches and of what was seen: watchers hold this.
+    pub(crate) fn forget_all(&self) {
+        let (watchers, objects) = {
+            let mut state = lock(&self.state);
+            (std::mem::take(&mut state.watchers), std::mem::take(&mut state.objects))
+        };
+        drop((watchers, objects));
+    }
+
     /// Does something at the store at once, whatever the wires are like: people wait and try again.
     pub(crate) fn direct<T>(
         self: &Arc<Self>,

@@ -164,12 +164,14 @@ impl<'a> Simulation<'a> {
         true
     }
 
-    fn report(self) -> Report {
+    fn report(mut self) -> Report {
         let truth = &self.fleet.net.truth;
         let violations = truth.violations();
         for violation in &violations {
             self.trace.event(self.fleet.engine.now(), "broken", &[], || violation.to_string());
         }
+        self.executor.end();
+        self.fleet.net.forget_all();
         Report {
             seed: self.scenario.seed,
             violations,
@@ -181,5 +183,19 @@ impl<'a> Simulation<'a> {
             writes: self.fleet.net.store.revision(),
             polls: self.executor.polls,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_a_simulation() {
+        let scenario = Scenario::draw(2);
+        let simulation = Simulation::new(&scenario, false, &|| false);
+        let left = Arc::downgrade(&simulation.fleet);
+        assert!(simulation.run().is_clean());
+        assert_eq!(left.strong_count(), 0);
     }
 }
