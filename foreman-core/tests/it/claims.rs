@@ -339,6 +339,41 @@ async fn a_healthy_node_that_does_not_claim_loses_the_placement_without_a_strike
 }
 
 #[tokio::test]
+async fn a_heartbeat_from_before_a_clock_was_set_back_is_not_newer_than_a_claim() {
+    let lab = Lab::new();
+    add_node(&lab, "n").await;
+    let ahead = lab.clock.wall().plus(std::time::Duration::from_secs(20));
+    let beat = |at| {
+        let runs: [RunSummary; 0] = [];
+        Change::<FleetNode>::of(Part::Status)
+            .set("session", "s")
+            .set("phase", "Ready")
+            .set("runs", runs)
+            .set("lastHeartbeatTime", at)
+    };
+    lab.patch_node("n", beat(ahead)).await;
+    beside(lab.reconciler(), async {
+        lab.task("t", freeform(None)).await;
+        settle().await;
+        // The clock is right now, so that the claim reads older than the heartbeat before it.
+        claim(&lab, "t", "n", Some("s")).await;
+        settle().await;
+        // This one was on its way when the claim was made; the next one shows the run.
+        lab.clock.advance(std::time::Duration::from_secs(1));
+        lab.patch_node("n", beat(lab.clock.wall())).await;
+        settle().await;
+        let task = lab.task_now("t").await;
+        assert_eq!(
+            (task.status.known_phase(), strikes(&task)),
+            (Some(TaskPhase::Running), (None, None))
+        );
+        pass_running(&lab, 90, "n", &[(&task, 1)]).await;
+        assert_eq!(lab.phase("t").await, Some(TaskPhase::Running));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_run_that_its_node_no_longer_shows_goes_back_after_two_heartbeats() {
     let lab = Lab::new();
     add_node(&lab, "n").await;

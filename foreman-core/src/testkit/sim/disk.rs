@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::engine::lock;
+use super::engine::{Instant, lock};
 use crate::model::ids::{Attempt, Uid};
 use crate::ports::executor::Finish;
 
@@ -38,8 +38,9 @@ pub(crate) struct Journal {
     pub(crate) turns: u64,
     /// Tokens that the task had spent in all when this machine last knew.
     pub(crate) tokens: i64,
-    /// What the branch was when the run began.
+    /// What the branch was when the run began, and when that was looked at.
     pub(crate) lease: Lease,
+    pub(crate) began: Instant,
     /// Effects: begun, and done.
     pub(crate) effects: BTreeMap<&'static str, bool>,
     /// What the run came to.

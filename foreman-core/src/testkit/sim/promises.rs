@@ -9,7 +9,7 @@ use super::engine::{Instant, nanos};
 use super::net::{Actor, since};
 use super::promises_claims as claims;
 use super::promises_more as more;
-use super::remote::Commit;
+use super::remote::{Commit, Push};
 use super::truth::{Facts, Role};
 use crate::model::agentic_task::TaskPhase;
 use crate::model::ids::{Key, Uid};
@@ -20,6 +20,9 @@ use crate::timing::NODE_DEAD;
 
 /// How long a lowered number of slots may still be unknown to somebody.
 const SLOTS_KNOWN: Duration = Duration::from_mins(15);
+/// How long after the read that a permit rests on its effect may leave: the answer's way, and a sleep
+/// too short to be noticed.
+const READ_TO_EFFECT: Duration = Duration::from_secs(8);
 /// How long after a task's deletion an effect may still arrive: 10 s, and its way.
 const EFFECT_AFTER_DELETE: Duration = Duration::from_secs(50);
 /// Clocks run unlike each other by less than a thousandth.
@@ -45,6 +48,7 @@ pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: &TaskChan
         (Some(before), Some(after)) if before.meta.uid == after.meta.uid => {
             terminal_is_absorbing(facts, change, before, after);
             attempts(facts, counts, change, before, after);
+            claims::lost(facts, change, before, after);
             holder(facts, change, before, after);
             phases(facts, counts, change, before, after);
             waiting(facts, change, before, after);
@@ -416,32 +420,38 @@ pub(super) fn workload_changed(
     facts.live_workloads.insert(key.clone(), after);
 }
 
-/// A push was accepted.
-pub(super) fn pushed(
-    facts: &mut Facts,
-    now: Instant,
-    branch: &str,
-    before: Option<&Commit>,
-    commit: &Commit,
-) {
+/// A push was accepted. It may arrive after its claim was lost: it was on its way, and only the server
+/// can refuse it then. It must have left under a claim that a read could still show, it must not come
+/// after one of a later attempt, and it may replace the work of another task only if that was there
+/// when the run began, and was deleted or is gone on with.
+pub(super) fn pushed(facts: &mut Facts, now: Instant, push: &Push<'_>) {
+    let Push { branch, before, commit, began, sent } = push;
+    let attempt = commit.attempt;
     effect(facts, now, &commit.uid, "a push");
+    let theirs = before.filter(|before| before.uid != commit.uid);
     let task = facts.tasks.entry(commit.uid.clone()).or_default();
-    let again = task.pushes.iter().any(|attempt| *attempt >= commit.attempt);
-    task.pushes.push(commit.attempt);
-    let current = task.attempt;
+    let again = task.pushes.iter().any(|other| *other >= attempt);
+    task.pushes.push(attempt);
+    task.pushed_at = now;
+    let lost = task.lost.get(&attempt).copied();
+    let never = attempt > task.attempt;
     if again {
-        let what = format!("{branch}: attempt {} pushed after a later one", commit.attempt);
+        let what = format!("{branch}: attempt {attempt} pushed after a later one");
         facts.broken(2, now, what);
     }
-    if current != commit.attempt {
-        let what = format!(
-            "{branch}: attempt {} pushed while attempt {current} holds the task",
-            commit.attempt
-        );
+    if let Some(lost) = lost.filter(|lost| since(*sent, *lost) > READ_TO_EFFECT) {
+        let seconds = since(*sent, lost).as_secs();
+        let what = format!("{branch}: attempt {attempt} pushed {seconds} s after its claim ended");
         facts.broken(1, now, what);
     }
-    let theirs = before.filter(|before| before.uid != commit.uid);
-    if theirs.is_some_and(|before| !more::may_replace(facts, &before.uid, &commit.uid)) {
+    if never {
+        facts.broken(1, now, format!("{branch}: attempt {attempt} pushed and was never granted"));
+    }
+    let may = |theirs: &&Commit| {
+        let pushed_at = facts.tasks.get(&theirs.uid).map_or(0, |task| task.pushed_at);
+        pushed_at <= *began && more::may_replace(facts, &theirs.uid, &commit.uid)
+    };
+    if theirs.is_some_and(|theirs| !may(&theirs)) {
         facts.broken(2, now, format!("{branch}: the work of another task was overwritten"));
     }
 }

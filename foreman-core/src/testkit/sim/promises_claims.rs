@@ -41,6 +41,21 @@ pub(super) fn holds_nothing(
     }
 }
 
+/// Notes when a claim is lost or ends.
+pub(super) fn lost(facts: &mut Facts, change: &TaskChange<'_>, before: &Task, after: &Task) {
+    let held = |task: &Task| {
+        let running = matches!(phase(task), Some(TaskPhase::Running | TaskPhase::Verifying));
+        running.then(|| (task.status.attempt, task.status.session.clone()))
+    };
+    let (was, is) = (held(before), held(after));
+    if let Some((Some(attempt), _)) = &was
+        && was != is
+    {
+        let task = facts.tasks.entry(before.meta.uid.clone()).or_default();
+        task.lost.entry(*attempt).or_insert(change.now);
+    }
+}
+
 fn strikes(task: &Task) -> i64 {
     let text = task.meta.annotations.get(ANNOTATION_CLAIM_EXPIRIES);
     text.and_then(|text| text.parse().ok()).unwrap_or(0)

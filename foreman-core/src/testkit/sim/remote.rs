@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::chance::{Chance, Counts};
-use super::engine::{Engine, lock};
+use super::engine::{Engine, Instant, lock};
 use super::reply::Reply;
 use super::truth::Truth;
 use crate::model::ids::{Attempt, Uid};
@@ -24,8 +24,8 @@ pub(crate) struct Commit {
 pub(crate) enum Ask {
     /// What a branch is.
     Read { branch: String },
-    /// Moves a branch, if it still is what the lease says.
-    Push { branch: String, lease: Option<u64>, commit: Commit },
+    /// Moves a branch, if it still is what the lease says. The run saw the branch first at `began`.
+    Push { branch: String, lease: Option<u64>, commit: Commit, began: Instant },
     /// Whether there is a pull request of that head.
     FindPull { head: String },
     /// Makes one.
@@ -49,6 +49,18 @@ pub(crate) enum Said {
     No,
     /// A pull request of that head exists already.
     Exists,
+}
+
+/// A push that the server took.
+pub(crate) struct Push<'a> {
+    pub(crate) branch: &'a str,
+    /// What the branch was.
+    pub(crate) before: Option<&'a Commit>,
+    pub(crate) commit: &'a Commit,
+    /// When the run that pushes first looked at the branch.
+    pub(crate) began: Instant,
+    /// When the push left its machine.
+    pub(crate) sent: Instant,
 }
 
 /// No answer: it was done or it was not.
@@ -97,6 +109,11 @@ impl Remote {
         *lock(&self.lossy) = 0;
     }
 
+    /// The moment, as the checks count it.
+    pub(crate) fn now(&self) -> Instant {
+        self.engine.now()
+    }
+
     /// Asks the server. What was sent is done or not whatever becomes of the sender.
     pub(crate) async fn ask(self: &Arc<Self>, ask: Ask) -> Answer {
         let (there, back, fate, patience) = {
@@ -110,6 +127,7 @@ impl Remote {
             (there, back, (fate < lossy, fate < 2 * lossy), patience)
         };
         let reply = Reply::default();
+        let sent = self.engine.now();
         let (remote, engine, slot) = (self.clone(), self.engine.clone(), reply.clone());
         self.engine.after(there, move || {
             let lost = fate.0;
@@ -118,7 +136,7 @@ impl Remote {
                 engine.after(patience, move || slot.give(Err(NoAnswer)));
                 return;
             }
-            let said = remote.answer(ask);
+            let said = remote.answer(ask, sent);
             if fate.1 {
                 remote.counts.add("remote's answer lost");
                 engine.after(patience, move || slot.give(Err(NoAnswer)));
@@ -129,12 +147,12 @@ impl Remote {
         reply.await
     }
 
-    fn answer(&self, ask: Ask) -> Said {
+    fn answer(&self, ask: Ask, sent: Instant) -> Said {
         let now = self.engine.now();
         let mut content = lock(&self.content);
         match ask {
             Ask::Read { branch } => Said::Head(content.refs.get(&branch).cloned()),
-            Ask::Push { branch, lease, commit } => {
+            Ask::Push { branch, lease, commit, began } => {
                 let here = content.refs.get(&branch).map(|commit| commit.sha);
                 if here == Some(commit.sha) {
                     return Said::Yes;
@@ -145,7 +163,9 @@ impl Remote {
                 }
                 let before = content.refs.insert(branch.clone(), commit.clone());
                 drop(content);
-                self.truth.pushed(now, &branch, before.as_ref(), &commit);
+                let push =
+                    Push { branch: &branch, before: before.as_ref(), commit: &commit, began, sent };
+                self.truth.pushed(now, &push);
                 Said::Yes
             }
             Ask::FindPull { head } => {

@@ -162,6 +162,9 @@ impl Play<'_> {
             self.script.counts.add("end delivered by a later life");
             return RunEnd::Finished(Box::new(Finish { usage: self.usage(), ..finish }));
         }
+        if let Err(end) = self.look_at_the_branch().await {
+            return *end;
+        }
         while self.journal().turns < self.plan.turns {
             if let Some(end) = self.out_of_budget() {
                 return *end;
@@ -319,7 +322,7 @@ impl Play<'_> {
         let verdict = ends::finish(self.plan.end).verdict;
         let kind = self.job.task.spec.kind.known();
         match kind {
-            Some(TaskKind::IssueFix) if verdict == Verdict::Go => self.push().await,
+            Some(TaskKind::IssueFix) if self.pushes() => self.push().await,
             Some(TaskKind::Review) => {
                 if verdict == Verdict::Go {
                     self.once("pull request").await?;
@@ -383,6 +386,29 @@ impl Play<'_> {
         }
     }
 
+    fn pushes(&self) -> bool {
+        let go = ends::finish(self.plan.end).verdict == Verdict::Go;
+        go && self.job.task.spec.kind.is(TaskKind::IssueFix)
+    }
+
+    /// What the branch is before the first turn: a push may replace that, and nothing that comes after.
+    async fn look_at_the_branch(&mut self) -> Result<(), Over> {
+        let asked = self.script.clock.awake();
+        while self.pushes() && self.journal().lease == Lease::Unknown {
+            if self.script.clock.awake().since(asked) > PATIENCE {
+                return Err(self.release(ends::infrastructure("the remote is away")));
+            }
+            match self.ask(Ask::Read { branch: self.branch() }, None).await {
+                Ok(Said::Head(head)) => self.write(|journal| {
+                    journal.lease = head.map_or(Lease::Absent, |head| Lease::At(head.sha));
+                    journal.began = self.script.remote.now();
+                })?,
+                _ => self.wait(AGAIN).await?,
+            }
+        }
+        Ok(())
+    }
+
     async fn push(&mut self) -> Result<(), Over> {
         let branch = self.branch();
         let fence = self.job.fence.clone();
@@ -415,21 +441,20 @@ impl Play<'_> {
                 }
                 head => {
                     let here = head.map_or(Lease::Absent, |head| Lease::At(head.sha));
-                    if sha != Lease::Unknown && sha != here {
+                    if sha != here {
                         return Err(self.finish(Some(ends::push_refused())));
                     }
-                    self.write(|journal| journal.lease = here)?;
                 }
             }
             let permit = self.permit("push").await?;
             self.write(|journal| {
                 journal.effects.insert("push", false);
             })?;
-            let lease = self.journal().lease.sha();
+            let (lease, began) = (self.journal().lease.sha(), self.journal().began);
             let attempt = fence.attempt;
             let sha = Chance::stream(self.script.seed, &format!("{}/{attempt}", fence.uid)).next();
             let commit = Commit { sha, uid: fence.uid.clone(), attempt };
-            let ask = Ask::Push { branch: branch.clone(), lease, commit };
+            let ask = Ask::Push { branch: branch.clone(), lease, commit, began };
             match self.ask(ask, Some(&permit)).await {
                 Ok(Said::Yes) => self.write(|journal| {
                     journal.effects.insert("push", true);

@@ -12,7 +12,7 @@ use super::net::Actor;
 use super::promises;
 use super::promises_claims as claims;
 use super::promises_more as more;
-use super::remote::Commit;
+use super::remote::Push;
 use super::story::{Standing, Told};
 use super::trace::{Trace, at};
 use crate::model::ids::{Attempt, Fence, Key, Uid};
@@ -98,6 +98,10 @@ pub(super) struct TaskFacts {
     pub(super) pending_since: Option<Instant>,
     pub(super) writes_while_waiting: Vec<Instant>,
     pub(super) pushes: Vec<Attempt>,
+    /// When its last push arrived.
+    pub(super) pushed_at: Instant,
+    /// When claims were lost or ended, as the store shows it.
+    pub(super) lost: BTreeMap<Attempt, Instant>,
     pub(super) pulls: u32,
     pub(super) deleted_at: Option<Instant>,
     pub(super) ended: bool,
@@ -313,19 +317,14 @@ impl Truth {
     }
 
     /// A push was accepted.
-    pub(crate) fn pushed(
-        &self,
-        now: Instant,
-        branch: &str,
-        before: Option<&Commit>,
-        commit: &Commit,
-    ) {
+    pub(crate) fn pushed(&self, now: Instant, push: &Push<'_>) {
+        let Push { branch, commit, .. } = push;
         self.counts.add("push accepted");
         self.note(now, commit.sha, || {
             format!("remote {branch} pushed by {}/{}", commit.uid, commit.attempt)
         });
         self.trace.mark(now, || Told::Push { uid: commit.uid.clone(), attempt: commit.attempt });
-        self.facts(|facts| promises::pushed(facts, now, branch, before, commit));
+        self.facts(|facts| promises::pushed(facts, now, push));
     }
 
     /// A pull request was opened.
