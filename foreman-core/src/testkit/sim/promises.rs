@@ -465,3 +465,7 @@ pub(super) fn effect(facts: &mut Facts, now: Instant, uid: &Uid, what: &str) {
         facts.broken(2, now, format!("{what} of task {uid} after the task was deleted"));
     }
 }
+
+#[cfg(test)]
+#[path = "promises_tests.rs"]
+mod tests;
