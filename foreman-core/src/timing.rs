@@ -54,6 +54,9 @@ pub(crate) const UNCLAIMED_AVOID: Duration = Duration::from_mins(5);
 pub(crate) const STRUCK_AVOID: Duration = Duration::from_mins(10);
 /// Heartbeats after the claim that must leave a run out before it counts as missing.
 pub(crate) const MISSING_BEATS: u32 = 2;
+/// How long a claim must be known before its run counts as missing: by then the node has beaten again,
+/// so that what it shows is no older than the claim, however its clock was set.
+pub(crate) const MISSING_KNOWN: Duration = Duration::from_secs(35);
 /// A run that did not move for so long is stuck.
 pub(crate) const STUCK: Duration = Duration::from_mins(30);
 /// How long after its time is up the holder may take to end a task.
@@ -190,6 +193,7 @@ mod tests {
         assert!(PERMIT_WINDOW < NODE_DEAD);
         assert!(HEARTBEAT * 5 / 2 < NODE_DEAD);
         assert!(HEARTBEAT * 11 / 10 < TWIN_CHECK);
+        assert!(HEARTBEAT * 11 / 10 < MISSING_KNOWN);
         assert!(HEARTBEAT_MIN <= HEARTBEAT);
         assert!(STORE_RETRY_MIN < STORE_RETRY_MAX);
         // A sleep is noticed before a silence can be judged by it, and soon.

@@ -16,7 +16,8 @@ use crate::model::object::Object;
 use crate::model::outcome::{FailureReason, Infrastructure, Verification};
 use crate::model::time::WallTime;
 use crate::timing::{
-    CANCEL_GRACE, MISSING_BEATS, NODE_DEAD, SESSION_GONE, STUCK, TIMEOUT_GRACE, UNCLAIMED,
+    CANCEL_GRACE, MISSING_BEATS, MISSING_KNOWN, NODE_DEAD, SESSION_GONE, STUCK, TIMEOUT_GRACE,
+    UNCLAIMED,
 };
 
 /// What is known of the node that a task is assigned to.
@@ -117,7 +118,8 @@ pub(crate) fn judge(
             Finding::GoesOn
         };
     }
-    if observed.missing_beats >= MISSING_BEATS {
+    // Whatever the clocks say: what was heard late, or is read now, may be older than the claim.
+    if observed.missing_beats >= MISSING_BEATS && observed.known_for >= MISSING_KNOWN {
         let message = format!("node {name} is alive and no longer runs it");
         let loss = Loss { ended: AttemptEnd::Missing, message };
         return Finding::Lost(loss);

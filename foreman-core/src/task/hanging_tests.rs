@@ -120,7 +120,15 @@ fn a_healthy_node_must_claim_run_and_move() {
     assert_eq!(found("Scheduled", up(&ours), |o| o.healthy_for = SECOND * 59), "goes on");
     assert_eq!(found("Scheduled", up(&others), unclaimed), "goes on", "they poll as they like");
     assert_eq!(found("Running", up(&ours), unclaimed), "goes on");
-    let missing: fn(&mut Observed) = |o| o.missing_beats = 2;
+    let missing: fn(&mut Observed) = |o| {
+        o.missing_beats = 2;
+        o.known_for = MISSING_KNOWN;
+    };
+    let heard_late: fn(&mut Observed) = |o| {
+        o.missing_beats = 9;
+        o.known_for = MISSING_KNOWN.saturating_sub(SECOND);
+    };
+    assert_eq!(found("Running", up(&ours), heard_late), "goes on");
     assert_eq!(
         found("Running", up(&ours), missing),
         "Missing: node n is alive and no longer runs it"

@@ -54,7 +54,9 @@ fn a_push_of_what_was_never_granted_or_after_a_later_attempt_is_told() {
 fn the_work_of_another_task_may_be_replaced_only_if_it_was_there_at_the_start() {
     for (pushed_at, wanted) in [(9, vec![]), (11, vec![2])] {
         let mut facts = lost_in(None);
-        facts.tasks.entry(Uid::new("other")).or_default().pushed_at = second(pushed_at);
+        let other = facts.tasks.entry(Uid::new("other")).or_default();
+        other.pushed_at = second(pushed_at);
+        other.deleted_at = Some(second(12));
         assert_eq!(broken(&mut facts, Some(&commit("other", 1)), 99), wanted, "{pushed_at}");
     }
 }
