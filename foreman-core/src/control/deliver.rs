@@ -75,7 +75,14 @@ async fn deliver_once(
             let mut release = released(&task, why);
             release.usage = Some(usage.clone());
             release.checkpoint = checkpoint.clone().filter(|_| !cut);
-            writes::release(&task, &release, now)
+            match why {
+                ReleaseWhy::Infrastructure { outcome, .. } => {
+                    writes::release_broken(&task, &release, *outcome, now)
+                }
+                ReleaseWhy::Suspended
+                | ReleaseWhy::Drained
+                | ReleaseWhy::BudgetExhausted { .. } => writes::release(&task, &release, now),
+            }
         }
     };
     let change = match change {
@@ -139,8 +146,8 @@ fn released(task: &Object<AgenticTask>, why: &ReleaseWhy) -> Release {
             message.clone(),
             Some(WaitingReason::BudgetExhausted),
         ),
-        ReleaseWhy::Infrastructure { kind, message } => {
-            let message = writes::infrastructure_message(*kind, message);
+        ReleaseWhy::Infrastructure { outcome, message } => {
+            let message = format!("{}: {message}", outcome.infrastructure);
             (AttemptEnd::Infrastructure, "InfrastructureError", message, None)
         }
     };
@@ -149,14 +156,13 @@ fn released(task: &Object<AgenticTask>, why: &ReleaseWhy) -> Release {
 
 /// Why a claim is given back that its executor took for lost.
 fn given_up() -> ReleaseWhy {
-    let message = "the executor left a claim that still holds".to_owned();
-    ReleaseWhy::Infrastructure { kind: Infrastructure::Error, message }
+    let message = "the executor left a claim that still holds";
+    ReleaseWhy::infrastructure(Infrastructure::Error, message)
 }
 
 /// The end of a run that broke down: a try that the infrastructure ended, like any other.
 pub(super) fn broke_down(message: &str) -> RunEnd {
-    let why =
-        ReleaseWhy::Infrastructure { kind: Infrastructure::Error, message: message.to_owned() };
+    let why = ReleaseWhy::infrastructure(Infrastructure::Error, message);
     RunEnd::Released { checkpoint: None, usage: Usage::default(), why }
 }
 

@@ -93,11 +93,25 @@ pub enum ReleaseWhy {
     },
     /// The machinery failed; another try may do.
     Infrastructure {
-        /// What failed.
-        kind: Infrastructure,
+        /// What failed, and what the model had decided and the gate had said by then: should it be the
+        /// last try, that is what the task came to.
+        outcome: Outcome,
         /// What happened, to what.
         message: String,
     },
+}
+
+impl ReleaseWhy {
+    /// The machinery failed before anything was decided or verified.
+    pub fn infrastructure(kind: Infrastructure, message: impl Into<String>) -> Self {
+        let outcome = Outcome {
+            decision: Decision::None,
+            verification: Verification::NotVerified,
+            infrastructure: kind,
+            reason: None,
+        };
+        Self::Infrastructure { outcome, message: message.into() }
+    }
 }
 
 /// What a run came to.

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::intake::waited_for;
-use super::writes::{self, OperatorEnd};
+use super::writes::OperatorEnd;
 use crate::bugs::{self, Bug};
 use crate::model::NodeName;
 use crate::model::agentic_task::{
@@ -20,7 +20,7 @@ use crate::model::condition::find_condition;
 use crate::model::ids::Attempt;
 use crate::model::object::Object;
 use crate::model::open::Open;
-use crate::model::outcome::{FailureReason, Infrastructure, Verification};
+use crate::model::outcome::{FailureReason, Infrastructure, Outcome, Verification};
 use crate::model::time::WallTime;
 use crate::model::wellknown::{ANNOTATION_CLAIM_EXPIRIES, ANNOTATION_STRUCK};
 use crate::timing::{BACKOFF_MAX, BACKOFF_SECONDS_DEFAULT, PROGRESS_TURNS, RETRY_ATTEMPTS_DEFAULT};
@@ -221,13 +221,21 @@ fn end(
     let last = status.attempts.last();
     let ended = last.and_then(|record| record.ended.as_ref());
     let broke = loss.is_none() && ended.is_some_and(|end| end.is(AttemptEnd::Infrastructure));
-    let (infrastructure, reason, message) = if broke {
+    if broke {
         let said = find_condition(&status.conditions, "Running").map_or("", |c| c.message.as_str());
         let message = format!(
             "{strikes} of {limit} tries were ended by the infrastructure, the last: {said}"
         );
-        (writes::infrastructure_in(said), "InfrastructureError", message)
-    } else {
+        let (unknown, error) = (Verification::NotVerified, Infrastructure::Error);
+        let end = OperatorEnd::failed(unknown, error, "InfrastructureError", message);
+        let outcome = status.outcome.as_ref().map_or(end.outcome, |_| Outcome::of(status));
+        return OperatorEnd {
+            failure_reason: Some(FailureReason::InfrastructureError),
+            outcome,
+            ..end
+        };
+    }
+    let (infrastructure, reason, message) = {
         let node = last.and_then(|record| record.node.as_deref()).unwrap_or_default();
         let said = ended.map(|ended| format!("{ended} on node {node}"));
         let last = loss.map(|(_, why)| why.to_owned()).or(said);

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::outcome::Decision;
 use crate::task::take_back;
 
 fn task(spec: &Value, annotations: &Value, status: &Value) -> Object<AgenticTask> {
@@ -168,11 +169,14 @@ fn a_placement_that_looks_like_the_one_that_was_counted_is_told_apart_first() {
 #[test]
 fn a_task_ends_at_its_limit_and_says_what_it_was() {
     let with = |strikes: i64, retry: Value, attempts: Value| {
-        let status = json!({"phase": "Pending", "attempts": attempts, "conditions": [
+        let outcome = json!({"decision": "Go", "verification": "Passed",
+            "infrastructure": "GitUnavailable"});
+        let status = json!({"phase": "Pending", "attempts": attempts, "outcome": outcome, "conditions": [
             {"type": "Running", "status": "False", "reason": "InfrastructureError",
              "message": "GitUnavailable: no route", "lastTransitionTime": at(0)}]});
         let task = task(&json!({"retry": retry}), &notes(strikes, "3/n3"), &status);
-        used_up(&task).map(|end| (end.reason, end.outcome.infrastructure, end.message))
+        let said = |end: &OperatorEnd| (end.outcome.decision, end.outcome.infrastructure);
+        used_up(&task).map(|end| (end.reason, said(&end), end.message))
     };
     let broken = json!([claim(3, "Infrastructure", 0)]);
     let lost = json!([claim(3, "HandedBack", 0)]);
@@ -181,7 +185,7 @@ fn a_task_ends_at_its_limit_and_says_what_it_was() {
         with(3, json!({}), broken.clone()),
         Some((
             "InfrastructureError",
-            Infrastructure::GitUnavailable,
+            (Decision::Go, Infrastructure::GitUnavailable),
             "3 of 3 tries were ended by the infrastructure, the last: GitUnavailable: no route"
                 .into()
         ))
@@ -190,7 +194,7 @@ fn a_task_ends_at_its_limit_and_says_what_it_was() {
         with(3, json!({}), lost.clone()),
         Some((
             "ClaimExpiryLimitReached",
-            Infrastructure::Error,
+            (Decision::None, Infrastructure::Error),
             "3 of 3 claims were lost, the last: HandedBack on node n3".into()
         ))
     );

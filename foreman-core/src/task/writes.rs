@@ -242,17 +242,6 @@ fn end_closing(
     Ok(change.set("attempts", &next.attempts))
 }
 
-/// What a holder says of a try that the infrastructure ended.
-pub(crate) fn infrastructure_message(kind: Infrastructure, message: &str) -> String {
-    format!("{kind}: {message}")
-}
-
-/// The kind in such a message; `Error` where there is none.
-pub(crate) fn infrastructure_in(message: &str) -> Infrastructure {
-    let kind = message.split_once(": ").and_then(|(kind, _)| kind.parse().ok());
-    kind.filter(|kind| *kind != Infrastructure::Ok).unwrap_or(Infrastructure::Error)
-}
-
 fn finish_condition(next: &mut AgenticTaskStatus, message: &str, now: WallTime) {
     no_longer_stuck(&mut next.conditions, "Ended", now);
     let reason = finished_reason(next);
@@ -287,7 +276,12 @@ pub(crate) fn claim(
         &format!("attempt {attempt} on {node}"),
         now,
     );
-    Ok(status()
+    // What an earlier try came to is no longer what this one does.
+    let change = match task.status.outcome {
+        Some(_) => status().clear("outcome"),
+        None => status(),
+    };
+    Ok(change
         .set("phase", check(Actor::Agent, &task.status, TaskPhase::Running)?)
         .set("attempt", attempt)
         .set("session", session.as_str())
@@ -354,6 +348,17 @@ pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTi
         change = change.set("waiting", waiting);
     }
     Ok(change)
+}
+
+/// The holder gives a task back because of the machinery. What the try came to is written with it: should
+/// it have been the last, whoever counts the tries ends the task with that.
+pub(crate) fn release_broken(
+    task: &Object<AgenticTask>,
+    release: &Release,
+    outcome: Outcome,
+    now: WallTime,
+) -> TaskChange {
+    Ok(self::release(task, release, now)?.set("outcome", outcome.record()))
 }
 
 /// The holder ends a task. With `cut`, what a server may refuse as too large or invalid (the result

@@ -2,24 +2,29 @@
 
 use std::time::Duration;
 
-use foreman_core::model::agentic_task::{Usage, WaitingReason};
-use foreman_core::model::outcome::Infrastructure;
+use foreman_core::model::agentic_task::{RetrySpec, Usage, WaitingReason};
+use foreman_core::model::outcome::{
+    Decision, FailureReason, Infrastructure, Outcome, Verification,
+};
 use foreman_core::model::shared::Budget;
 use foreman_core::model::{TaskPhase, Verdict};
 use foreman_core::ports::RunEnd;
 use foreman_core::ports::executor::ReleaseWhy;
 use foreman_core::testkit::scripted::{ScriptedExecutor, on_target};
 
-use crate::lab::{Lab, freeform, settle};
+use crate::lab::{Lab, freeform, in_time, settle};
 
 #[tokio::test]
 async fn a_run_that_the_infrastructure_ends_each_time_is_tried_three_times_and_no_more() {
     let lab = Lab::new();
     let executor = ScriptedExecutor::new(|_| {
-        let why = ReleaseWhy::Infrastructure {
-            kind: Infrastructure::GitUnavailable,
-            message: "no route to the remote".into(),
+        let outcome = Outcome {
+            decision: Decision::Go,
+            verification: Verification::Passed,
+            infrastructure: Infrastructure::GitUnavailable,
+            reason: None,
         };
+        let why = ReleaseWhy::Infrastructure { outcome, message: "no route to the remote".into() };
         let end = RunEnd::Released { checkpoint: None, usage: Usage::default(), why };
         Box::pin(async move { end })
     });
@@ -35,13 +40,49 @@ async fn a_run_that_the_infrastructure_ends_each_time_is_tried_three_times_and_n
     .await;
     assert_eq!(executor.ran().len(), 3);
     let status = lab.task_now("t").await.status;
-    assert!(status.verdict.is_some_and(|verdict| verdict.is(Verdict::Incomplete)));
-    assert_eq!(
-        status.failure_reason.map(|reason| reason.to_string()).as_deref(),
-        Some("InfrastructureError")
+    assert!(status.verdict.as_ref().is_some_and(|verdict| verdict.is(Verdict::Incomplete)));
+    assert!(
+        status.failure_reason.as_ref().is_some_and(|it| it.is(FailureReason::InfrastructureError))
     );
-    let outcome = status.outcome.expect("written");
-    assert!(outcome.infrastructure.is_some_and(|i| i.is(Infrastructure::GitUnavailable)));
+    let Outcome { decision, verification, infrastructure, .. } = Outcome::of(&status);
+    assert_eq!(
+        (decision, verification, infrastructure),
+        (Decision::Go, Verification::Passed, Infrastructure::GitUnavailable),
+        "what the last try came to is kept"
+    );
+}
+
+#[tokio::test]
+async fn what_a_broken_try_came_to_says_nothing_of_the_tries_after_it() {
+    let lab = Lab::new();
+    let executor = ScriptedExecutor::new(|run| {
+        let first = run.job.fence.attempt == 1;
+        let why = ReleaseWhy::infrastructure(Infrastructure::ModelUnavailable, "no answer");
+        Box::pin(async move {
+            if first {
+                return RunEnd::Released { checkpoint: None, usage: Usage::default(), why };
+            }
+            std::future::pending().await
+        })
+    });
+    let foreman = lab.one_node(1, &executor);
+    let mut spec = freeform(None);
+    spec.retry = Some(RetrySpec { max_attempts: Some(2), backoff_seconds: Some(60) });
+    lab.task("t", spec).await;
+    let outcome = || async { lab.task_now("t").await.status.outcome };
+    let run = foreman.run(lab.shutdown.subscribe());
+    let story = async {
+        lab.until(|| async { outcome().await.is_some() }).await;
+        lab.advance_until(Duration::from_secs(5), || async {
+            lab.task_now("t").await.status.attempt == Some(2)
+        })
+        .await;
+        assert_eq!(outcome().await, None, "the second try has come to nothing yet");
+    };
+    tokio::select! {
+        _ = run => panic!("nobody told it to stop"),
+        () = in_time(story) => {}
+    }
 }
 
 #[tokio::test]

@@ -96,14 +96,14 @@ impl ModelRun<'_> {
     /// The end of a run that the machinery failed. What another try may mend gives the claim back, with
     /// the journal as it is: that try goes on where this one stood.
     async fn broken(self, fault: &Fault, conclusion: Conclusion) -> Ending {
-        let Some(why) = fault.given_back() else {
+        let Some(why) = fault.given_back(&conclusion) else {
             return self.end_with(conclusion).await;
         };
         let why = match (self.attempt.keep_patch(&self.place).await, why) {
             // Should it be the last try, a person finds the work by this.
-            (Kept::Patch(patch), ReleaseWhy::Infrastructure { kind, message }) => {
+            (Kept::Patch(patch), ReleaseWhy::Infrastructure { outcome, message }) => {
                 let message = format!("{message}; the work is kept in {patch}");
-                ReleaseWhy::Infrastructure { kind, message }
+                ReleaseWhy::Infrastructure { outcome, message }
             }
             (_, why) => why,
         };

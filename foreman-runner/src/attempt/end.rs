@@ -215,9 +215,10 @@ impl Ending {
 
     /// A failure of the machinery before anything was spent. An earlier checkpoint stands.
     pub(crate) fn fault(fault: &Fault) -> Self {
-        match fault.given_back() {
+        let conclusion = Conclusion::fault(fault);
+        match fault.given_back(&conclusion) {
             Some(why) => Self::Paused { checkpoint: None, usage: Usage::default(), why },
-            None => Self::concluded(Conclusion::fault(fault), Usage::default()),
+            None => Self::concluded(conclusion, Usage::default()),
         }
     }
 
@@ -266,9 +267,8 @@ impl Stopped {
             Stop::Drain { .. } => RunEnd::Released { checkpoint, usage, why: ReleaseWhy::Drained },
             Stop::Continue => {
                 tracing::error!(task = %fence.uid, "a run stopped that nobody had told to");
-                let kind = Infrastructure::Error;
-                let message = "the run stopped by itself".to_owned();
-                let why = ReleaseWhy::Infrastructure { kind, message };
+                let message = "the run stopped by itself";
+                let why = ReleaseWhy::infrastructure(Infrastructure::Error, message);
                 RunEnd::Released { checkpoint, usage, why }
             }
         }

@@ -4,6 +4,7 @@ use foreman_core::model::outcome::Infrastructure;
 use foreman_core::ports::executor::ReleaseWhy;
 
 use super::chain;
+use super::end::Conclusion;
 use crate::git::GitError;
 use crate::journal::JournalError;
 use crate::model_client::ModelError;
@@ -51,9 +52,11 @@ impl Fault {
         Self { lasting: self.lasting || lasting, ..self }
     }
 
-    /// What the claim is given back for; absent when the task ends by it.
-    pub(super) fn given_back(&self) -> Option<ReleaseWhy> {
-        let why = || ReleaseWhy::Infrastructure { kind: self.kind, message: self.message.clone() };
+    /// What the claim is given back for, with what the run came to by then; absent when the task ends
+    /// by it.
+    pub(super) fn given_back(&self, conclusion: &Conclusion) -> Option<ReleaseWhy> {
+        let outcome = conclusion.outcome();
+        let why = || ReleaseWhy::Infrastructure { outcome, message: self.message.clone() };
         (!self.lasting).then(why)
     }
 }

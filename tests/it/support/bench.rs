@@ -314,8 +314,8 @@ pub(crate) fn finished(end: RunEnd) -> Finish {
 /// What broke, in which words, of a claim that was given back because the machinery failed.
 pub(crate) fn given_back(end: &RunEnd) -> (Infrastructure, &str) {
     match end {
-        RunEnd::Released { why: ReleaseWhy::Infrastructure { kind, message }, .. } => {
-            (*kind, message)
+        RunEnd::Released { why: ReleaseWhy::Infrastructure { outcome, message }, .. } => {
+            (outcome.infrastructure, message)
         }
         other @ (RunEnd::Finished(_) | RunEnd::Released { .. } | RunEnd::Lost) => {
             panic!("not given back by a fault: {other:?}")

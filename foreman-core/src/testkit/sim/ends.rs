@@ -171,7 +171,7 @@ pub(super) fn push_refused() -> Finish {
 
 /// The claim is given back because of the machinery.
 pub(super) fn infrastructure(message: &str) -> ReleaseWhy {
-    ReleaseWhy::Infrastructure { kind: Infrastructure::Error, message: message.to_owned() }
+    ReleaseWhy::infrastructure(Infrastructure::Error, message)
 }
 
 /// What a run's end is counted as.
