@@ -39,7 +39,8 @@ pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(30);
 pub(crate) const DRAIN_REAP: Duration = Duration::from_mins(10);
 /// How long a pod's node is not ready before its object is deleted.
 pub(crate) const NOT_READY_REAP: Duration = Duration::from_hours(24);
-/// While so many nodes are silent, we may be the ones who hear nothing: claims are taken back slowly.
+/// While so many nodes are silent, with claims or without, we may be the ones who hear nothing: claims
+/// are taken back slowly.
 pub(crate) const SILENT_NODES_MANY: usize = 4;
 /// Then the claims of one node are taken back in so long.
 pub(crate) const SLOW_TAKE_BACK: Duration = Duration::from_secs(10);

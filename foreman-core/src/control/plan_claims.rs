@@ -45,6 +45,7 @@ pub(super) fn plan(
         }
     }
     let mut lost = Vec::new();
+    // With claims or without.
     let mut silent = BTreeSet::new();
     for (key, node) in &world.nodes.objects {
         let Some(seen) = memory.seen.get(key) else { continue };
@@ -275,7 +276,7 @@ impl<'a> Planner<'a> {
             };
             let Some(mut write) = self.lost(memory, task, holder, &lost) else { continue };
             if first {
-                slowed(&mut write, &name, waiting.len());
+                slowed(&mut write, &name, silent, waiting.len());
             }
             let shows = confirms(task, holder, &lost.loss);
             let confirm = Confirm::new(Key::cluster(name), shows);
@@ -370,7 +371,7 @@ fn warning(task: &Object<AgenticTask>, reason: &'static str, message: String) ->
 }
 
 /// Says that claims are taken back slowly, with the first write that is.
-fn slowed(write: &mut Write, node: &str, waiting: usize) {
+fn slowed(write: &mut Write, node: &str, silent: usize, waiting: usize) {
     if let Write::Task { event, .. } = write {
         let pause = SLOW_TAKE_BACK.as_secs();
         *event = Some(Event {
@@ -379,7 +380,8 @@ fn slowed(write: &mut Write, node: &str, waiting: usize) {
             severity: EventKind::Warning,
             reason: "TakeBacksSlowed",
             message: format!(
-                "{waiting} silent nodes hold tasks: one node's are taken back each {pause} s"
+                "{silent} nodes are silent and {waiting} of them hold tasks: one node's are taken \
+                 back each {pause} s"
             ),
         });
     }
