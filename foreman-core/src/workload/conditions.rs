@@ -109,8 +109,10 @@ pub(crate) fn of_roll_up(list: &mut Vec<Condition>, roll_up: &RollUp, made: bool
         say("Planned", YES, "PlannerSucceeded", "every step has its task");
     }
     if !matches!(roll_up.phase, WorkloadPhase::Planning | WorkloadPhase::Planned) {
-        say("Dispatched", YES, "ChildrenInFlight", "tasks were placed");
+        say("Dispatched", YES, "ChildrenInFlight", "tasks run or wait for their turn");
     }
+    // False from the first roll-up on, as the existing system says it: whoever waits for it gets an
+    // answer either way.
     if roll_up.resolved.is_empty() {
         say("CoderAlreadyResolved", NO, "NoAlreadyResolved", "");
     } else {

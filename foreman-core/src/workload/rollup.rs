@@ -164,6 +164,8 @@ pub(crate) fn roll_up(records: &[StepRecord], plan: &Plan) -> RollUp {
     let phase = match completed {
         Some((true, _)) => WorkloadPhase::Completed,
         Some((false, _)) => WorkloadPhase::Failed,
+        // Not only once a task runs: the existing system counts one that waits as in flight, too. Why it
+        // waits stands on the task.
         None if records.iter().any(|step| step.phase.is_some()) => WorkloadPhase::Dispatched,
         None => WorkloadPhase::Planned,
     };

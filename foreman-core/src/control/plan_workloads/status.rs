@@ -29,8 +29,8 @@ impl Planner<'_> {
         let folded: Vec<_> =
             records.iter().map(|record| rollup::fold(record, self.child(record))).collect();
         // What just ended may call for more: without that the workload would look finished.
-        let next_plan = self.expand(&folded);
-        let plan = next_plan.as_ref().unwrap_or(plan);
+        let next_plan = (folded != *records).then(|| self.expand(&folded));
+        let plan = next_plan.as_ref().and_then(|plan| plan.as_ref().ok()).unwrap_or(plan);
         let mut roll_up = rollup::roll_up(&folded, plan);
         if missing && roll_up.phase == WorkloadPhase::Planned {
             roll_up.phase = WorkloadPhase::Planning;
