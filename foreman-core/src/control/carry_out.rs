@@ -38,6 +38,7 @@ impl GivenUp {
             Write::Create { owner, .. } => Some(owner.clone()),
             Write::Task { .. }
             | Write::Workload { .. }
+            | Write::DeleteStray { .. }
             | Write::DeleteWorkload { .. }
             | Write::Node { .. }
             | Write::DeleteNode { .. }
@@ -123,6 +124,10 @@ impl Reconciler {
                     Err(error) => self.answer(store, &key, Err(error)).await,
                 };
                 Done::Workload(key, answer)
+            }
+            Write::DeleteStray { workload, task } => {
+                let key = task.key();
+                Done::Task(key, self.delete_stray(&workload, task).await)
             }
             Write::Create { workload, owner, new } => {
                 let key = new.key.clone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::memory::{Avoid, Avoided, Memory};
 use super::reconciler::World;
 use super::room::Placing;
+use super::strays;
 use super::watchlist::{agent_key, workload_key};
 use super::write::{Rank, Urgency, Write};
 use crate::bugs::{self, Bug};
@@ -30,6 +31,7 @@ use crate::task::intake::{self, Facts, Shared, Step};
 use crate::task::lifecycle::IllegalMove;
 use crate::task::{retry, take_back, writes};
 use crate::timing::{REFUSED_AVOID, WAITING_REFRESH};
+use crate::workload::children;
 
 /// The fleet at this moment with what tasks in flight hold. `seen` is what this process observed of
 /// the nodes' heartbeats; a node that is not in it is seen for the first time.
@@ -126,6 +128,11 @@ impl<'a> Planner<'a> {
             matches!(task.status.known_phase(), None | Some(TaskPhase::Pending))
         };
         let task = self.free(key);
+        if let Some(write) = task.and_then(|task| strays::write_for(self.world, task)) {
+            memory.room.fleet.leave(key);
+            self.writes.push(write);
+            return;
+        }
         if let Some(task) = task.filter(pending) {
             if !self.intake(memory, task) {
                 memory.room.fleet.leave(key);
@@ -143,7 +150,8 @@ impl<'a> Planner<'a> {
     /// Handles everything before placement; true when the task waits for room now.
     fn intake(&mut self, memory: &mut Memory, task: &Object<AgenticTask>) -> bool {
         let owner = workload_key(task);
-        let ledger = owner.as_ref().and_then(|workload| self.ledger(memory, workload));
+        let there = children::owner_among(task, &self.world.workloads.objects);
+        let ledger = there.and_then(|workload| self.ledger(memory, &workload.key()));
         let shared = owner.as_ref().map(|workload| Shared {
             workload: &workload.name,
             ledger: ledger.as_ref(),
@@ -243,18 +251,16 @@ impl<'a> Planner<'a> {
             Some(until) => memory.room.watchlist.alarms.set(&task.key(), until),
             None => need.uid = Uid::new(""),
         }
-        let workload = workload_key(task).filter(|key| {
-            let workload = self.world.workloads.objects.get(key);
-            workload.is_some_and(|workload| workload.spec.budget.is_some())
-        });
-        Alike { need, agent: agent.map(Object::key), workload }
+        let workload = children::owner_among(task, &self.world.workloads.objects)
+            .filter(|workload| workload.spec.budget.is_some());
+        Alike { need, agent: agent.map(Object::key), workload: workload.map(Object::key) }
     }
 
     /// Binds an unfinished run to the machine that holds its journal, as long as that is waited for.
     fn resume(&self, memory: &mut Memory, task: &Object<AgenticTask>, need: &mut Need) {
         let (uid, room) = (&task.meta.uid, &mut memory.room);
         let Some(left) = resume::left_behind(task, room.shown.get(uid)) else {
-            room.resuming.remove(uid);
+            room.resuming.forget(uid);
             return;
         };
         need.journal = Some(left.node.clone());
@@ -267,14 +273,12 @@ impl<'a> Planner<'a> {
         };
         let says = snapshot.node(&left.node).map(|node| fit(snapshot, node, need));
         let away = elsewhere || resume::is_away(says);
-        let wait =
-            room.resuming.entry(uid.clone()).or_insert_with(|| resume::Wait::new(&left.node));
-        wait.observe(&left.node, away, self.awake);
+        let wait = room.resuming.observe(uid, &left.node, away, self.awake);
         let Some(patience) = wait.left(resume::patience(task)) else { return };
         if wait.runs() {
             room.watchlist.alarms.set(&task.key(), self.awake + patience);
         }
-        room.waits_for.entry(left.node.clone()).or_default().insert(task.key());
+        room.resuming.waits_for(uid, &left.node);
         if !elsewhere {
             // Nobody else would take it either: it may go there.
             need.last_resort = None;

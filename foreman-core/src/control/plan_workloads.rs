@@ -187,6 +187,7 @@ fn live(
         next.wake_at(fold_at.max(awake + Duration::from_millis(1)));
     }
     next.writes.extend(planner.copies(&plan, &records));
+    next.writes.extend(planner.second_tasks(&records));
     next
 }
 

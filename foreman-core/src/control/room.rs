@@ -1,11 +1,12 @@
 //! What the reconciler remembers so that tasks find room: the fleet, fed by what changed, and which
 //! tasks are to be looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::memory::Memory;
 use super::reconciler::World;
+use super::resuming::Resuming;
 use super::watchlist::{Alarms, Watchlist, agent_key, workload_key};
 use super::write::Write;
 use crate::fleet::liveness::Seen;
@@ -16,8 +17,7 @@ use crate::model::time::{AwakeTime, WallTime};
 use crate::model::{NodeName, Uid};
 use crate::schedule::fleet::Fleet;
 use crate::schedule::need::Need;
-use crate::schedule::resume;
-use crate::schedule::snapshot::{NodeRow, Reservation, reservation_of};
+use crate::schedule::snapshot::{NodeRow, Reservation, Snapshot, reservation_of};
 use crate::task::intake;
 use crate::timing::LATE_WRITE;
 
@@ -35,9 +35,7 @@ pub(super) struct Room {
     /// Nodes that refused a placement, and their last heartbeat then.
     refusing: BTreeMap<Key, Option<WallTime>>,
     /// Runs that wait for the machine that holds their journal.
-    pub(super) resuming: BTreeMap<Uid, resume::Wait>,
-    /// The same by machine.
-    pub(super) waits_for: BTreeMap<NodeName, BTreeSet<Key>>,
+    pub(super) resuming: Resuming,
     /// The last turn that a heartbeat showed of a run that has not ended, and where.
     pub(super) shown: BTreeMap<Uid, (NodeName, i64)>,
     /// Tokens that a task's last placement might bring it to.
@@ -162,8 +160,10 @@ impl Memory {
     }
 
     fn node_differs(&mut self, node: &NodeName) {
-        for key in self.room.waits_for.remove(node).unwrap_or_default() {
-            self.room.watchlist.touch(&key);
+        for uid in self.room.resuming.take_waiting_for(node) {
+            if let Some(key) = self.room.watchlist.key_of(&uid).cloned() {
+                self.room.watchlist.touch(&key);
+            }
         }
     }
 
@@ -186,7 +186,7 @@ impl Memory {
         let room = &mut self.room;
         if let Some(gone) = room.watchlist.task_changed(key, task) {
             room.fleet.let_go(&gone);
-            room.resuming.remove(&gone);
+            room.resuming.forget(&gone);
             room.shown.remove(&gone);
             room.ceilings.remove(&gone);
             room.placing.remove(key);
@@ -206,7 +206,8 @@ impl Memory {
                 self.room.placing.remove(key);
             }
             let agent = agent_key(task);
-            self.room.fleet.hold(uid, agent.as_ref(), held(world, task));
+            let held = held(world, task, self.room.fleet.snapshot());
+            self.room.fleet.hold(uid, agent.as_ref(), held);
         } else {
             let moved = |placing: &Placing| placing.revision != *task.revision();
             let doubted = |placing: &Placing| placing.doubted_until.is_some();
@@ -267,8 +268,22 @@ impl Memory {
     }
 }
 
-/// The room that a task in flight holds.
-fn held(world: &World, task: &Object<AgenticTask>) -> Option<(NodeName, Reservation)> {
+/// The room that a task in flight holds: what it was placed with or what it would ask for now, whichever
+/// is more, until it leaves the node. An Agent that is edited or deleted after the placement makes no run
+/// smaller. Nobody writes the number down: a new leader knows only the Agent as it is, and beside that
+/// what the node says is free.
+fn held(
+    world: &World,
+    task: &Object<AgenticTask>,
+    known: &Snapshot,
+) -> Option<(NodeName, Reservation)> {
     let agent = intake::agent_of(task, &world.agents.objects);
-    reservation_of(task, Need::ram_gb_of(task, agent.map(|agent| &agent.spec)))
+    let now = Need::ram_gb_of(task, agent.map(|agent| &agent.spec));
+    let (node, mut reservation) = reservation_of(task, now)?;
+    if let Some((home, before)) = known.home(&task.meta.uid)
+        && *home == node
+    {
+        reservation.ram_gb = reservation.ram_gb.max(before.ram_gb);
+    }
+    Some((node, reservation))
 }

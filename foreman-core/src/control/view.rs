@@ -338,6 +338,11 @@ impl View {
                     Answer::Written(_) | Answer::Refused(_) => false,
                 };
                 memory.task_answered(&key, unanswered, now);
+                // A refusal may be learnt by a write that lost to it, ahead of the watch.
+                if let Answer::Lost(Reread::There(found)) = &answer {
+                    let before = world.tasks.objects.get(&key);
+                    plan_tasks::note_refusal(memory, &world.nodes.objects, before, found, now);
+                }
                 if let Some(task) = world.tasks.objects.get(&key)
                     && !matches!(answer, Answer::Written(_))
                 {
@@ -454,6 +459,7 @@ impl World {
             Write::Node { key, revision, .. } | Write::DeleteNode { key, revision, .. } => {
                 at(&self.nodes, key, revision)
             }
+            Write::DeleteStray { task, .. } => at(&self.tasks, &task.key(), task.revision()),
             Write::Create { new, .. } => self.tasks.is_free(&new.key),
             Write::Confirmed { then, .. } => self.is_current(then),
         }

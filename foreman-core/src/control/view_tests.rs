@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::model::meta::OwnerReference;
 use crate::model::time::BootTime;
 
 fn at(seconds: u64) -> Moment {
@@ -112,9 +113,7 @@ fn a_heartbeat_after_silence_and_one_of_another_clock_are_news() {
 fn task(name: &str, revision: u64, status: &serde_json::Value) -> Object<AgenticTask> {
     let json = serde_json::json!({
         "metadata": {"name": name, "namespace": "default", "uid": name, "generation": 1,
-            "resourceVersion": revision.to_string(),
-            "ownerReferences": [{"apiVersion": "foreman.llmkube.dev/v1alpha1",
-                "kind": "Workload", "name": "w", "uid": "w"}]},
+            "resourceVersion": revision.to_string()},
         "spec": {"kind": "freeform", "payload": {}}, "status": status
     });
     Object::from_json(&json).expect("a task")
@@ -156,6 +155,26 @@ fn the_watch_that_shows_our_own_older_answer_tells_of_no_refusal() {
     assert_eq!(view.memory.avoided.len(), 1, "this one is a refusal");
 }
 
+#[test]
+fn a_refusal_that_is_learnt_by_a_lost_write_counts_like_one_that_the_watch_shows() {
+    let scheduled = serde_json::json!({"phase": "Scheduled", "assignedNode": "one"});
+    let refused = serde_json::json!({"phase": "Pending", "conditions": [{"type": "Running",
+        "status": "False", "reason": "Refused", "message": "", "lastTransitionTime": at(0).wall}]});
+    let mut view = at_rest();
+    tell(&mut view, task("t", 1, &scheduled));
+    assert!(view.decide(at(1)).iter().all(|(urgency, _)| *urgency != Urgency::Now));
+    let key = Key::namespaced("default", "t");
+    view.world.tasks.write_begins(key.clone());
+    let found = Reread::There(Box::new(task("t", 2, &refused)));
+    view.take(Urgency::Now, Done::Task(key, Answer::Lost(found)), at(1).awake);
+    assert_eq!(view.memory.avoided.len(), 1);
+    assert_eq!(
+        placed(&mut view),
+        [""; 0],
+        "the node that refused it a moment ago is not asked again"
+    );
+}
+
 fn unreadable(name: &str) -> (Key, String) {
     (Key::namespaced("default", name), "odd".to_owned())
 }
@@ -187,9 +206,25 @@ fn a_task_whose_workload_cannot_be_read_waits_until_its_budget_is_known() {
         if is_gone {
             view.hear(Fed::Workload(StoreEvent::Gone { key, uid: Uid::new("w") }), at(1));
         }
-        tell(&mut view, task("b", 2, &serde_json::json!({"phase": "Pending"})));
-        let expected: &[&str] = if is_gone { &["b"] } else { &[] };
-        assert_eq!(placed(&mut view), expected);
+        let mut owned = task("b", 2, &serde_json::json!({"phase": "Pending"}));
+        owned.meta.owner_references.push(OwnerReference {
+            api_version: crate::model::API_VERSION.to_owned(),
+            kind: "Workload".to_owned(),
+            name: "w".to_owned(),
+            uid: Uid::new("w"),
+            controller: Some(true),
+            block_owner_deletion: None,
+        });
+        tell(&mut view, owned);
+        let writes = view.decide(at(1));
+        let deleted = |write: &Write| matches!(write, Write::DeleteStray { .. });
+        let urgent: Vec<_> =
+            writes.iter().filter(|(urgency, _)| *urgency == Urgency::Now).collect();
+        if is_gone {
+            assert!(matches!(&*urgent, [(_, write)] if deleted(write)), "{urgent:?}");
+        } else {
+            assert!(urgent.is_empty(), "{urgent:?}");
+        }
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) fn agent_key(task: &Object<AgenticTask>) -> Option<Key> {
     Some(Key { namespace: task.meta.namespace.clone(), name: name.to_owned() })
 }
 
-/// The Workload that owns a task.
+/// Where the Workload that owns a task stands.
 pub(super) fn workload_key(task: &Object<AgenticTask>) -> Option<Key> {
     children::owner(task).map(|(key, _)| key)
 }

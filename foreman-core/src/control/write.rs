@@ -5,7 +5,7 @@ use crate::model::Uid;
 use crate::model::agentic_task::AgenticTask;
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::{Key, Revision};
-use crate::model::object::NewObject;
+use crate::model::object::{NewObject, Object};
 use crate::model::workload::Workload;
 use crate::ports::recorder::Event;
 use crate::ports::store::Change;
@@ -77,6 +77,8 @@ pub(super) enum Write {
     DeleteWorkload { key: Key, uid: Uid, revision: Revision },
     /// A child of the workload `owner`.
     Create { workload: Key, owner: Uid, new: Box<NewObject<AgenticTask>> },
+    /// A task that no step of the workload there needs, at exactly this version.
+    DeleteStray { workload: Key, task: Box<Object<AgenticTask>> },
     Node {
         key: Key,
         revision: Revision,
@@ -99,13 +101,14 @@ pub(super) enum Target {
 }
 
 impl Write {
-    /// The task it is about, if it is about one.
+    /// The task whose status it writes or that it makes, if it is about one.
     pub(super) fn task(&self) -> Option<&Key> {
         match self {
             Self::Task { key, .. } => Some(key),
             Self::Create { new, .. } => Some(&new.key),
             Self::Confirmed { then, .. } => then.task(),
             Self::Workload { .. }
+            | Self::DeleteStray { .. }
             | Self::DeleteWorkload { .. }
             | Self::Node { .. }
             | Self::DeleteNode { .. } => None,
@@ -118,9 +121,10 @@ impl Write {
             Self::Task { urgency, .. }
             | Self::Workload { urgency, .. }
             | Self::Node { urgency, .. } => *urgency,
-            Self::Create { .. } | Self::DeleteNode { .. } | Self::DeleteWorkload { .. } => {
-                Urgency::Now
-            }
+            Self::Create { .. }
+            | Self::DeleteStray { .. }
+            | Self::DeleteNode { .. }
+            | Self::DeleteWorkload { .. } => Urgency::Now,
             Self::Confirmed { then, .. } => then.urgency(),
         }
     }
@@ -137,6 +141,7 @@ impl Write {
         match self {
             Self::Task { key, .. } => Target::Task(key.clone()),
             Self::Create { new, .. } => Target::Task(new.key.clone()),
+            Self::DeleteStray { task, .. } => Target::Task(task.key()),
             Self::Workload { key, .. } | Self::DeleteWorkload { key, .. } => {
                 Target::Workload(key.clone())
             }

@@ -188,6 +188,11 @@ impl Wait {
         Self { node: node.clone(), spent: Duration::ZERO, since: None }
     }
 
+    /// The machine.
+    pub(crate) const fn node(&self) -> &NodeName {
+        &self.node
+    }
+
     /// Notes whether the machine is away now. For another machine the time begins anew.
     pub(crate) fn observe(&mut self, node: &NodeName, away: bool, now: AwakeTime) {
         if self.node != *node {

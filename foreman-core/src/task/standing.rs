@@ -89,6 +89,5 @@ pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
 }
 
 fn owner<'a>(task: &Object<AgenticTask>, known: Known<'a>) -> Option<&'a Object<Workload>> {
-    let (key, uid) = children::owner(task)?;
-    known.workloads.get(&key).filter(|workload| workload.meta.uid == *uid)
+    children::owner_among(task, known.workloads)
 }

@@ -1,10 +1,13 @@
 //! Children: the task objects of a workload's steps.
 
+use std::collections::BTreeMap;
+
 use super::expand::{DesiredStep, hash};
 use crate::model::agentic_task::{AgenticTask, AgenticTaskSpec, Continues, TaskKind};
 use crate::model::apiserver::check_label_value;
 use crate::model::ids::{Key, OBJECT_NAME_BYTES_MAX, Uid, check_object_name};
-use crate::model::object::{Kind, NewObject, Object};
+use crate::model::meta::OwnerReference;
+use crate::model::object::{GROUP, Kind, NewObject, Object};
 use crate::model::wellknown::{
     ANNOTATION_LOCAL_ONLY, ANNOTATION_PUSH_TO, ANNOTATION_SUSPENDED_BY, LABEL_STEP, LABEL_WORKLOAD,
 };
@@ -21,17 +24,83 @@ pub(crate) fn is_child(
         && task.meta.labels.get(LABEL_STEP).map(String::as_str) == Some(label(step).as_str())
 }
 
-/// The Workload that a task names as its owner: where it stands, and which one of that name.
+/// The Workload that a task names as its owner: where it stands, and which one of that name. A kind of
+/// that name in another API group is somebody else's.
 pub(crate) fn owner(task: &Object<AgenticTask>) -> Option<(Key, &Uid)> {
-    let owners = &task.meta.owner_references;
-    let owner = owners.iter().find(|owner| owner.kind == Workload::NAMES.kind)?;
+    let owner = task.meta.owner_references.iter().find(|owner| is_workload(owner))?;
     let key = Key { namespace: task.meta.namespace.clone(), name: owner.name.clone() };
     Some((key, &owner.uid))
 }
 
+/// The Workload that owns a task, if it is among these. One of the same name that was made later is
+/// not its owner.
+pub(crate) fn owner_among<'a>(
+    task: &Object<AgenticTask>,
+    workloads: &'a BTreeMap<Key, Object<Workload>>,
+) -> Option<&'a Object<Workload>> {
+    let (key, uid) = owner(task)?;
+    workloads.get(&key).filter(|workload| workload.meta.uid == *uid)
+}
+
 /// Whether the workload owns the task.
 pub(crate) fn owned_by(task: &Object<AgenticTask>, workload: &Object<Workload>) -> bool {
-    task.meta.owner_references.iter().any(|owner| owner.uid == workload.meta.uid)
+    let mut owners = task.meta.owner_references.iter().filter(|owner| is_workload(owner));
+    owners.any(|owner| owner.uid == workload.meta.uid)
+}
+
+/// Whether an owner is a Workload of this API, in whatever version of it.
+fn is_workload(owner: &OwnerReference) -> bool {
+    let group = owner.api_version.split_once('/').map(|(group, _)| group);
+    owner.kind == Workload::NAMES.kind && group == Some(GROUP)
+}
+
+/// What is wrong with a task that no step of a Workload needs. A store may do a creation long after it
+/// was given up: when the Workload is gone, has ended, or has another task for the step by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stray {
+    /// The Workload that it was made for is not there any more: its deletion came too early to take
+    /// the task with it.
+    OwnerGone,
+    /// Another task stands for its step.
+    Second,
+    /// The Workload has ended, and the task is the one of a step that never was settled.
+    OwnerEnded,
+}
+
+impl Stray {
+    /// Why, for a person.
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            Self::OwnerGone => "it was made for a Workload that is not there any more",
+            Self::Second => "it was made late: another task stands for its step",
+            Self::OwnerEnded => "it was made late: its Workload has ended",
+        }
+    }
+}
+
+/// Whether a task that has an owner is needed by nobody. `there` is the Workload at the owner's place.
+///
+/// A Workload without records was made by somebody else, and what is not recorded may be a later round
+/// of theirs: only what its records contradict is a stray.
+pub(crate) fn stray(task: &Object<AgenticTask>, there: Option<&Object<Workload>>) -> Option<Stray> {
+    let (_, uid) = owner(task)?;
+    if task.meta.owner_references.len() > 1 || task.status.has_ended() {
+        return None;
+    }
+    let Some(workload) = there.filter(|workload| workload.meta.uid == *uid) else {
+        return Some(Stray::OwnerGone);
+    };
+    if workload.meta.deletion_timestamp.is_some() {
+        return None;
+    }
+    let step = task.meta.labels.get(LABEL_STEP)?;
+    let mut records = workload.status.steps.iter().filter(|record| label(&record.name) == *step);
+    let record = records.next()?;
+    if record.task.as_ref() != Some(&task.meta.name) {
+        return record.task.is_some().then_some(Stray::Second);
+    }
+    let unsettled = record.settled != Some(true);
+    (workload.status.has_ended() && unsettled).then_some(Stray::OwnerEnded)
 }
 
 /// The task name of a step, chosen once: `<workload>-<step>` if that is a name and free or ours, else
@@ -41,11 +110,16 @@ pub(crate) fn choose_name(
     step: &str,
     is_free: impl FnOnce(&Key) -> bool,
 ) -> String {
-    let prefix = format!("{}-", workload.meta.name);
-    let plain = if step.starts_with(&prefix) { step.to_owned() } else { prefix + step };
+    let plain = plain_name(workload, step);
     let key = Key { namespace: workload.meta.namespace.clone(), name: plain.clone() };
     let valid = check_object_name(&plain).is_ok();
     if valid && is_free(&key) { plain } else { hashed_name(workload, step) }
+}
+
+/// The task name of a step where nobody else has it.
+pub(crate) fn plain_name(workload: &Object<Workload>, step: &str) -> String {
+    let prefix = format!("{}-", workload.meta.name);
+    if step.starts_with(&prefix) { step.to_owned() } else { prefix + step }
 }
 
 /// A step's task name that no other workload or step has.

@@ -102,3 +102,27 @@ fn a_child_is_known_by_owner_and_step_whatever_its_name() {
         assert!(!is_child(&child, &other, step), "a workload of the same name, made again");
     }
 }
+
+#[test]
+fn only_a_workload_of_this_api_owns_a_task_and_only_the_very_one() {
+    let owned = |api: &str, kind: &str, uid: &str| {
+        Object::<AgenticTask>::from_json(&json!({
+            "metadata": {"name": "t", "namespace": "d", "uid": "t", "resourceVersion": "1",
+                "ownerReferences": [{"apiVersion": api, "kind": kind, "name": "w", "uid": uid}]},
+            "spec": {"kind": "freeform", "payload": {}}}))
+        .expect("valid")
+    };
+    let workload = workload_of("w", &[]);
+    let all = BTreeMap::from([(workload.key(), workload.clone())]);
+    let check = |task: &Object<AgenticTask>, named: bool, found: bool| {
+        assert_eq!(owner(task).is_some(), named, "{:?}", task.meta.owner_references);
+        assert_eq!(owner_among(task, &all).is_some(), found, "{:?}", task.meta.owner_references);
+        assert_eq!(owned_by(task, &workload), found, "{:?}", task.meta.owner_references);
+    };
+    check(&owned("foreman.llmkube.dev/v1alpha1", "Workload", "u-1"), true, true);
+    check(&owned("foreman.llmkube.dev/v2", "Workload", "u-1"), true, true);
+    check(&owned("foreman.llmkube.dev/v1alpha1", "Workload", "u-0"), true, false);
+    check(&owned("foreman.llmkube.dev/v1alpha1", "Agent", "u-1"), false, false);
+    check(&owned("kueue.x-k8s.io/v1beta1", "Workload", "u-1"), false, false);
+    check(&owned("v1", "Workload", "u-1"), false, false);
+}

@@ -1,5 +1,6 @@
 //! The tasks of a workload's steps: their names, those that are missing, and what is copied to them.
 
+use super::super::strays;
 use super::super::write::{Urgency, Write};
 use super::planner::{Planner, change_child};
 use crate::bugs::{self, Bug};
@@ -148,6 +149,21 @@ impl Planner<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Deletes tasks that were made late, when another one stands for their step: a step's task has the
+    /// plain name, or another one where that was taken for a while.
+    pub(super) fn second_tasks(&self, records: &[StepRecord]) -> Vec<Write> {
+        let second = |record: &StepRecord| {
+            let plain = children::plain_name(self.workload, &record.name);
+            record.task.as_ref().filter(|task| **task != plain)?;
+            let task = self.world.tasks.objects.get(&self.key(&plain))?;
+            let ours = children::is_child(task, self.workload, &record.name);
+            let live = task.meta.deletion_timestamp.is_none() && !task.status.has_ended();
+            let free = self.world.tasks.is_free(&task.key());
+            (ours && live && free).then(|| strays::delete(task))?
+        };
+        records.iter().filter_map(second).collect()
     }
 
     /// Copies cancel, suspend and advisories to the children that have not ended. A child whose step

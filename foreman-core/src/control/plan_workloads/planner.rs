@@ -64,7 +64,7 @@ impl Planner<'_> {
         Some(self.key(record.task.as_deref()?))
     }
 
-    fn key(&self, name: &str) -> Key {
+    pub(super) fn key(&self, name: &str) -> Key {
         Key { namespace: self.workload.meta.namespace.clone(), name: name.to_owned() }
     }
 

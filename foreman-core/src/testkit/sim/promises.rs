@@ -17,6 +17,7 @@ use crate::model::outcome::on_target;
 use crate::model::workload::WorkloadPhase;
 use crate::model::{AgenticTask, FleetNode, Object, Workload};
 use crate::timing::NODE_DEAD;
+use crate::workload::children;
 
 /// How long a lowered number of slots may still be unknown to somebody.
 const SLOTS_KNOWN: Duration = Duration::from_mins(15);
@@ -323,10 +324,12 @@ fn deleted(facts: &mut Facts, change: &TaskChange<'_>, gone: &Task) {
     if let Some(owner) = gone.meta.owner_references.first() {
         facts.spent.insert(owner.uid.clone(), None);
     }
-    let orphan =
-        gone.meta.owner_references.iter().any(|owner| {
-            facts.live_workloads.values().all(|workload| workload.meta.uid != owner.uid)
-        });
+    let owner = children::owner(gone).map(|(key, _)| key);
+    let orphan = owner.is_some_and(|key| {
+        let workload = facts.live_workloads.get(&key).map(|workload| &**workload);
+        children::stray(gone, workload).is_some()
+            || workload.is_none_or(|workload| !children::owned_by(gone, workload))
+    });
     if change.role != Role::User && !orphan {
         let what = format!("task {} was deleted by {}", change.key, change.actor.name);
         facts.broken(3, change.now, what);
