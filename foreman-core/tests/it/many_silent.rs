@@ -92,8 +92,8 @@ async fn taken_back(fleet: &Fleet) -> BTreeMap<String, (u64, u64)> {
 }
 
 fn check(fleet: &Fleet) -> Result<(), TestCaseError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(|error| TestCaseError::fail(error.to_string()))?;
     let taken = runtime.block_on(taken_back(fleet));
     let alive = fleet.alive.min(fleet.holding);
     prop_assert_eq!(taken.len(), fleet.holding - alive, "each silent node, no other: {:?}", taken);
