@@ -7,7 +7,10 @@ mod metadata;
 use serde_json::{Map, Value, json};
 
 pub use admit::{Admitted, Violation, admit};
-pub use metadata::{ANNOTATION_BYTES_MAX, LABEL_VALUE_BYTES_MAX, META_FIELDS, check_label_value};
+pub use metadata::{
+    ANNOTATION_BYTES_MAX, LABEL_VALUE_BYTES_MAX, META_FIELDS, check_label_value,
+    check_qualified_name,
+};
 
 use super::ids::{Key, Revision, Uid};
 use super::object::{Kind, NewObject};
@@ -158,10 +161,12 @@ fn drop_empty(object: &mut Value) {
     }
 }
 
-/// RFC 7396.
+/// RFC 7396 as API servers do it: also in the objects of a list, which is replaced whole, a null is
+/// dropped.
 pub fn merge(target: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *target = patch.clone();
+        drop_nulls_of_items(target);
         return;
     };
     if !target.is_object() {
@@ -177,6 +182,18 @@ pub fn merge(target: &mut Value, patch: &Value) {
             merge(target.entry(name.clone()).or_insert(Value::Null), value);
         }
     }
+}
+
+fn drop_nulls_of_items(value: &mut Value) {
+    value.as_array_mut().into_iter().flatten().for_each(drop_nulls);
+}
+
+fn drop_nulls(value: &mut Value) {
+    if let Some(map) = value.as_object_mut() {
+        map.retain(|_, child| !child.is_null());
+        map.values_mut().for_each(drop_nulls);
+    }
+    drop_nulls_of_items(value);
 }
 
 #[cfg(test)]
@@ -196,6 +213,11 @@ mod tests {
             ),
             (json!({"a": [1]}), json!([2]), json!([2])),
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (
+                json!({}),
+                json!({"a": [1, null, {"b": null, "c": [{"d": null}]}]}),
+                json!({"a": [1, null, {"c": [{}]}]}),
+            ),
         ];
         for (mut target, patch, wanted) in cases {
             merge(&mut target, &patch);

@@ -34,16 +34,26 @@ impl View {
         &mut self,
         objects: impl IntoIterator<Item = (&'a Key, &'a Value)>,
     ) -> Vec<StoreEvent<K>> {
-        let mut events = vec![StoreEvent::SyncStart];
-        self.visible.clear();
-        for (key, object) in objects {
-            if self.query.matches(object) {
-                self.visible.insert(key.clone(), apiserver::uid_of(object));
-                events.push(read(key.clone(), object));
-            }
-        }
+        let mut events = vec![self.begin()];
+        events.extend(objects.into_iter().filter_map(|(key, object)| self.seen(key, object)));
         events.push(StoreEvent::SyncEnd);
         events
+    }
+
+    /// Begins a full reading of what does not fit into one answer: then [`View::seen`] for each
+    /// object, then `SyncEnd`.
+    pub fn begin<K: Kind>(&mut self) -> StoreEvent<K> {
+        self.visible.clear();
+        StoreEvent::SyncStart
+    }
+
+    /// The event of one object of a full reading, if it is in the query.
+    pub fn seen<K: Kind>(&mut self, key: &Key, object: &Value) -> Option<StoreEvent<K>> {
+        if !self.query.matches(object) {
+            return None;
+        }
+        self.visible.insert(key.clone(), apiserver::uid_of(object));
+        Some(read(key.clone(), object))
     }
 
     /// The events of one change: `object` is what stands under `key` now.

@@ -188,7 +188,10 @@ pub fn check_label_value(value: &str) -> Result<(), String> {
 }
 
 /// Checks a label or annotation name: `[prefix/]name`.
-fn check_qualified_name(name: &str) -> Result<(), String> {
+///
+/// # Errors
+/// The rule that the name breaks.
+pub fn check_qualified_name(name: &str) -> Result<(), String> {
     let local = match name.split_once('/') {
         Some((prefix, local)) => {
             ids::check_object_name(prefix)
