@@ -1,11 +1,25 @@
-//! Foreman on Kubernetes: the resources as `kube` sees them, and their custom resource definitions.
+//! Foreman on Kubernetes: the API server as the store, and the definitions of its custom resources.
 //!
-//! This crate speaks to no API server yet. It holds the wire form ([`Resource`]) that the store
-//! adapter will read and write, and makes the definitions ([`crd`]) from the very schemas by which
-//! the stores without an API server default, prune and validate. It never derives a second schema.
-#![warn(missing_docs, clippy::missing_errors_doc)]
+//! [`KubeStore`] is the store port on an API server, [`KubeLeases`] the record by which one of
+//! several control loops leads. [`crd`] makes the definitions from the very schemas by which the
+//! stores without an API server default, prune and validate; this crate never derives a second
+//! schema. Every duration and limit stands in [`limits`].
+//!
+//! It never writes a whole object but in a create, never uses server-side apply, and keeps no cache
+//! of objects: a watch remembers keys and uids only.
+#![warn(missing_docs)]
 
+mod address;
+mod answer;
+mod call;
 pub mod crd;
-pub mod resource;
+mod failure;
+mod leases;
+pub mod limits;
+mod store;
+mod watch;
 
-pub use resource::{Malformed, Resource};
+pub use call::ConnectError;
+pub use leases::KubeLeases;
+pub use limits::Limits;
+pub use store::KubeStore;

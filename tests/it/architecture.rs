@@ -140,6 +140,7 @@ fn every_member_is_in_the_map() {
         metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
     let known = ADAPTERS.into_iter().chain([
         CORE,
+        "foreman-apiserver",
         "foreman-examples",
         "foreman-bin",
         "foreman-tests",

@@ -17,6 +17,8 @@ mod crds;
 #[cfg(test)]
 mod e2e;
 #[cfg(test)]
+mod kube;
+#[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod records;

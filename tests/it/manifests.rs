@@ -10,7 +10,6 @@ use foreman_core::model::manifest::{AnyKind, Manifest};
 use foreman_core::model::{
     Agent, AgentRelease, AgenticTask, FleetNode, Kind, ModelProfile, Object, Workload,
 };
-use foreman_kube::Resource;
 use serde_json::{Value, json};
 
 use crate::repository::{canonical, files, fixture, root, walk};
@@ -73,12 +72,8 @@ fn without_empty_lists(value: &mut Value) {
     }
 }
 
-fn through_structs<K: Kind>(object: &Value) -> [Value; 2] {
-    let typed = Object::<K>::from_json(object).expect("fits its structs");
-    let resource: Resource<K> = serde_json::from_value(object.clone()).expect("a resource");
-    let back = resource.to_object().expect("fits its structs");
-    assert_eq!(back, typed);
-    [typed.to_json(), serde_json::to_value(&resource).expect("plain JSON")]
+fn through_structs<K: Kind>(object: &Value) -> Value {
+    Object::<K>::from_json(object).expect("fits its structs").to_json()
 }
 
 #[test]
@@ -97,9 +92,7 @@ fn each_comes_unchanged_through_the_structs() {
                 AnyKind::AgentRelease => through_structs::<AgentRelease>(&object),
                 AnyKind::ModelProfile => through_structs::<ModelProfile>(&object),
             };
-            for form in written {
-                assert_eq!(canonical(&form), canonical(&object), "{file}");
-            }
+            assert_eq!(canonical(&written), canonical(&object), "{file}");
         }
     }
     assert_eq!(kinds.len(), AnyKind::ALL.len(), "only {kinds:?}");

@@ -1,5 +1,6 @@
 //! Developer commands: `cargo xtask help`.
 
+mod apiserver;
 mod bench;
 mod ci;
 mod crds;
@@ -37,6 +38,17 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Find or build the Kubernetes API server that the suites start.
+    ///
+    /// Takes the kube-apiserver and etcd of the folder `KUBEBUILDER_ASSETS` where that is set; else
+    /// builds both, from the Go modules that tests/apiserver/go.mod pins, into a folder of the user's
+    /// cache. That takes minutes and is done once.
+    Apiserver {
+        /// Then start one with Foreman's definitions, say where its kubeconfig is, and keep it until
+        /// the standard input ends (Ctrl-D).
+        #[arg(long)]
+        run: bool,
+    },
     /// Check what no compiler checks: links, file sizes, unfinished work, reasons for dependencies.
     ///
     /// Looks at the files that git knows. A Rust file over 400 lines is a warning, over 600 an error
@@ -72,6 +84,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Crds { out, check } => crds::run(&out, check),
+        Command::Apiserver { run } => apiserver::run(run),
         Command::Tidy => tidy::run(),
         Command::Sim(args) => sim::run(&args),
         Command::Bench { print_only } => bench::run(!print_only),
@@ -95,7 +108,7 @@ mod tests {
         let mut command = super::Cli::command();
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
-        for verb in ["crds", "tidy", "bench", "sim", "ci"] {
+        for verb in ["crds", "apiserver", "tidy", "bench", "sim", "ci"] {
             assert!(help.contains(verb), "{help}");
         }
     }
