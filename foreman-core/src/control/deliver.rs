@@ -13,7 +13,7 @@ use crate::ports::executor::{Finish, ReleaseWhy, RunEnd};
 use crate::ports::recorder::{Event, EventKind};
 use crate::ports::store::{Expect, StoreError};
 use crate::task::writes::Release;
-use crate::task::{claim, intake, writes};
+use crate::task::{budget, claim, intake, writes};
 use crate::timing::{CONFLICTS_AT_ONCE_MAX, STORE_RETRY_MAX, STORE_RETRY_MIN};
 
 /// Writes how the run ended.
@@ -69,7 +69,11 @@ async fn deliver_once(
     let now = context.clock.wall();
     let change = match end {
         // The fence holds: nobody else will run it, so it must not stay with this session.
-        RunEnd::Lost => writes::release(&task, &released(&task, &given_up()), now),
+        RunEnd::Lost => {
+            let mut release = released(&task, &given_up());
+            release.usage = budget::unknown_usage(&task.status);
+            writes::release(&task, &release, now)
+        }
         RunEnd::Finished(finish) => writes::finish(&task, finish, cut, now),
         RunEnd::Released { checkpoint, usage, why } => {
             let mut release = released(&task, why);
@@ -160,10 +164,12 @@ fn given_up() -> ReleaseWhy {
     ReleaseWhy::infrastructure(Infrastructure::Error, message)
 }
 
-/// The end of a run that broke down: a try that the infrastructure ended, like any other.
-pub(super) fn broke_down(message: &str) -> RunEnd {
+/// The end of a run that broke down: a try that the infrastructure ended, like any other. Nobody says what
+/// it spent, so all that was reserved for it counts.
+pub(super) fn broke_down(message: &str, task: &Object<AgenticTask>) -> RunEnd {
     let why = ReleaseWhy::infrastructure(Infrastructure::Error, message);
-    RunEnd::Released { checkpoint: None, usage: Usage::default(), why }
+    let usage = budget::unknown_usage(&task.status).unwrap_or_default();
+    RunEnd::Released { checkpoint: None, usage, why }
 }
 
 /// An end that is nobody's work.

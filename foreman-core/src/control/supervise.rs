@@ -65,7 +65,7 @@ pub(super) async fn supervise(
             changed(&mut moved).await;
         };
         futures::select_biased! {
-            end = run => return end.unwrap_or_else(|_| broke_down("the run panicked")),
+            end = run => return end.unwrap_or_else(|_| broke_down("the run panicked", &watched.task)),
             () = told.fuse() => {
                 draining = true;
                 let by = context.clock.boot() + context.drain_deadline;

@@ -118,9 +118,7 @@ impl Ledger {
     /// whose run paused because its share was too small gets all that is left: a share that is too
     /// small for a single model call helps nobody, so that the steps go on one after the other.
     pub(crate) fn share_of(&self, task: &Object<AgenticTask>) -> Option<i64> {
-        let last = task.status.attempts.last().and_then(|last| last.ended.as_ref());
-        let paused = last.is_some_and(|ended| ended.is(AttemptEnd::BudgetExhausted));
-        if paused { self.left() } else { self.share() }
+        if has_paused(task) { self.left() } else { self.share() }
     }
 
     /// What one more placement may reserve; absent when tokens are not limited.
@@ -169,6 +167,12 @@ pub(crate) fn allowance(task: &Object<AgenticTask>, share: Option<i64>) -> Optio
     let own = task.spec.budget.as_ref().and_then(|budget| budget.tokens);
     let own = own.map(|own| own.saturating_sub(tokens(task.status.usage.as_ref())).max(0));
     share.map(|share| own.map_or(share, |own| own.min(share)))
+}
+
+/// Whether the last run of the task paused because it might not spend more.
+pub(crate) fn has_paused(task: &Object<AgenticTask>) -> bool {
+    let last = task.status.attempts.last().and_then(|last| last.ended.as_ref());
+    last.is_some_and(|ended| ended.is(AttemptEnd::BudgetExhausted))
 }
 
 /// What a placement with that share may bring the task to, in tokens; no limit is the greatest number.

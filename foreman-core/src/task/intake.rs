@@ -338,7 +338,9 @@ fn budget_spent(task: &Object<AgenticTask>) -> Option<String> {
 /// this the task would be placed and given back for ever.
 fn budget_paused(task: &Object<AgenticTask>, shared: Option<Shared<'_>>) -> Option<String> {
     let waiting = task.status.waiting.as_ref()?;
-    let paused = waiting.reason.as_ref().is_some_and(|r| r.is(WaitingReason::BudgetExhausted));
+    let says = waiting.reason.as_ref().is_some_and(|r| r.is(WaitingReason::BudgetExhausted));
+    // The same reason stands there while others have all of the Workload's tokens reserved.
+    let paused = says && budget::has_paused(task);
     let same_spec = task.status.observed_generation == Some(task.meta.generation);
     let no_more = !shared.is_some_and(|shared| shared.is_more(task));
     let too_little = || shared.and_then(|shared| shared.too_little(task));

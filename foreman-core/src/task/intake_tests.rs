@@ -207,16 +207,19 @@ fn what_cannot_be_read_is_not_missing() {
 
 #[test]
 fn a_run_that_its_holder_paused_waits_for_a_new_spec() {
-    let paused = |observed: i64| {
+    let ended = |ended: &str, observed: i64| {
         let status = json!({"phase": "Pending", "observedGeneration": observed,
-            "usage": {"promptTokens": 8},
+            "usage": {"promptTokens": 8}, "attempts": [{"attempt": 1, "ended": ended}],
             "waiting": {"reason": "BudgetExhausted", "message": "8 of 10 tokens, 5 more needed"}});
         let mut task = task("t", json!({"budget": {"tokens": 10}}), status);
         task.meta.generation = 3;
         step(vec![task], vec![], 0)
     };
+    let paused = |observed| ended("BudgetExhausted", observed);
     assert_eq!(paused(3), "BudgetExhausted: 8 of 10 tokens, 5 more needed None");
     assert_eq!(paused(2), "place");
+    // There was nothing left for a while, and the run ended for another reason.
+    assert_eq!(ended("Infrastructure", 3), "place");
 }
 
 #[test]

@@ -147,3 +147,35 @@ async fn a_limit_that_is_raised_by_a_little_lets_the_run_go_on() {
     })
     .await;
 }
+
+/// Nobody says what a run spent that panicked, or that took its claim for lost: all that was reserved for
+/// it counts, so that the others cannot spend it a second time.
+#[tokio::test]
+async fn a_run_that_cannot_say_what_it_spent_is_charged_all_that_was_reserved_for_it() {
+    for panics in [true, false] {
+        let lab = Lab::new();
+        let executor = ScriptedExecutor::new(move |_| {
+            Box::pin(async move {
+                assert!(!panics, "scripted panic");
+                RunEnd::Lost
+            })
+        });
+        let foreman = lab.one_node(1, &executor);
+        let one = WorkloadSpec { pipeline: vec![step("a", TaskKind::Freeform, &[])], ..pipeline() };
+        add_workload(&lab, "w", limited(one, 100)).await;
+        lab.run(&foreman, async {
+            lab.advance_until(Duration::from_secs(1), || async {
+                lab.tasks().await.iter().any(|task| tokens(task) == 100)
+            })
+            .await;
+            settle().await;
+            let tasks = lab.tasks().await;
+            let task = tasks.first().expect("one step");
+            let usage = task.status.usage.clone().unwrap_or_default();
+            assert_eq!(usage.estimated, Some(true), "panics: {panics}");
+            assert_eq!(task.status.allowance, None);
+            assert_eq!(executor.ran().len(), 1, "nothing is left for a second try");
+        })
+        .await;
+    }
+}
