@@ -1,6 +1,7 @@
 //! What people ask for, and what they do. They reach the store whatever the wires are like.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::FutureExt;
 use serde::Serialize;
@@ -11,20 +12,24 @@ use super::net::Verb;
 use super::scenario::{Act, AgentPlan, BatchPlan, Scenario, TaskPlan, Terms, Work};
 use super::truth::Facts;
 use crate::model::agent::{AgentRole, AgentSpec, Provider};
-use crate::model::agentic_task::RetrySpec;
+use crate::model::agentic_task::{RetrySpec, WaitingReason};
 use crate::model::ids::Key;
 use crate::model::shared::{Budget, LocalObjectReference, RequiredAccelerator, RequiredCapability};
 use crate::model::wellknown::ANNOTATION_LOCAL_ONLY;
 use crate::model::workload::PipelineStep;
 use crate::model::{
-    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, FleetNode, Kind, NewObject, Workload,
-    WorkloadSpec,
+    Agent, AgenticTask, AgenticTaskPayload, AgenticTaskSpec, FleetNode, Kind, NewObject, Object,
+    Workload, WorkloadSpec,
 };
 use crate::ports::store::{Change, Expect, Part, Store};
 
 const NAMESPACE: &str = "d";
 /// More tokens than all tasks of a simulation spend.
 const PLENTY: i64 = 1_000_000_000;
+
+/// How often people look whether somebody waits for tokens, once faults have stopped, and how many times.
+const RAISED_AGAIN: Duration = Duration::from_mins(5);
+const RAISED_TIMES: u32 = 60;
 
 fn raised(now: &Budget, more: i64) -> Budget {
     Budget { tokens: now.tokens.map(|tokens| tokens.saturating_add(more)), ..now.clone() }
@@ -261,26 +266,46 @@ impl Fleet {
         }
     }
 
-    /// Money is no object any more.
-    fn raise_all(self: &Arc<Self>) {
+    /// Whoever waits for tokens gets plenty, now and whenever more are needed: what a dead holder had
+    /// reserved is charged to the last.
+    fn raise_all(self: &Arc<Self>, times: u32) {
         let (tasks, workloads) = self.net.truth.facts(|facts| {
-            let tasks = facts.live_tasks.iter().filter(|(_, task)| task.spec.budget.is_some());
-            let tasks: Vec<_> = tasks.map(|(key, _)| key.clone()).collect();
-            let all = facts.live_workloads.iter();
-            let all = all.filter(|(_, workload)| workload.spec.budget.is_some());
-            (tasks, all.map(|(key, _)| key.clone()).collect::<Vec<_>>())
+            let spent = |task: &Object<AgenticTask>| {
+                let waiting = task.status.waiting.as_ref().and_then(|it| it.reason.as_ref());
+                waiting.is_some_and(|reason| reason.is(WaitingReason::BudgetExhausted))
+            };
+            let hungry: Vec<_> = facts.live_tasks.iter().filter(|(_, task)| spent(task)).collect();
+            let owned = |key: &Object<Workload>| {
+                let uid = &key.meta.uid;
+                let owner = |task: &Object<AgenticTask>| {
+                    task.meta.owner_references.iter().any(|owner| owner.uid == *uid)
+                };
+                hungry.iter().any(|(_, task)| owner(task))
+            };
+            let raised = |budget: &Option<Budget>| Some(raised(budget.as_ref()?, PLENTY));
+            let tasks = hungry
+                .iter()
+                .filter_map(|(key, task)| Some(((*key).clone(), raised(&task.spec.budget)?)));
+            let workloads = facts.live_workloads.iter().filter(|(_, it)| owned(it));
+            let workloads =
+                workloads.filter_map(|(key, it)| Some((key.clone(), raised(&it.spec.budget)?)));
+            (tasks.collect::<Vec<_>>(), workloads.collect::<Vec<_>>())
         });
-        for key in workloads {
-            self.set::<Workload>(&key, "budget", budget(PLENTY));
+        for (key, budget) in workloads {
+            self.set::<Workload>(&key, "budget", budget);
         }
-        for key in tasks {
-            self.set::<AgenticTask>(&key, "budget", budget(PLENTY));
+        for (key, budget) in tasks {
+            self.set::<AgenticTask>(&key, "budget", budget);
+        }
+        if let Some(times) = times.checked_sub(1) {
+            let fleet = self.clone();
+            self.engine.after(RAISED_AGAIN, move || fleet.raise_all(times));
         }
     }
 
     /// Nothing that a person did keeps work from going on.
     pub(crate) fn let_everything_go(self: &Arc<Self>) {
-        self.raise_all();
+        self.raise_all(RAISED_TIMES);
         let (nodes, tasks, workloads) = self.net.truth.facts(|facts| {
             let nodes: Vec<_> = facts
                 .live_nodes
