@@ -219,7 +219,7 @@ fn a_run_that_its_holder_paused_waits_for_a_new_spec() {
     assert_eq!(paused(3), "BudgetExhausted: 8 of 10 tokens, 5 more needed None");
     assert_eq!(paused(2), "place");
     // There was nothing left for a while, and the run ended for another reason.
-    assert_eq!(ended("Infrastructure", 3), "place");
+    assert_eq!(ended("Suspended", 3), "place");
 }
 
 #[test]
