@@ -63,7 +63,7 @@ pub(super) fn task_changed(facts: &mut Facts, counts: &Counts, change: &TaskChan
         let task = facts.tasks.entry(after.meta.uid.clone()).or_default();
         if before.is_none() {
             task.pending_since = Some(now);
-            more::step_once(facts, change, after);
+            more::step_once(facts, counts, change, after);
         }
         facts.live_tasks.insert((*key).clone(), after.clone());
         more::budget(facts, change, after);
@@ -377,7 +377,7 @@ pub(super) fn node_changed(
     let node = facts.nodes.entry(key.name.clone()).or_default();
     let beats = role == Some(Role::Agent);
     if beats && after.status.last_heartbeat_time != beat {
-        node.last_beat = now;
+        node.beat_before = std::mem::replace(&mut node.last_beat, now);
         if let Some(process) = facts.processes.get_mut(&actor.process) {
             process.last_beat = now;
         }

@@ -15,6 +15,8 @@ use crate::model::time::WallTime;
 use crate::model::wellknown::{ANNOTATION_CLAIM_EXPIRIES, ANNOTATION_STRUCK};
 use crate::timing::{BACKOFF_MAX, BACKOFF_SECONDS_DEFAULT, PERMIT_CHECK, PERMIT_WINDOW};
 
+/// How long a control loop takes to decide.
+const AT_ONCE: Duration = Duration::from_millis(10);
 /// The longest way of a request to the remote.
 const TO_THE_REMOTE: Duration = Duration::from_secs(16);
 
@@ -131,7 +133,13 @@ pub(super) fn given_up(facts: &mut Facts, now: Instant, fence: &Fence) {
 /// its own start, and awake.
 pub(super) fn seen_silent(facts: &Facts, change: &TaskChange<'_>, node: &str) -> Duration {
     let started = facts.processes.get(&change.actor.process).map_or(0, |it| it.started);
-    let beat = facts.nodes.get(node).map_or(0, |node| node.last_beat);
+    // What came while the answer of the last look at the node, and the write after it, were under way
+    // could not be known.
+    let unknown = facts.way * 2 + AT_ONCE;
+    let beat = facts.nodes.get(node).map_or(0, |node| {
+        let too_late = since(change.now, node.last_beat) <= unknown;
+        if too_late { node.beat_before } else { node.last_beat }
+    });
     seen_since(facts, change.actor.machine, started.max(beat), change.now)
 }
 

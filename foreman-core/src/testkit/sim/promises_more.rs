@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::chance::Counts;
 use super::engine::{Instant, nanos};
 use super::net::Actor;
 use super::promises::{RATE, Task, TaskChange, phase};
@@ -174,9 +175,14 @@ pub(super) fn one_at_a_time(facts: &mut Facts, change: &TaskChange<'_>, node: &s
 }
 
 /// A step has one task; another one only after that one vanished before it was settled.
-pub(super) fn step_once(facts: &mut Facts, change: &TaskChange<'_>, task: &Task) {
+pub(super) fn step_once(facts: &mut Facts, counts: &Counts, change: &TaskChange<'_>, task: &Task) {
     let step = task.meta.labels.get(LABEL_STEP).cloned();
     let (Some(owner), Some(step)) = (owner(task).cloned(), step) else { return };
+    if task.spec.payload.revise_from_branch.is_some() {
+        counts.add("fix round begun");
+    } else if step.contains("-esc") {
+        counts.add("task of an escalation made");
+    }
     let before = facts.steps.entry((owner.clone(), step.clone())).or_default();
     let last = before.last().cloned();
     before.push(task.meta.uid.clone());

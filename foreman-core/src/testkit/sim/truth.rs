@@ -111,6 +111,7 @@ pub(super) struct TaskFacts {
 #[derive(Debug, Clone, Default)]
 pub(super) struct NodeFacts {
     pub(super) last_beat: Instant,
+    pub(super) beat_before: Instant,
     /// Numbers of slots and since when they hold.
     pub(super) slots: Vec<(Instant, i32)>,
 }
