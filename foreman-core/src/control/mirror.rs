@@ -252,9 +252,10 @@ impl<K: Kind> Mirror<K> {
         self.objects.insert(key, object);
     }
 
-    /// A write failed; `now` is what a fresh read showed.
+    /// A write failed; `now` is what a fresh read showed. What the watch showed meanwhile may be newer
+    /// than it, and is not shown again; if it is older, the watch will correct itself.
     pub(crate) fn write_failed(&mut self, key: &Key, now: Reread<K>) {
-        self.in_flight.remove(key);
+        let shown = self.in_flight.remove(key).unwrap_or_default();
         self.changed.insert(key.clone());
         match now {
             // It says another name of itself: every write to it would miss it and be tried again.
@@ -262,6 +263,7 @@ impl<K: Kind> Mirror<K> {
                 self.forget(key);
                 self.unreadable.insert(key.clone());
             }
+            Reread::There(_) | Reread::Absent if shown => {}
             Reread::There(object) => {
                 self.forget(key);
                 self.objects.insert(key.clone(), *object);

@@ -112,6 +112,23 @@ fn an_answer_that_the_watch_overtook_is_not_taken_for_new() {
     assert_eq!(shown(&mirror), Some("4"));
 }
 
+/// A write without an answer: it was done after the fresh read looked, and the watch told so before that
+/// read's answer came.
+#[test]
+fn a_fresh_read_that_the_watch_overtook_undoes_nothing() {
+    let reread = |found: &str| Reread::There(Box::new(node(found)));
+    let mut mirror = Mirror::default();
+    upsert(&mut mirror, "1");
+    mirror.write_begins(key());
+    upsert(&mut mirror, "2");
+    mirror.write_failed(&key(), reread("1"));
+    assert_eq!(shown(&mirror), Some("2"));
+    assert!(mirror.is_free(&key()));
+    mirror.write_begins(key());
+    mirror.write_failed(&key(), reread("3"));
+    assert_eq!(shown(&mirror), Some("3"), "nothing was told meanwhile");
+}
+
 #[test]
 fn an_answer_about_what_was_deleted_meanwhile_brings_nothing_back() {
     let mut mirror = Mirror::default();
