@@ -192,3 +192,7 @@ pub fn place_in_words((place, of): (usize, usize), priority: i32) -> String {
     };
     format!("{place}{ending} in line of {of} (priority {priority})")
 }
+
+#[cfg(test)]
+#[path = "what_if_tests.rs"]
+mod tests;

@@ -70,6 +70,12 @@ pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
         }
         Step::Place => {}
     }
+    if let (Some((key, _)), None) = (children::owner(task), workload) {
+        // The control loop knows which: one that is gone takes the task with it, of one that cannot be
+        // read nobody knows what is left of its budget.
+        let message = format!("Workload {} is gone or cannot be read", key.name);
+        return Standing::Waits(WaitingReason::Dependency, message);
+    }
     let agent = intake::agent_of(task, known.agents);
     if let Err(forbidden) = admit(known.policy, task, agent) {
         return Standing::Waits(WaitingReason::PolicyForbids, forbidden.to_string());
@@ -91,3 +97,7 @@ pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
 fn owner<'a>(task: &Object<AgenticTask>, known: Known<'a>) -> Option<&'a Object<Workload>> {
     children::owner_among(task, known.workloads)
 }
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+mod tests;
