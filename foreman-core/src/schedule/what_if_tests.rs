@@ -107,7 +107,7 @@ fn a_smaller_need_and_a_higher_priority_change_who_goes_first() {
     let (snapshot, waiting) = scene();
     let smaller = Need { ram_gb: 8, ..waiter("big", 0, 0).need };
     let priority = WhatIf::Priority { task: key("big"), priority: 5 };
-    let compared = what_if(&snapshot, &waiting, &[priority.clone()]);
+    let compared = what_if(&snapshot, &waiting, std::slice::from_ref(&priority));
     assert_eq!(places(&compared.after), [("big", None), ("a", Some("n")), ("b", None)]);
     assert!(compared.differences().is_empty(), "first in line, and still too big");
     let both = [WhatIf::OtherNeed(Box::new(smaller)), priority];

@@ -4,19 +4,24 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foreman_core::control::{Reconciler, snapshot_of};
 use foreman_core::model::condition::find_condition;
 use foreman_core::model::{Agent, AgenticTask, FleetNode, Key, NodeName, Object};
 use foreman_core::policy::admit::Policy;
 use foreman_core::ports::recorder::LogRecorder;
-use foreman_core::ports::{Clock, Query, Store, Stores};
+use foreman_core::ports::store::Part;
+use foreman_core::ports::{Change, Clock, Expect, Query, Store, Stores};
 use foreman_core::schedule::order::turn;
 use foreman_core::schedule::{
     Avoid, NodeVerdict, Placement, Scheduler, Snapshot, explain, need_of,
 };
 
+use tokio::sync::watch;
+
 use super::world::World;
+use crate::lab::{in_time, settle};
 
 /// Everything of a kind, by key.
 async fn all<K: foreman_core::model::object::Kind>(world: &World) -> BTreeMap<Key, Object<K>> {
@@ -25,24 +30,36 @@ async fn all<K: foreman_core::model::object::Kind>(world: &World) -> BTreeMap<Ke
     listing.objects.into_iter().map(|object| (object.key(), object)).collect()
 }
 
+fn snapshot_now(
+    world: &World,
+    nodes: &BTreeMap<Key, Object<FleetNode>>,
+    tasks: &BTreeMap<Key, Object<AgenticTask>>,
+    agents: &BTreeMap<Key, Object<Agent>>,
+) -> Snapshot {
+    let (wall, awake) = (world.clock.wall(), world.clock.awake());
+    snapshot_of(nodes.values(), tasks, agents, &BTreeMap::new(), wall, awake)
+}
+
 /// The decision about each task, in the order of the file.
 pub(crate) async fn decide(world: &World) -> String {
     let before = all::<AgenticTask>(world).await;
     let agents = all::<Agent>(world).await;
-    let nodes = all::<FleetNode>(world).await;
-    let (wall, awake) = (world.clock.wall(), world.clock.awake());
-    let snapshot = |tasks: &BTreeMap<Key, Object<AgenticTask>>| {
-        snapshot_of(nodes.values(), tasks, &agents, &BTreeMap::new(), wall, awake)
-    };
     if !world.avoided.is_empty() {
-        return by_snapshot(world, snapshot(&before), &before, &agents);
+        let nodes = all::<FleetNode>(world).await;
+        let snapshot = snapshot_now(world, &nodes, &before, &agents);
+        return by_snapshot(world, snapshot, &before, &agents);
     }
     let stores = Stores::of(&world.store);
     let reconciler = Reconciler::new(stores, world.clock.clone(), Arc::new(LogRecorder))
         .with_policy(Policy { allow_cloud: world.cloud });
-    reconciler.reconcile_once().await.expect("reconciled");
+    if world.passes == 0 {
+        reconciler.reconcile_once().await.expect("reconciled");
+    } else {
+        run_for(world, &reconciler).await;
+    }
     let after = all::<AgenticTask>(world).await;
-    let snapshot = snapshot(&after);
+    let nodes = all::<FleetNode>(world).await;
+    let snapshot = snapshot_now(world, &nodes, &after, &agents);
     let mut decided = String::new();
     for key in &world.tasks {
         let task = after.get(key).expect("it is still there");
@@ -52,6 +69,25 @@ pub(crate) async fn decide(world: &World) -> String {
         }
     }
     decided
+}
+
+/// Runs the control loop while that time passes, in steps of a second; who is there beats.
+async fn run_for(world: &World, reconciler: &Reconciler) {
+    let (stop, stopped) = watch::channel(false);
+    let story = async {
+        settle().await;
+        for second in 1..=world.passes {
+            world.clock.advance(Duration::from_secs(1));
+            for node in world.beating.iter().filter(|_| second % 30 == 0) {
+                let beat = Change::of(Part::Status).set("lastHeartbeatTime", world.clock.wall());
+                let store: &dyn Store<FleetNode> = &*world.store;
+                store.patch(&Key::cluster(node), beat, Expect::Any).await.expect("beats");
+            }
+            settle().await;
+        }
+        stop.send_replace(true);
+    };
+    in_time(async { tokio::join!(reconciler.run(stopped), story) }).await;
 }
 
 /// What keeps a task from a node for a while is known to the leading control loop only, so such a
@@ -117,7 +153,7 @@ fn outcome(task: &Object<AgenticTask>) -> String {
         (Some(node), _) => {
             let placed = message("Scheduled");
             let placed = placed.strip_prefix(&format!("placed on {node}: ")).unwrap_or(&placed);
-            format!("on {node}: {placed}")
+            if placed.is_empty() { format!("on {node}") } else { format!("on {node}: {placed}") }
         }
         (None, Some(waiting)) => {
             let reason = waiting.reason.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -69,11 +69,17 @@ async fn every_scenario_decides_as_it_says() {
 async fn what_is_wrong_with_a_file_is_said_with_its_line() {
     let cases = [
         ("node a\n", 1, "there is no line --- between what is given and what is decided"),
-        ("# a\n\nnude a\n---\n", 3, "\"nude\" is no node, agent, task or operator"),
+        (
+            "# a\n\nnude a\n---\n",
+            3,
+            "\"nude\" is no node, agent, workload, task, operator or passes",
+        ),
         ("node\n---\n", 1, "a node needs a name"),
         ("node a\nnode b slots=many\n---\n", 2, "slots=many: a number is expected"),
         ("node a wings=2\n---\n", 1, "a node has no \"wings\""),
         ("node a ram=16\n---\n", 1, "ram=16: free/total is expected, e.g. 16/24"),
+        ("passes soon\n---\n", 1, "passes soon: a number of seconds is expected"),
+        ("task t of=w\n---\n", 1, "there is no workload \"w\""),
         ("task t note=\"on\n---\n", 1, "a quotation mark is not closed"),
         ("task t spec.priority=high\n---\n", 1, "the spec is not one of a task"),
     ];

@@ -71,8 +71,10 @@ fn parse_line(number: usize, line: &str) -> Result<Line, Wrong> {
     let wrong = |what: String| Wrong { line: number, what };
     let mut words = split(line).ok_or_else(|| wrong("a quotation mark is not closed".into()))?;
     let kind = words.remove(0);
-    if !["node", "agent", "task", "operator"].contains(&kind.as_str()) {
-        return Err(wrong(format!("{kind:?} is no node, agent, task or operator")));
+    if !["node", "agent", "workload", "task", "operator", "passes"].contains(&kind.as_str()) {
+        return Err(wrong(format!(
+            "{kind:?} is no node, agent, workload, task, operator or passes"
+        )));
     }
     if kind != "operator" && words.is_empty() {
         return Err(wrong(format!("a {kind} needs a name")));

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foreman_core::memory::MemoryStore;
+use foreman_core::model::meta::OwnerReference;
 use foreman_core::model::object::Kind;
-use foreman_core::model::{Agent, AgenticTask, FleetNode, Key, NewObject};
+use foreman_core::model::{
+    API_VERSION, Agent, AgenticTask, FleetNode, Key, NewObject, Uid, Workload,
+};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, Expect, Store};
 use foreman_core::testkit::sim::SimClock;
@@ -25,6 +28,10 @@ pub(crate) struct World {
     pub(crate) avoided: Vec<(Key, String, bool)>,
     /// Whether the operator lets work go to the cloud.
     pub(crate) cloud: bool,
+    /// Seconds that the control loop runs before the decision is read; 0 = one look.
+    pub(crate) passes: u64,
+    /// The nodes that beat meanwhile.
+    pub(crate) beating: Vec<String>,
 }
 
 /// The parts of an object while its line is read.
@@ -36,6 +43,9 @@ struct Draft {
     namespace: Option<String>,
     /// Seconds since it was created.
     age: u64,
+    /// The Workload that owns it.
+    of: Option<String>,
+    owner: Option<OwnerReference>,
     /// Tasks that it holds: name, memory, and whether its heartbeat shows them.
     holds: Vec<(String, i32, bool)>,
 }
@@ -177,6 +187,7 @@ fn task_word(
         "kind" => draft.spec["kind"] = json!(value),
         "agent" => draft.spec["agentRef"] = json!({ "name": value }),
         "priority" => draft.spec["priority"] = json!(number(line, word, value)?),
+        "of" => draft.of = Some(value.to_owned()),
         "after" => draft.spec["dependsOn"] = json!(list(value)),
         "age" => draft.age = u64::try_from(number(line, word, value)?).unwrap_or(0),
         "namespace" => draft.namespace = Some(value.to_owned()),
@@ -215,12 +226,26 @@ fn task_word(
 pub(crate) async fn build(scenario: &Scenario) -> Result<World, Wrong> {
     let clock = SimClock::new();
     let store = MemoryStore::new(clock.clone());
-    let mut world = World { store, clock, tasks: Vec::new(), avoided: Vec::new(), cloud: true };
+    let mut world = World {
+        store,
+        clock,
+        tasks: Vec::new(),
+        avoided: Vec::new(),
+        cloud: true,
+        passes: 0,
+        beating: Vec::new(),
+    };
     let mut tasks: BTreeMap<(Reverse<u64>, usize), (&Line, Draft)> = BTreeMap::new();
     let mut others = Vec::new();
     for line in &scenario.lines {
         match line.kind.as_str() {
             "operator" => world.cloud = line.words.iter().all(|(word, _)| word != "no-cloud"),
+            "passes" => {
+                let seconds = line.name.parse();
+                world.passes = seconds.map_err(|_| {
+                    line.wrong(format!("passes {}: a number of seconds is expected", line.name))
+                })?;
+            }
             "task" => {
                 let draft = task(&mut world, line)?;
                 tasks.insert((Reverse(draft.age), line.number), (line, draft));
@@ -228,21 +253,72 @@ pub(crate) async fn build(scenario: &Scenario) -> Result<World, Wrong> {
             _ => others.push(line),
         }
     }
+    let steps: Vec<(String, String)> = tasks
+        .values()
+        .filter_map(|(line, draft)| Some((draft.of.clone()?, line.name.clone())))
+        .collect();
+    let mut owners = BTreeMap::new();
+    for line in others.iter().filter(|line| line.kind == "workload") {
+        owners.insert(line.name.clone(), workload(&world, line, &steps).await?);
+    }
     let mut age = tasks.keys().next().map_or(0, |(age, _)| age.0);
-    for ((Reverse(now), _), (line, draft)) in tasks {
+    for ((Reverse(now), _), (line, mut draft)) in tasks {
+        if let Some(name) = &draft.of {
+            let owner = owners.get(name);
+            let owner =
+                owner.ok_or_else(|| line.wrong(format!("there is no workload {name:?}")))?;
+            draft.owner = Some(owner.clone());
+            let label = json!({"foreman.llmkube.dev/step": line.name});
+            draft.meta.insert("labels".into(), label);
+        }
         world.clock.advance(Duration::from_secs(age - now));
         age = now;
         create::<AgenticTask>(&world, line, &draft, &line.name).await?;
     }
     world.clock.advance(Duration::from_secs(age));
     for line in others {
-        if line.kind == "node" {
-            node(&world, line).await?;
-        } else {
-            agent(&world, line).await?;
+        match line.kind.as_str() {
+            "node" => node(&mut world, line).await?,
+            "agent" => agent(&world, line).await?,
+            // Made already: its tasks name it.
+            _ => {}
         }
     }
     Ok(world)
+}
+
+/// Makes a Workload whose steps are the tasks that say `of` it, as if the control loop had made them.
+async fn workload(
+    world: &World,
+    line: &Line,
+    steps: &[(String, String)],
+) -> Result<OwnerReference, Wrong> {
+    let own: Vec<_> = steps.iter().filter(|(of, _)| *of == line.name).map(|(_, it)| it).collect();
+    let step = |name: &&String| json!({"name": name, "kind": "freeform", "agentRef": {"name": "coder"}, "payload": {}});
+    let pipeline: Vec<_> = own.iter().map(step).collect();
+    let records: Vec<_> = own.iter().map(|name| json!({"name": name, "task": name})).collect();
+    let mut draft = Draft {
+        spec: json!({"intent": "what a person asked for", "pipeline": pipeline}),
+        status: json!({"phase": "Dispatched", "observedGeneration": 1, "steps": records}),
+        ..Draft::default()
+    };
+    for (word, value) in &line.words {
+        match word.as_str() {
+            "tokens" | "turns" => draft.spec["budget"][word] = json!(number(line, word, value)?),
+            "seconds" => draft.spec["budget"]["wallSeconds"] = json!(number(line, word, value)?),
+            path if set_path(&mut draft, path, value) => {}
+            other => return Err(line.wrong(format!("a workload has no {other:?}"))),
+        }
+    }
+    let uid = create::<Workload>(world, line, &draft, &line.name).await?;
+    Ok(OwnerReference {
+        api_version: API_VERSION.to_owned(),
+        kind: Workload::NAMES.kind.to_owned(),
+        name: line.name.clone(),
+        uid: Uid::new(uid),
+        controller: Some(true),
+        block_owner_deletion: None,
+    })
 }
 
 fn task(world: &mut World, line: &Line) -> Result<Draft, Wrong> {
@@ -271,7 +347,7 @@ fn key<K: Kind>(draft: &Draft, name: &str) -> Key {
     K::key(draft.namespace.as_deref().unwrap_or("default"), name)
 }
 
-async fn node(world: &World, line: &Line) -> Result<(), Wrong> {
+async fn node(world: &mut World, line: &Line) -> Result<(), Wrong> {
     let mut draft = Draft {
         spec: json!({"nodeName": line.name}),
         status: json!({"phase": "Ready", "session": "s1", "capacity": {"slots": 1}}),
@@ -279,6 +355,9 @@ async fn node(world: &World, line: &Line) -> Result<(), Wrong> {
     };
     for (word, value) in &line.words {
         node_word(line, &mut draft, word, value)?;
+    }
+    if draft.age == 0 {
+        world.beating.push(line.name.clone());
     }
     let beat = world.clock.wall().minus(Duration::from_secs(draft.age));
     draft.status["lastHeartbeatTime"] = json!(beat);
@@ -328,6 +407,7 @@ async fn create<K: Kind>(
             into.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
         }
     }
+    new.owner_references.extend(draft.owner.clone());
     let store: &dyn Store<K> = &*world.store;
     let made = store.create(new).await.map_err(|error| not("spec", error.to_string()))?;
     if !draft.status.is_null() {
