@@ -153,7 +153,7 @@ fn outcome(task: &Object<AgenticTask>) -> String {
         (Some(node), _) => {
             let placed = message("Scheduled");
             let placed = placed.strip_prefix(&format!("placed on {node}: ")).unwrap_or(&placed);
-            if placed.is_empty() { format!("on {node}") } else { format!("on {node}: {placed}") }
+            format!("on {node}: {placed}")
         }
         (None, Some(waiting)) => {
             let reason = waiting.reason.as_ref().map(ToString::to_string).unwrap_or_default();
