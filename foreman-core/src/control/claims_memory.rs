@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::confirm::shows_run;
+use super::election::Moment;
 use super::reconciler::World;
 use crate::bugs::{self, Bug};
 use crate::fleet::liveness::{Assessment, Seen, assess};
@@ -165,13 +166,7 @@ impl ClaimsMemory {
     }
 
     /// Looks at the tasks in flight.
-    pub(super) fn refresh(
-        &mut self,
-        world: &World,
-        seen: &BTreeMap<Key, Seen>,
-        wall: WallTime,
-        now: AwakeTime,
-    ) {
+    pub(super) fn refresh(&mut self, world: &World, seen: &BTreeMap<Key, Seen>, now: Moment) {
         self.holders.retain(|node, _| self.by_node.contains_key(node));
         let mut watched = std::mem::take(&mut self.watched);
         for (name, keys) in &self.by_node {
@@ -182,17 +177,17 @@ impl ClaimsMemory {
                     let ours = node.status.session.is_some();
                     *holder = Known { seen: true, ours, gone_since: None };
                 }
-                None => holder.gone_since = holder.gone_since.or(Some(now)),
+                None => holder.gone_since = holder.gone_since.or(Some(now.awake)),
             }
             let says = node.and_then(|node| {
                 let seen = seen.get(&node.key())?;
-                Some((node, assess(node, seen, wall, now)))
+                Some((node, assess(node, seen, now.wall, now.awake)))
             });
             for task in keys.iter().filter_map(|key| world.tasks.objects.get(key)) {
                 let uid = &task.meta.uid;
                 let before = watched.remove(uid).filter(|known| known.which == Which::of(task));
-                let mut claim = before.unwrap_or_else(|| Watched::new(task, now));
-                claim.look(task, says, now);
+                let mut claim = before.unwrap_or_else(|| Watched::new(task, now.awake));
+                claim.look(task, says, now.awake);
                 self.watched.insert(uid.clone(), claim);
             }
         }
@@ -205,16 +200,15 @@ impl ClaimsMemory {
         world: &World,
         node: &Object<FleetNode>,
         seen: &Seen,
-        wall: WallTime,
-        now: AwakeTime,
+        now: Moment,
     ) -> bool {
         let Some(keys) = self.by_node.get(&node.meta.name) else { return false };
-        let says = Some((node, assess(node, seen, wall, now)));
+        let says = Some((node, assess(node, seen, now.wall, now.awake)));
         let mut missing = false;
         for task in keys.iter().filter_map(|key| world.tasks.objects.get(key)) {
             let watched = self.watched.get_mut(&task.meta.uid);
             if let Some(claim) = watched.filter(|claim| claim.which == Which::of(task)) {
-                claim.look(task, says, now);
+                claim.look(task, says, now.awake);
                 missing |= claim.missing_beats >= MISSING_BEATS;
             }
         }

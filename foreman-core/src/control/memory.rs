@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::Backoff;
 use super::claims_memory::ClaimsMemory;
+use super::election::Moment;
 use super::plan_nodes::NodesMemory;
 use super::reconciler::World;
 use super::room::Room;
@@ -11,7 +12,7 @@ use crate::bugs::{self, Bug};
 use crate::fleet::liveness::Seen;
 use crate::model::agentic_task::WaitingReason;
 use crate::model::ids::Key;
-use crate::model::time::{AwakeTime, BootTime, WallTime};
+use crate::model::time::{AwakeTime, BootTime};
 use crate::model::{NodeName, Uid};
 use crate::ports::store::StoreError;
 pub(super) use crate::schedule::snapshot::Avoid;
@@ -59,22 +60,22 @@ pub(super) enum RefusedChild {
 }
 
 impl Memory {
-    pub(super) fn refresh(&mut self, world: &mut World, wall: WallTime, now: AwakeTime) {
-        self.nodes.refresh(now);
+    pub(super) fn refresh(&mut self, world: &mut World, now: Moment) {
+        self.nodes.refresh(now.awake);
         if self.nodes.is_deaf() {
-            self.restart_silences(now);
+            self.restart_silences(now.awake);
         }
         let room = &mut self.room;
         self.avoided.retain(|(uid, node), avoided| {
-            let goes_on = avoided.until > now;
+            let goes_on = avoided.until > now.awake;
             if !goes_on {
                 room.fleet.forgive(uid, node);
             }
             goes_on
         });
-        self.follow(world, wall, now);
+        self.follow(world, now);
         let world = &*world;
-        self.claims.refresh(world, &self.seen, wall, now);
+        self.claims.refresh(world, &self.seen, now);
         if self.told.len() > world.tasks.objects.len() + FORGET_SLACK {
             let alive: BTreeSet<_> =
                 world.tasks.objects.values().map(|task| task.meta.uid.clone()).collect();
@@ -91,17 +92,11 @@ impl Memory {
 
     /// One node was heard of, and nothing else is to be refreshed; whether that tells something new
     /// of its claims.
-    pub(super) fn look(
-        &mut self,
-        world: &World,
-        node: &Key,
-        wall: WallTime,
-        now: AwakeTime,
-    ) -> bool {
+    pub(super) fn look(&mut self, world: &World, node: &Key, now: Moment) -> bool {
         let Some(node) = world.nodes.objects.get(node) else { return false };
         let Some(seen) = self.seen.get_mut(&node.key()) else { return false };
-        seen.look(node, wall, now);
-        self.claims.look(world, node, seen, wall, now)
+        seen.look(node, now.wall, now.awake);
+        self.claims.look(world, node, seen, now)
     }
 
     /// Every silence begins now: after our own absence nobody else's is known. To be called at the

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::claims_memory::{Admitted, run_of};
 use super::confirm::{Confirm, Shows};
+use super::election::Moment;
 use super::memory::{Avoid, Avoided, Memory};
 use super::reconciler::World;
 use super::write::{Urgency, Write};
@@ -35,9 +36,9 @@ use crate::timing::{
 pub(super) fn plan(
     world: &World,
     memory: &mut Memory,
-    wall: WallTime,
-    awake: AwakeTime,
+    now: Moment,
 ) -> (Vec<Write>, Option<AwakeTime>) {
+    let Moment { wall, awake, boot: _ } = now;
     let mut planner = Planner { world, wall, awake, writes: Vec::new(), look_again: None };
     for task in memory.claims.homeless(world) {
         if planner.is_ours_to_write(task) {

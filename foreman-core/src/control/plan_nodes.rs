@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::confirm::{Confirm, Shows};
+use super::election::Moment;
 use super::memory::Memory;
 use super::reconciler::World;
 use super::write::{Rank, Urgency, Write};
@@ -79,9 +80,9 @@ impl NodesMemory {
 pub(super) fn plan(
     world: &World,
     memory: &mut Memory,
-    wall: WallTime,
-    awake: AwakeTime,
+    now: Moment,
 ) -> (Vec<Write>, Option<AwakeTime>) {
+    let Moment { wall, awake, boot: _ } = now;
     let mut writes = Vec::new();
     let mut look_again: Vec<AwakeTime> = Vec::new();
     for (key, node) in &world.nodes.objects {
@@ -105,13 +106,8 @@ pub(super) fn plan(
 
 /// Whether something is to be said of a node, or suspected of its claims, although its heartbeat told
 /// nothing new.
-pub(super) fn has_news(
-    world: &World,
-    memory: &Memory,
-    key: &Key,
-    wall: WallTime,
-    awake: AwakeTime,
-) -> bool {
+pub(super) fn has_news(world: &World, memory: &Memory, key: &Key, now: Moment) -> bool {
+    let Moment { wall, awake, boot: _ } = now;
     let (Some(node), Some(seen)) = (world.nodes.objects.get(key), memory.seen.get(key)) else {
         return true;
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::election::Moment;
 use super::memory::{Avoid, Avoided, Memory};
 use super::reconciler::World;
 use super::room::Placing;
@@ -69,9 +70,9 @@ pub fn snapshot_of<'a>(
 pub(super) fn plan(
     world: &World,
     memory: &mut Memory,
-    wall: WallTime,
-    awake: AwakeTime,
+    now: Moment,
 ) -> (Vec<Write>, Option<AwakeTime>) {
+    let Moment { wall, awake, boot: _ } = now;
     let mut planner = Planner { world, wall, awake, writes: Vec::new() };
     for key in memory.room.watchlist.take_due(awake) {
         planner.look_at(memory, &key);

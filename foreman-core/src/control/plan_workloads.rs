@@ -9,6 +9,7 @@ mod status;
 use std::time::Duration;
 
 use self::planner::Planner;
+use super::election::Moment;
 use super::memory::{Memory, RefusedChild};
 use super::reconciler::World;
 use super::write::Write;
@@ -51,9 +52,9 @@ impl Next {
 pub(super) fn plan(
     world: &World,
     memory: &mut Memory,
-    wall: WallTime,
-    awake: AwakeTime,
+    now: Moment,
 ) -> (Vec<Write>, Option<AwakeTime>) {
+    let Moment { wall, awake, boot: _ } = now;
     let mut writes = Vec::new();
     let mut look_again: Option<AwakeTime> = None;
     for workload in world.workloads.objects.values() {

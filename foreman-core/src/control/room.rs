@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::election::Moment;
 use super::memory::Memory;
 use super::reconciler::World;
 use super::resuming::Resuming;
@@ -76,7 +77,7 @@ pub(super) struct Placing {
 
 impl Memory {
     /// Takes what changed since the last time.
-    pub(super) fn follow(&mut self, world: &mut World, wall: WallTime, now: AwakeTime) {
+    pub(super) fn follow(&mut self, world: &mut World, now: Moment) {
         let agents = world.agents.take_changed();
         let workloads = world.workloads.take_changed();
         let mut tasks = world.tasks.take_changed();
@@ -93,19 +94,19 @@ impl Memory {
             self.task_changed(world, &key);
         }
         for key in nodes {
-            self.node_changed(world, &key, wall, now);
+            self.node_changed(world, &key, now);
         }
         if std::mem::take(&mut self.room.recheck_nodes) {
             for key in world.nodes.objects.keys() {
-                self.look_at_node(world, key, wall, now);
+                self.look_at_node(world, key, now);
             }
         }
-        while let Some(key) = self.room.node_alarms.pop(now) {
-            self.look_at_node(world, &key, wall, now);
+        while let Some(key) = self.room.node_alarms.pop(now.awake) {
+            self.look_at_node(world, &key, now);
         }
     }
 
-    fn node_changed(&mut self, world: &World, key: &Key, wall: WallTime, now: AwakeTime) {
+    fn node_changed(&mut self, world: &World, key: &Key, now: Moment) {
         let Some(node) = world.nodes.objects.get(key) else {
             self.seen.remove(key);
             self.room.node_alarms.clear(key);
@@ -117,8 +118,8 @@ impl Memory {
             }
             return;
         };
-        let first = Seen::first(node.status.last_heartbeat_time, now);
-        self.seen.entry(key.clone()).or_insert(first).look(node, wall, now);
+        let first = Seen::first(node.status.last_heartbeat_time, now.awake);
+        self.seen.entry(key.clone()).or_insert(first).look(node, now.wall, now.awake);
         if let Ok(name) = NodeName::parse(&key.name) {
             for run in &node.status.runs {
                 let (Some(uid), Some(turn)) = (run.uid.as_deref(), run.turn) else { continue };
@@ -128,20 +129,20 @@ impl Memory {
                 }
             }
         }
-        self.look_at_node(world, key, wall, now);
+        self.look_at_node(world, key, now);
     }
 
-    fn look_at_node(&mut self, world: &World, key: &Key, wall: WallTime, now: AwakeTime) {
+    fn look_at_node(&mut self, world: &World, key: &Key, now: Moment) {
         let Some(node) = world.nodes.objects.get(key) else { return };
-        let first = Seen::first(node.status.last_heartbeat_time, now);
+        let first = Seen::first(node.status.last_heartbeat_time, now.awake);
         let seen = self.seen.get(key).unwrap_or(&first);
-        let fresh_until = seen.fresh_until(wall, now);
+        let fresh_until = seen.fresh_until(now.wall, now.awake);
         self.room.node_alarms.clear(key);
         if let Some(at) = fresh_until {
             // A record's age is in whole seconds, so look a second later.
             self.room.node_alarms.set(key, at + Duration::from_secs(1));
         }
-        match NodeRow::of(node, seen, wall, now) {
+        match NodeRow::of(node, seen, now.wall, now.awake) {
             Ok(mut row) => {
                 let then = self.room.refusing.get(key);
                 row.refusing = then == Some(&node.status.last_heartbeat_time);

@@ -18,7 +18,7 @@ use crate::model::agentic_task::AgenticTask;
 use crate::model::fleet_node::FleetNode;
 use crate::model::ids::Key;
 use crate::model::object::{Kind, Object};
-use crate::model::time::{AwakeTime, WallTime};
+use crate::model::time::AwakeTime;
 use crate::model::workload::Workload;
 use crate::policy::admit::Policy;
 use crate::ports::store::StoreEvent;
@@ -59,7 +59,7 @@ pub(super) enum Fed {
     Agent(StoreEvent<Agent>),
 }
 
-type Planner = fn(&World, &mut Memory, WallTime, AwakeTime) -> (Vec<Write>, Option<AwakeTime>);
+type Planner = fn(&World, &mut Memory, Moment) -> (Vec<Write>, Option<AwakeTime>);
 
 /// The rules, the first to have its say first.
 const PLANNERS: [Planner; 4] =
@@ -169,8 +169,8 @@ impl View {
             return;
         };
         // A heartbeat that says nothing else: only its own node may have something to be said of.
-        self.changed |= memory.look(world, &key, now.wall, now.awake);
-        self.changed |= plan_nodes::has_news(world, memory, &key, now.wall, now.awake);
+        self.changed |= memory.look(world, &key, now);
+        self.changed |= plan_nodes::has_news(world, memory, &key, now);
     }
 
     /// Whether everything was read once, so that something can be decided.
@@ -264,13 +264,13 @@ impl View {
         if all {
             self.soon = None;
         }
-        self.memory.refresh(&mut self.world, now.wall, now.awake);
+        self.memory.refresh(&mut self.world, now);
         let mut writes: Vec<Write> = Vec::new();
         for (plan, due) in PLANNERS.iter().zip(&mut self.due) {
             if !all && !is_due(due) {
                 continue;
             }
-            let (more, at) = plan(&self.world, &mut self.memory, now.wall, now.awake);
+            let (more, at) = plan(&self.world, &mut self.memory, now);
             *due = at.map(|at| at.max(now.awake + PLAN_AGAIN_MIN));
             // One write an object: a child that is told to stop is not placed by the same pass.
             let taken: BTreeSet<_> = writes.iter().map(Write::target).collect();

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::meta::OwnerReference;
-use crate::model::time::BootTime;
+use crate::model::time::{BootTime, WallTime};
 
 fn at(seconds: u64) -> Moment {
     let since = Duration::from_secs(seconds);
