@@ -110,6 +110,24 @@ impl Cluster {
     }
 }
 
+/// The way in which a server ends with its process, also by kill -9: what holds it is closed.
+#[tokio::test]
+async fn a_server_that_nobody_holds_ends_and_leaves_nothing() {
+    if Cluster::new("the end of an API server").await.is_none() {
+        return;
+    }
+    let assets = foreman_apiserver::Assets::find().expect("there is one");
+    let server = Server::start(&assets).await.expect("another one");
+    let (kubeconfig, etcd) = (server.kubeconfig(), server.etcd_url());
+    let client = Client::try_from(server.config().await.expect("a kubeconfig")).expect("a client");
+    client.apiserver_version().await.expect("it answers");
+    drop(server);
+    let etcd = etcd.trim_start_matches("http://");
+    assert!(client.apiserver_version().await.is_err(), "it still answers");
+    assert!(std::net::TcpStream::connect(etcd).is_err(), "its etcd still answers");
+    assert!(!kubeconfig.exists(), "its folder is still there");
+}
+
 /// A store with a client of its own. Its times are long: what is tested is not how fast a busy machine
 /// is.
 pub(crate) fn store(config: Config) -> Arc<KubeStore> {
