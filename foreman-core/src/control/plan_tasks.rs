@@ -250,6 +250,7 @@ impl<'a> Planner<'a> {
         });
         match until.min() {
             Some(until) => memory.room.watchlist.alarms.set(&task.key(), until),
+            None if budget::has_own_reserve(task, need.only.as_ref()) => {}
             None => need.uid = Uid::new(""),
         }
         let workload = children::owner_among(task, &self.world.workloads.objects)
@@ -259,11 +260,16 @@ impl<'a> Planner<'a> {
 
     /// Binds an unfinished run to the machine that holds its journal, as long as that is waited for.
     fn resume(&self, memory: &mut Memory, task: &Object<AgenticTask>, need: &mut Need) {
-        let (uid, room) = (&task.meta.uid, &mut memory.room);
-        let Some(left) = resume::left_behind(task, room.shown.get(uid)) else {
-            room.resuming.forget(uid);
+        let uid = &task.meta.uid;
+        let Some(left) = resume::left_behind(task, memory.room.shown.get(uid)) else {
+            memory.room.resuming.forget(uid);
             return;
         };
+        let nothing_but_its_own = budget::has_own_reserve(task, Some(&left.node)) && {
+            let ledger = workload_key(task).and_then(|key| self.ledger(memory, &key));
+            ledger.is_some_and(|ledger| ledger.share() == Some(0))
+        };
+        let room = &mut memory.room;
         need.journal = Some(left.node.clone());
         let snapshot = room.fleet.snapshot();
         let failed = resume::failed_too_often(task, &left.node);
@@ -275,7 +281,14 @@ impl<'a> Planner<'a> {
         let says = snapshot.node(&left.node).map(|node| fit(snapshot, node, need));
         let away = elsewhere || resume::is_away(says);
         let wait = room.resuming.observe(uid, &left.node, away, self.awake);
-        let Some(patience) = wait.left(resume::patience(task)) else { return };
+        let Some(patience) = wait.left(resume::patience(task)) else {
+            // Elsewhere it has nothing to go on with, so it goes there when the machine is back.
+            if nothing_but_its_own {
+                room.resuming.waits_for(uid, &left.node);
+                need.only = Some(left.node).filter(|_| !away);
+            }
+            return;
+        };
         if wait.runs() {
             room.watchlist.alarms.set(&task.key(), self.awake + patience);
         }
@@ -340,7 +353,7 @@ impl<'a> Planner<'a> {
             };
             let ledger = memory.room.fleet.alike(&next).and_then(|a| a.workload.clone());
             let ledger = ledger.and_then(|key| Some((self.ledger(memory, &key)?, key)));
-            if let Some(said) = self.held_up(memory, &next, ledger.as_ref()) {
+            if let Some(said) = self.held_up(memory, task, &next, ledger.as_ref()) {
                 memory.room.fleet.block(&round, &next, said);
                 continue;
             }
@@ -378,18 +391,21 @@ impl<'a> Planner<'a> {
     fn held_up(
         &self,
         memory: &Memory,
+        task: &Object<AgenticTask>,
         next: &Next,
         ledger: Option<&(Ledger, Key)>,
     ) -> Option<Said> {
         let fleet = &memory.room.fleet;
-        let agent = fleet.alike(next)?.agent.as_ref();
+        let alike = fleet.alike(next)?;
+        let agent = alike.agent.as_ref();
         if let Some(agent) = agent.and_then(|key| self.world.agents.objects.get(key))
             && let Some(message) = intake::agent_at_limit(agent, self.running(memory, &agent.key()))
         {
             return Some((WaitingReason::AgentAtLimit, message));
         }
         let (ledger, key) = ledger?;
-        Some((WaitingReason::BudgetExhausted, ledger.exhausted(&key.name)?))
+        let said = ledger.holds_up(task, alike.need.only.as_ref(), &key.name)?;
+        Some((WaitingReason::BudgetExhausted, said))
     }
 
     fn placed(

@@ -337,6 +337,13 @@ impl AgenticTaskStatus {
     pub fn has_ended(&self) -> bool {
         self.known_phase().is_some_and(TaskPhase::is_terminal)
     }
+
+    /// Tokens of `usage` that are estimates for claims on that node: what they really spent stands in
+    /// the journal there.
+    pub fn estimated_on(&self, node: &str) -> i64 {
+        let here = self.attempts.iter().filter(|record| record.node.as_deref() == Some(node));
+        here.filter_map(|record| record.estimated_tokens).fold(0, i64::saturating_add)
+    }
 }
 
 impl Object<AgenticTask> {
@@ -469,6 +476,11 @@ pub struct AttemptRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub turn: Option<i64>,
+    /// Tokens that the task was charged for this claim although nobody knows what it spent; absent once
+    /// its journal told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub estimated_tokens: Option<i64>,
     /// Seconds that claims ran which are no longer listed; on the first record only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -70,7 +70,8 @@ pub enum RunEnd {
     Released {
         /// Where the unfinished work lies.
         checkpoint: Option<Checkpoint>,
-        /// What was spent in this claim.
+        /// What was spent in this claim, and in earlier ones that this machine's journal tells of and
+        /// that were never charged. See [`Finish::usage`].
         usage: Usage,
         /// Why.
         why: ReleaseWhy,
@@ -131,7 +132,11 @@ pub struct Finish {
     pub branch: Option<String>,
     /// The commit that holds the result.
     pub commit_sha: Option<String>,
-    /// What was spent in this claim.
+    /// What was spent in this claim, and in earlier ones that this machine's journal tells of and that
+    /// were never charged. `estimated: false` says more: it holds also what claims spent that were
+    /// charged by an estimate ([`AgenticTaskStatus::estimated_on`]), and takes the place of those.
+    ///
+    /// [`AgenticTaskStatus::estimated_on`]: crate::model::agentic_task::AgenticTaskStatus::estimated_on
     pub usage: Usage,
     /// Where the work lies when it is not on a branch.
     pub checkpoint: Option<Checkpoint>,

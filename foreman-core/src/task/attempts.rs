@@ -41,6 +41,23 @@ pub(crate) fn turn_reached(status: &AgenticTaskStatus, usage: Option<&Usage>) ->
     }
 }
 
+/// Notes that the task is charged so many tokens for its last claim, which nobody knows.
+pub(crate) fn estimate(status: &AgenticTaskStatus, attempts: &mut [AttemptRecord], tokens: i64) {
+    let last = attempts.last_mut();
+    if let Some(last) = last.filter(|last| last.attempt == status.attempt) {
+        last.estimated_tokens = Some(tokens);
+    }
+}
+
+/// Takes the estimates for claims on that node back, and answers with how many tokens they were, and
+/// whether others are left.
+pub(crate) fn settle(attempts: &mut [AttemptRecord], node: &str) -> (i64, bool) {
+    let here = |record: &&mut AttemptRecord| record.node.as_deref() == Some(node);
+    let estimates = attempts.iter_mut().filter(here).filter_map(|it| it.estimated_tokens.take());
+    let taken = estimates.fold(0_i64, i64::saturating_add);
+    (taken, attempts.iter().any(|record| record.estimated_tokens.is_some()))
+}
+
 /// Adds the record of a new claim, and lets go of the oldest beyond [`ATTEMPTS_KEPT`].
 pub(crate) fn push(attempts: &mut Vec<AttemptRecord>, new: AttemptRecord) {
     attempts.push(new);

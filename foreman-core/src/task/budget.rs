@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::bugs::{self, Bug};
+use crate::model::NodeName;
 use crate::model::agentic_task::{AgenticTask, AgenticTaskStatus, AttemptEnd, TaskPhase, Usage};
 use crate::model::ids::Key;
 use crate::model::object::Object;
@@ -19,6 +20,20 @@ use crate::workload::children::owned_by;
 pub(crate) fn tokens(usage: Option<&Usage>) -> i64 {
     let usage = usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
     usage.map_or(0, |(prompt, answer)| prompt.unwrap_or(0).saturating_add(answer.unwrap_or(0)))
+}
+
+/// Tokens that a task is known to have used. What it was charged for claims that died is for the books of
+/// its Workload and counts against no limit of its own.
+pub(crate) fn known_tokens(status: &AgenticTaskStatus) -> i64 {
+    let records = status.attempts.iter().filter_map(|record| record.estimated_tokens);
+    let guessed = records.fold(0, i64::saturating_add);
+    tokens(status.usage.as_ref()).saturating_sub(guessed).max(0)
+}
+
+/// Whether a run may go on there although its Workload has nothing left: what it was charged for a claim
+/// that died there and did not spend is still its own, and the journal there tells how much that is.
+pub(crate) fn has_own_reserve(task: &Object<AgenticTask>, node: Option<&NodeName>) -> bool {
+    node.is_some_and(|node| task.status.estimated_on(node.as_str()) > 0)
 }
 
 /// What became of a Workload's budget.
@@ -128,6 +143,17 @@ impl Ledger {
         Some((left / self.open.max(1)).max(left.min(1)))
     }
 
+    /// Why that task may not be placed on any node, or on the only one it may go to; in words.
+    pub(crate) fn holds_up(
+        &self,
+        task: &Object<AgenticTask>,
+        only: Option<&NodeName>,
+        workload: &str,
+    ) -> Option<String> {
+        let goes_on = self.spent.is_none() && has_own_reserve(task, only);
+        self.exhausted(workload).filter(|_| !goes_on)
+    }
+
     /// Why nothing more may be placed, in words.
     pub(crate) fn exhausted(&self, workload: &str) -> Option<String> {
         let raise =
@@ -165,7 +191,7 @@ impl Ledger {
 /// raised while the task runs.
 pub(crate) fn allowance(task: &Object<AgenticTask>, share: Option<i64>) -> Option<i64> {
     let own = task.spec.budget.as_ref().and_then(|budget| budget.tokens);
-    let own = own.map(|own| own.saturating_sub(tokens(task.status.usage.as_ref())).max(0));
+    let own = own.map(|own| own.saturating_sub(known_tokens(&task.status)).max(0));
     share.map(|share| own.map_or(share, |own| own.min(share)))
 }
 

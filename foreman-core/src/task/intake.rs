@@ -316,14 +316,13 @@ fn agent_missing(task: &Object<AgenticTask>, facts: Facts<'_>) -> Option<Step> {
 
 /// The budget that is spent, in words; a paused task resumes when the number is raised.
 fn budget_spent(task: &Object<AgenticTask>) -> Option<String> {
-    let budget = task.spec.budget.as_ref()?;
+    let own = task.spec.budget.as_ref()?;
     let usage = task.status.usage.as_ref()?;
-    let tokens =
-        usage.prompt_tokens.unwrap_or(0).saturating_add(usage.completion_tokens.unwrap_or(0));
+    let tokens = budget::known_tokens(&task.status);
     let limits = [
-        ("tokens", budget.tokens, tokens),
-        ("turns", budget.turns, usage.turns.unwrap_or(0)),
-        ("wallSeconds", budget.wall_seconds, usage.wall_seconds.unwrap_or(0)),
+        ("tokens", own.tokens, tokens),
+        ("turns", own.turns, usage.turns.unwrap_or(0)),
+        ("wallSeconds", own.wall_seconds, usage.wall_seconds.unwrap_or(0)),
     ];
     limits.into_iter().find_map(|(name, limit, used)| {
         let limit = limit?;

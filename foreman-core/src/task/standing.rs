@@ -11,6 +11,7 @@ use crate::model::object::Object;
 use crate::model::time::WallTime;
 use crate::model::workload::Workload;
 use crate::policy::admit::{Policy, admit};
+use crate::schedule::need_of;
 use crate::workload::children;
 
 /// What is known beside the task.
@@ -87,7 +88,10 @@ pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
             return Standing::Waits(WaitingReason::AgentAtLimit, message);
         }
     }
-    let spent = ledger.zip(workload).and_then(|(it, owner)| it.exhausted(&owner.meta.name));
+    let only = need_of(task, known.tasks, known.agents).only;
+    let spent = ledger
+        .zip(workload)
+        .and_then(|(it, owner)| it.holds_up(task, only.as_ref(), &owner.meta.name));
     match spent {
         Some(message) => Standing::Waits(WaitingReason::BudgetExhausted, message),
         None => Standing::WantsNode,

@@ -1,6 +1,7 @@
 //! What the operator writes when a claim is lost: first the strike, then the take-back.
 
 use super::attempts::{self, Closed};
+use super::budget;
 use super::lifecycle::{Actor, IllegalMove, check};
 use super::retry::Counted;
 use super::writes::{bounded, no_longer_stuck};
@@ -64,6 +65,10 @@ pub(crate) fn take_back(
     let mut attempts = task.status.attempts.clone();
     if let Some(ended) = back.ended {
         attempts::close(&mut attempts, Closed { ended, at: now, turn: back.turn });
+    }
+    let unknown = back.usage.as_ref().and_then(|_| budget::unknown_usage(&task.status));
+    if let Some(tokens) = unknown.and_then(|unknown| unknown.prompt_tokens) {
+        attempts::estimate(&task.status, &mut attempts, tokens);
     }
     let mut change = Change::of(Part::Status)
         .set("phase", check(Actor::Operator, &task.status, TaskPhase::Pending)?)

@@ -329,11 +329,11 @@ pub(crate) fn release(task: &Object<AgenticTask>, release: &Release, now: WallTi
     if !bugs::on(Bug::ReleaseKeepsClaim) {
         change = change.clear("session").clear("claimedAt");
     }
+    if let Some(usage) = &release.usage {
+        change = change.set("usage", charge(&task.status, &mut attempts, usage));
+    }
     if attempts != task.status.attempts {
         change = change.set("attempts", attempts);
-    }
-    if let Some(usage) = &release.usage {
-        change = change.set("usage", add_usage(task.status.usage.as_ref(), usage));
     }
     if let Some(checkpoint) = &release.checkpoint {
         change = change.set("checkpoint", checkpoint);
@@ -389,6 +389,7 @@ pub(crate) fn finish(
     finish_condition(&mut next, &message, now);
     let turn = attempts::turn_reached(&task.status, Some(&finish.usage));
     attempts::close(&mut next.attempts, Closed { ended: ended_as(finish), at: now, turn });
+    let usage = charge(&task.status, &mut next.attempts, &finish.usage);
     let mut change = status()
         .set("phase", check(Actor::Agent, &task.status, phase)?)
         .set("verdict", finish.verdict)
@@ -396,7 +397,7 @@ pub(crate) fn finish(
         .set("finishedAt", now)
         .set("conditions", &next.conditions)
         .set("attempts", &next.attempts)
-        .set("usage", add_usage(task.status.usage.as_ref(), &finish.usage))
+        .set("usage", usage)
         .clear("waiting")
         .clear("session")
         .clear("claimedAt")
@@ -434,6 +435,22 @@ fn ended_as(finish: &Finish) -> AttemptEnd {
     }
 }
 
+/// What the task has spent when its holder tells of its claim: what the holder's journal knows takes the
+/// place of what was charged by estimate.
+fn charge(status: &AgenticTaskStatus, attempts: &mut [AttemptRecord], now: &Usage) -> Usage {
+    let mut before = status.usage.clone().unwrap_or_default();
+    let node = status.assigned_node.as_deref().filter(|_| now.estimated == Some(false));
+    if let Some(node) = node {
+        let (estimated, more) = attempts::settle(attempts, node);
+        if estimated > 0 {
+            let known = before.prompt_tokens.unwrap_or(0).saturating_sub(estimated).max(0);
+            before.prompt_tokens = Some(known);
+            before.estimated = more.then_some(true);
+        }
+    }
+    add_usage(Some(&before), now)
+}
+
 /// What was spent before and now.
 pub(crate) fn add_usage(before: Option<&Usage>, now: &Usage) -> Usage {
     let zero = Usage::default();
@@ -449,7 +466,7 @@ pub(crate) fn add_usage(before: Option<&Usage>, now: &Usage) -> Usage {
         completion_tokens: sum(before.completion_tokens, now.completion_tokens),
         tool_calls: sum(before.tool_calls, now.tool_calls),
         wall_seconds: sum(before.wall_seconds, now.wall_seconds),
-        estimated: before.estimated.or(now.estimated),
+        estimated: before.estimated.or(now.estimated).filter(|estimated| *estimated),
         extra: before.extra.clone(),
     }
 }

@@ -216,3 +216,65 @@ async fn an_end_by_the_operator_charges_what_was_reserved() {
         assert_eq!(status.allowance, None);
     }
 }
+
+/// What a dead holder was charged by estimate gives way to what its journal tells, when a claim on the
+/// same machine says that it is in its numbers.
+#[tokio::test]
+async fn an_estimate_is_corrected_by_whoever_holds_the_journal() {
+    let told = |estimated| Usage { prompt_tokens: Some(25), estimated, ..Usage::default() };
+    for (ended_by, estimated, wanted) in [
+        ("release", Some(false), (Some(35), None, None)),
+        ("finish", Some(false), (Some(35), None, None)),
+        // Its journal is gone, or it never looked.
+        ("finish", None, (Some(95), Some(true), Some(60))),
+    ] {
+        let desk = Desk::new();
+        let now = desk.clock.wall();
+        let mut task = desk.task().await;
+        for attempt in [1, 2] {
+            let placed = place(&task, &node(), Some(60), "fits", now);
+            task = desk.write(&task, placed).await;
+            let granted =
+                claim(&task, attempt, &Session::new("s"), &node(), adopted(now), (now, now));
+            task = desk.write(&task, granted).await;
+            if attempt == 1 {
+                task.status.usage = Some(usage(10));
+                let back = crate::task::take_back::TakeBack {
+                    ended: Some(AttemptEnd::NodeLost),
+                    message: "silent".into(),
+                    turn: Some(3),
+                    usage: budget::charge_dead_holder(&task.status),
+                };
+                let back = crate::task::take_back::take_back(&task, &back, now);
+                task = desk.write(&task, back).await;
+                let charged = task.status.usage.as_ref().map(|it| (it.prompt_tokens, it.estimated));
+                assert_eq!(charged, Some((Some(70), Some(true))));
+                assert_eq!(task.status.estimated_on(node().as_str()), 60);
+                assert_eq!(task.status.estimated_on("another"), 0);
+                assert_eq!(budget::known_tokens(&task.status), 10, "for limits of its own");
+            }
+        }
+        let change = if ended_by == "release" {
+            let release = Release {
+                ended: AttemptEnd::Suspended,
+                reason: "Suspended",
+                message: String::new(),
+                waiting: None,
+                usage: Some(told(estimated)),
+                checkpoint: None,
+                known: None,
+            };
+            super::release(&task, &release, now)
+        } else {
+            finish(&task, &Finish { usage: told(estimated), ..finished("done") }, false, now)
+        };
+        let status = desk.write(&task, change).await.status;
+        let spent = status.usage.expect("charged");
+        let left = status.attempts.first().and_then(|record| record.estimated_tokens);
+        assert_eq!(
+            (spent.prompt_tokens, spent.estimated, left),
+            wanted,
+            "{ended_by} {estimated:?}"
+        );
+    }
+}

@@ -6,13 +6,14 @@ use std::sync::Mutex;
 use foreman_core::control::Reconciler;
 use foreman_core::model::agentic_task::{Checkpoint, RetrySpec};
 use foreman_core::model::condition::find_condition;
-use foreman_core::model::{AgenticTask, AgenticTaskSpec, TaskPhase};
+use foreman_core::model::shared::Budget;
+use foreman_core::model::{AgenticTask, AgenticTaskSpec, TaskKind, TaskPhase, WorkloadSpec};
 use foreman_core::ports::recorder::{Event, Recorder};
 use foreman_core::ports::store::Part;
 use foreman_core::ports::{Change, Clock, Expect, Store};
 
 use crate::claims::{beat_with, claim};
-use crate::lab::{Lab, freeform, settle};
+use crate::lab::{Lab, add_workload, freeform, pipeline, settle, step};
 use crate::liveness::{add_node, beat_of, beside, pass};
 
 /// The Warnings that were given.
@@ -187,4 +188,51 @@ async fn a_machine_that_failed_its_run_twice_gets_it_again_where_no_other_fits()
         assert!(placed.message.contains("journal here"), "{}", placed.message);
     })
     .await;
+}
+
+/// The whole budget of a Workload was reserved for a run whose machine died: all of it counts as spent
+/// until the journal tells how much it was, and for that the run must get back to its machine.
+#[tokio::test]
+async fn a_run_whose_machine_died_with_the_whole_budget_goes_on_when_that_is_back() {
+    for minutes_away in [3, 30] {
+        let lab = Lab::new();
+        for name in ["home", "other"] {
+            add_node(&lab, name).await;
+        }
+        beat_of(&lab, "home", "s", "Ready").await;
+        let budget = Some(Budget { tokens: Some(100), ..Budget::default() });
+        let one = step("a", TaskKind::Freeform, &[]);
+        let spec = WorkloadSpec { pipeline: vec![one], budget, ..pipeline() };
+        add_workload(&lab, "w", spec).await;
+        beside(lab.reconciler(), async {
+            pass(&lab, 2).await;
+            let name = lab.tasks().await.first().expect("made").meta.name.clone();
+            let now = || async { lab.task_now(&name).await.status };
+            assert_eq!(
+                (now().await.assigned_node.as_deref(), now().await.allowance),
+                (Some("home"), Some(100))
+            );
+            claim(&lab, &name, "home", Some("s")).await;
+            settle().await;
+            beat_with(&lab, "home", "s", &[(&lab.task_now(&name).await, 3)]).await;
+            for _ in 0..minutes_away * 2 {
+                pass(&lab, 30).await;
+                beat_of(&lab, "other", "s", "Ready").await;
+            }
+            let charged = now().await;
+            assert_eq!(charged.usage.and_then(|usage| usage.prompt_tokens), Some(100));
+            assert_eq!(charged.attempts.first().and_then(|it| it.estimated_tokens), Some(100));
+            assert_eq!(charged.assigned_node, None, "nothing is left to begin anew with");
+            beat_with(&lab, "home", "s", &[]).await;
+            pass(&lab, 2).await;
+            let back = now().await;
+            assert_eq!(
+                (back.assigned_node.as_deref(), back.allowance),
+                (Some("home"), Some(0)),
+                "after {minutes_away} minutes: {:?}",
+                back.waiting
+            );
+        })
+        .await;
+    }
 }

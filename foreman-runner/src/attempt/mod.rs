@@ -290,11 +290,15 @@ impl Attempt<'_> {
 
 /// What this claim spent: all that the journal holds, less what the task was charged before. A claim
 /// that died without a word charged nothing, so its part is in here; what another machine spent
-/// stands in `charged` and not in the journal, so it is left out.
-fn spent(charged: Option<&Usage>, before: &Replay, after: &Replay) -> Usage {
+/// stands in `charged` and not in the journal, so it is left out. Of what was charged for a claim that
+/// died here, `estimated` was a guess: where there is a journal, what that tells takes its place.
+fn spent(charged: Option<&Usage>, estimated: i64, before: &Replay, after: &Replay) -> Usage {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let nothing = Usage::default();
     let charged = charged.unwrap_or(&nothing);
+    let corrects = estimated > 0 && before.header.is_some();
+    let guessed = if corrects { estimated } else { 0 };
+    let prompts = charged.prompt_tokens.map(|all| all.saturating_sub(guessed).max(0));
     let rest = |after: u64, before: u64, charged: Option<i64>| {
         let paid = count(before).min(charged.unwrap_or(0));
         Some(count(after).saturating_sub(paid))
@@ -302,7 +306,7 @@ fn spent(charged: Option<&Usage>, before: &Replay, after: &Replay) -> Usage {
     let (now, then) = (after.usage, before.usage);
     Usage {
         turns: rest(after.turns.len() as u64, before.turns.len() as u64, charged.turns),
-        prompt_tokens: rest(now.prompt_tokens, then.prompt_tokens, charged.prompt_tokens),
+        prompt_tokens: rest(now.prompt_tokens, then.prompt_tokens, prompts),
         cached_tokens: rest(now.cached_tokens, then.cached_tokens, charged.cached_tokens),
         completion_tokens: rest(
             now.completion_tokens,
@@ -310,7 +314,7 @@ fn spent(charged: Option<&Usage>, before: &Replay, after: &Replay) -> Usage {
             charged.completion_tokens,
         ),
         tool_calls: rest(after.tool_calls, before.tool_calls, charged.tool_calls),
-        estimated: now.estimated.then_some(true),
+        estimated: if corrects { Some(false) } else { now.estimated.then_some(true) },
         ..Usage::default()
     }
 }

@@ -72,7 +72,9 @@ impl Attempt<'_> {
 
     /// What this claim has to charge, from what its journal says.
     fn spent(&self, before: &Replay, after: &Replay) -> Usage {
-        spent(self.job.task.status.usage.as_ref(), before, after)
+        let status = &self.job.task.status;
+        let estimated = status.estimated_on(self.job.fence.node.as_str());
+        spent(status.usage.as_ref(), estimated, before, after)
     }
 
     /// A run that ended in an earlier claim, and whose terminal write did not arrive, is told again.
@@ -273,7 +275,11 @@ impl ModelRun<'_> {
                 .or_else(|| positive(agent.max_turns.or(Some(TURNS_DEFAULT))))
                 .unwrap_or(1),
             budget: budget_of(task.spec.budget.as_ref(), &task.status),
-            elsewhere: spent_elsewhere(task.status.usage.as_ref(), &self.before),
+            elsewhere: spent_elsewhere(
+                task.status.usage.as_ref(),
+                task.status.estimated_on(self.attempt.job.fence.node.as_str()),
+                &self.before,
+            ),
             stuck,
         }
     }
