@@ -1,10 +1,12 @@
-//! `cargo xtask bench`: measures the scheduler, the simulator and the embedded store, and writes
-//! docs/benchmarks.md.
+//! `cargo xtask bench`: measures the scheduler, the control loops, the simulator and the embedded store,
+//! and writes docs/benchmarks.md.
 //!
 //! Absolute times drift between machines, so each figure also stands as a ratio to something measured
 //! in the same run: mostly to the floor, one `fdatasync` after another on the same disk.
 
 mod decisions;
+mod figures;
+mod loops;
 mod machine;
 mod other_process;
 mod report;
@@ -25,6 +27,9 @@ pub(crate) fn run(write: bool) -> anyhow::Result<()> {
     if let Some(file) = std::env::var_os(other_process::FILE) {
         return other_process::serve(file.as_ref());
     }
+    if let Ok(part) = std::env::var(loops::PART) {
+        return loops::serve(&part);
+    }
     if cfg!(debug_assertions) && std::env::var_os(STAY).is_none() {
         return in_release(write);
     }
@@ -35,7 +40,9 @@ pub(crate) fn run(write: bool) -> anyhow::Result<()> {
         .context("cannot start a runtime")?;
     let rows = runtime.block_on(store::measure())?;
     let store = report::table(&rows);
-    let core = report::table(&decisions::measure()?);
+    let mut core = decisions::measure()?;
+    core.extend(loops::measure()?);
+    let core = report::table(&core);
     repo::say(format_args!("{}\n\n{core}\n\n{store}", machine::summary()));
     if write {
         let path = repo::root().join("docs/benchmarks.md");

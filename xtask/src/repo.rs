@@ -39,6 +39,16 @@ pub(crate) fn read(root: &Path, name: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// What a command prints.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
+    let done = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !done.status.success() {
+        let why = String::from_utf8_lossy(&done.stderr);
+        bail!("{command:?} failed ({}): {why}", done.status);
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
 /// Says something on stdout. A closed pipe is the reader's wish, not an error.
 pub(crate) fn say(line: Arguments<'_>) {
     writeln!(std::io::stdout().lock(), "{line}").unwrap_or_default();

@@ -41,6 +41,9 @@ pub const FREE_GB: i32 = 60;
 const QUIET_SECONDS: usize = 3;
 
 /// A node's row: every 16th is cordoned, every other has another accelerator, there are four zones.
+///
+/// # Panics
+/// Never: the name is valid.
 #[expect(clippy::expect_used, reason = "the name is valid")]
 pub fn row(number: usize, slots: usize) -> NodeRow {
     NodeRow {
@@ -130,6 +133,11 @@ pub fn turns(count: usize) -> Vec<Turn> {
 
 fn task_name(number: usize) -> String {
     format!("task-{number:06}")
+}
+
+/// The number of a task that [`wait`] put into a fleet.
+pub fn number_of(uid: &Uid) -> usize {
+    uid.as_str().rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }
 
 /// All of them wait in the fleet, with that need.

@@ -1,110 +1,118 @@
-//! The rows about the scheduler and the simulator: each is measured by a process of its own.
+//! The rows about the scheduler and the simulator.
 
+use std::hint::black_box;
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
+use foreman_core::schedule::scheduler::decide_with;
+use foreman_core::testkit::load::{self, fleet, full_fleet, modest, pass, picky, row, turns, wait};
 
-use super::report::Row;
+use super::figures::{Growth, timed};
+use super::report::{Row, per_second};
 use crate::repo;
 
 /// Seeds of the row about the simulator.
 const SEEDS: &str = "200";
+/// Samples of a latency.
+const SAMPLES: usize = 1_000;
+/// Nodes where their number does not matter.
+const NODES: usize = 1_000;
 
 /// Everything, in the order of the table.
 pub(super) fn measure() -> anyhow::Result<Vec<Row>> {
-    let said =
-        output(cargo().args(["bench", "--quiet", "-p", "foreman-core", "--bench", "decide"]))?;
-    let mut rows = rows(&said);
-    if rows.is_empty() {
-        bail!("the bench `decide` of foreman-core printed no row: {said}");
-    }
+    let mut rows = Vec::new();
+    one_decision(&mut rows)?;
+    drains(&mut rows)?;
+    one_ends(&mut rows)?;
+    heartbeats(&mut rows)?;
     rows.push(simulation()?);
     Ok(rows)
 }
 
-fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repo::root());
-    cargo
-}
-
-fn output(command: &mut Command) -> anyhow::Result<String> {
-    let done = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    if !done.status.success() {
-        let why = String::from_utf8_lossy(&done.stderr);
-        bail!("{command:?} failed ({}): {why}", done.status);
+/// Every node is full or does not match, so every one of them refuses.
+fn one_decision(rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    let mut growth = Growth::new("p99 ≤ 0.5 ms");
+    for nodes in [10, 100, 1_000, 10_000] {
+        let (fleet, need) = (full_fleet(nodes), picky());
+        let (mut refusals, mut samples) = (Vec::with_capacity(nodes), Vec::new());
+        for _ in 0..SAMPLES {
+            refusals.clear();
+            let decide = || decide_with(fleet.snapshot(), &need, |one| refusals.push(one));
+            let (decision, took) = timed(decide);
+            black_box(decision);
+            samples.push(took);
+        }
+        ensure!(refusals.iter().all(|one| !one.is_empty()), "a node of a full fleet took a task");
+        rows.push(growth.samples(format!("one decision, {nodes} nodes, all refusals"), samples));
     }
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    Ok(())
 }
 
-/// Lines `what: figures`; each is held against the first of those that differ in numbers only.
-fn rows(said: &str) -> Vec<Row> {
-    let mut first: Vec<(String, f64)> = Vec::new();
-    let lines = said.lines().filter_map(|line| line.rsplit_once(": "));
-    lines
-        .filter_map(|(work, measured)| {
-            let figure = measured.split([' ', ',']).find_map(figure)?;
-            let group: String = work.chars().filter(|letter| !letter.is_ascii_digit()).collect();
-            let before = first.iter().find(|(known, _)| *known == group).map(|(_, figure)| *figure);
-            let ratio = match before {
-                Some(before) => format!("{:.2} × the first of its kind", figure / before),
-                None => "1 ×".to_owned(),
-            };
-            if before.is_none() {
-                first.push((group, figure));
-            }
-            Some(Row::new(work, measured, ratio, target(work)))
-        })
-        .collect()
-}
-
-fn target(work: &str) -> &'static str {
-    if work.starts_with("one decision") {
-        "p99 ≤ 0.5 ms"
-    } else if work.contains("tasks wait, ") {
-        "≥ 50 000/s"
-    } else {
-        ""
+fn drains(rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    for (slots, work) in [(None, "room for all"), (Some(1), "one slot each")] {
+        let mut growth = Growth::new("≥ 50 000/s at 10 000");
+        for tasks in [10_usize, 1_000, 10_000, 100_000] {
+            let mut fleet = fleet(NODES, slots.unwrap_or(tasks.div_ceil(NODES) * 2));
+            wait(&mut fleet, &turns(tasks), &modest());
+            let (placed, took) = timed(|| load::drain(&mut fleet));
+            ensure!(placed == tasks, "{placed} of {tasks} tasks were placed");
+            let rate = per_second(tasks, took);
+            let work = format!("{tasks} tasks wait, {NODES} nodes, {work}");
+            rows.push(growth.row(work, format!("{rate:.0} placements/s"), rate));
+        }
     }
+    Ok(())
 }
 
-/// A count, or a duration in seconds.
-fn figure(word: &str) -> Option<f64> {
-    let units = [("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("", 1.0)];
-    units.into_iter().find_map(|(unit, worth)| {
-        let number: f64 = word.strip_suffix(unit)?.parse().ok()?;
-        Some(number * worth)
-    })
+/// One run ends at a time while many wait: one node is tried, not the fleet.
+fn one_ends(rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    let mut growth = Growth::new("");
+    for tasks in [1_000, 10_000, 100_000] {
+        let mut fleet = fleet(NODES, 1);
+        wait(&mut fleet, &turns(tasks + NODES), &modest());
+        let running = pass(&mut fleet);
+        let mut samples = Vec::new();
+        for uid in running.iter().rev() {
+            let (placed, took) = timed(|| {
+                fleet.let_go(uid);
+                pass(&mut fleet)
+            });
+            ensure!(placed.len() == 1, "{} tasks took the place of one", placed.len());
+            samples.push(took);
+        }
+        let work = format!("one of {NODES} runs ends while {tasks} wait: its successor");
+        rows.push(growth.samples(work, samples));
+    }
+    Ok(())
+}
+
+fn heartbeats(rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    let mut growth = Growth::new("");
+    for nodes in [10, 1_000, 10_000] {
+        let mut fleet = fleet(nodes, 1);
+        wait(&mut fleet, &turns(10_000 + nodes), &modest());
+        pass(&mut fleet);
+        let mut samples = Vec::new();
+        for number in 0..SAMPLES {
+            let same = row(number % nodes, 1);
+            let (news, took) = timed(|| (fleet.node_changed(same), pass(&mut fleet)));
+            ensure!(!news.0 && news.1.is_empty(), "the same row was news");
+            samples.push(took);
+        }
+        let work = format!("a heartbeat that changes nothing, {nodes} nodes, 10 000 wait");
+        rows.push(growth.samples(work, samples));
+    }
+    Ok(())
 }
 
 fn simulation() -> anyhow::Result<Row> {
     let this = std::env::current_exe().context("cannot tell which program this is")?;
-    let said = output(Command::new(this).args(["sim", "--start", "1", "--seeds", SEEDS]))?;
+    let mut command = Command::new(this);
+    command.args(["sim", "--start", "1", "--seeds", SEEDS, "--threads", "1"]);
+    let said = repo::output(&mut command)?;
     let rate = said.lines().rev().find_map(|line| line.split_once(" fleet-hours a minute"));
     let (before, _) = rate.with_context(|| format!("`cargo xtask sim` said no rate: {said}"))?;
     let rate = before.rsplit(' ').next().unwrap_or_default();
     let work = format!("simulated fleet-hours a minute, seeds 1 to {SEEDS}, one core");
     Ok(Row::new(work, rate, "", "≥ 1 000"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_becomes_a_row_held_against_the_first_of_its_kind() {
-        let rows = rows(
-            "one decision, 10 nodes: p50 500ns, p99 1µs\none decision, 100 nodes: p50 2µs, p99 3µs\n\
-             \n10 tasks wait, 1000 nodes, room: 51127 placements/s (195.592µs)\nnothing here",
-        );
-        let shown: Vec<_> = rows.iter().map(|row| (row.ratio.as_str(), row.target)).collect();
-        assert_eq!(
-            shown,
-            [
-                ("1 ×", "p99 ≤ 0.5 ms"),
-                ("4.00 × the first of its kind", "p99 ≤ 0.5 ms"),
-                ("1 ×", "≥ 50 000/s")
-            ]
-        );
-    }
 }

@@ -90,16 +90,17 @@ one `fdatasync` after another on a file beside the store.
 {}
 ```
 
-## The scheduler and the simulator
+## The scheduler, the control loops and the simulator
 
-`cargo bench -p foreman-core --bench decide` (an argument picks rows) and `cargo xtask sim` make these
-figures, without a store.
+Without a store: the loops run on one that tells them a world and holds none of it.
+`cargo bench -p foreman-core --bench decide` compares the same workloads from run to run (criterion).
 
 {core}
 
 In the profile of the drain (1000 nodes, up to 100 000 tasks) a quarter of the time goes into looking at
 every node for each task, a sixth into the score of the nodes that fit, and a fifth into comparing uids
-and names in sorted maps: the price of the same order in every run.
+and names in sorted maps: the price of the same order in every run. A pass of the loops looks at every
+node and every claim. What the loops keep is whole objects, also of tasks that have ended.
 
 ## The embedded store (SQLite, WAL, `synchronous=FULL`)
 
