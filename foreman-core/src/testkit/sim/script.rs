@@ -104,6 +104,8 @@ struct Play<'a> {
     progress: watch::Sender<Progress>,
     stop: watch::Receiver<Stop>,
     turns_here: i64,
+    /// Tokens of a turn that does not stand in the journal (yet).
+    unwritten: i64,
 }
 
 /// Memory that a run takes while it is there.
@@ -141,7 +143,10 @@ impl Executor for Script {
         let _running = self.truth.run_begins(self.process, self.node, &job.fence);
         let _memory = InUse::of(&self.memory, &job);
         let plan = Plan::of(self.seed, self.stern, &job);
-        let run = Play { script: self, job: &job, plan, authority, progress, stop, turns_here: 0 };
+        let (turns_here, unwritten) = (0, 0);
+        let job = &job;
+        let run =
+            Play { script: self, job, plan, authority, progress, stop, turns_here, unwritten };
         let end = run.run().await;
         self.counts.add(ends::word(&end));
         self.truth.run_ended(&job.fence, &end);
@@ -198,7 +203,7 @@ impl Play<'_> {
     /// What the task has spent in all: a claim of this machine that died was never charged, and what
     /// other machines spent stands in no journal here.
     fn spent(&self) -> i64 {
-        self.journal().tokens.max(self.charged())
+        self.journal().tokens.max(self.charged()).saturating_add(self.unwritten)
     }
 
     /// The next model call may cost more than is left.
@@ -293,11 +298,14 @@ impl Play<'_> {
             std::panic::resume_unwind(Box::new("scripted"));
         }
         self.script.truth.spent(&self.job.task, self.plan.tokens);
-        let spent = self.spent().saturating_add(self.plan.tokens);
+        // A run whose disk is full says all the same what it spent.
+        self.unwritten = self.plan.tokens;
+        let spent = self.spent();
         self.write(|journal| {
             journal.turns += 1;
             journal.tokens = spent;
         })?;
+        self.unwritten = 0;
         self.turns_here += 1;
         let turn = i64::try_from(done + 1).unwrap_or(i64::MAX);
         self.progress.send_replace(Progress {
