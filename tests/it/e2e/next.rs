@@ -124,9 +124,17 @@ async fn what_an_interrupted_run_or_demo_prints_next_goes_on_with_it() {
     assert_eq!(ended.code, Some(130), "{ended:?}");
     let printed = commands(&ended.stdout);
     assert_eq!(printed, [format!("foreman demo --dir {}", path(&dir))]);
-    paste(&lab, &printed[0]).await;
     let data = dir.join("data");
     let get = ["get", "workloads", "-o", "json", "--data-dir", path(&data)];
-    let all = lab.run(&get).await;
-    assert_eq!(all.stdout.matches("\"phase\": \"Completed\"").count(), 2, "{all:?}");
+    // A demo ends with its own work: on a busy machine it may be done before the interrupted one is.
+    for demos in 2..=4 {
+        paste(&lab, &printed[0]).await;
+        let all = lab.run(&get).await;
+        let completed = all.stdout.matches("\"phase\": \"Completed\"").count();
+        assert!(completed >= demos - 1, "{all:?}");
+        if completed == demos {
+            return;
+        }
+    }
+    panic!("the interrupted demo was not gone on with by three others");
 }
