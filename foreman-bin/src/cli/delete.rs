@@ -109,10 +109,7 @@ async fn owned_tasks(world: &World, one: &Found) -> anyhow::Result<usize> {
     }
     let uid = uid(one);
     let tasks = world.tasks().await?;
-    let owned = tasks
-        .values()
-        .filter(|task| task.meta.owner_references.iter().any(|owner| owner.uid == uid));
-    Ok(owned.count())
+    Ok(tasks.values().filter(|task| task.is_of(&uid)).count())
 }
 
 fn uid(one: &Found) -> Uid {

@@ -148,7 +148,7 @@ async fn missed(world: &World, target: &Target) -> anyhow::Result<Vec<String>> {
     let tasks = world.tasks().await?;
     Ok(tasks
         .values()
-        .filter(|task| task.meta.owner_references.iter().any(|o| o.uid == workload.meta.uid))
+        .filter(|task| task.is_of(&workload.meta.uid))
         .filter(|task| task.status.has_ended() && words::finished(task) != "Succeeded")
         .map(|task| format!("task/{}", task.meta.name))
         .collect())

@@ -290,16 +290,10 @@ impl World {
         &self,
         task: &Object<AgenticTask>,
     ) -> anyhow::Result<Option<Object<Workload>>> {
-        let owners = task.meta.owner_references.iter();
-        for owner in owners.filter(|owner| owner.kind == Workload::NAMES.kind) {
-            let key = Key { namespace: task.meta.namespace.clone(), name: owner.name.clone() };
-            let found = self.stores.workloads.get(&key).await;
-            let found = found.map_err(|error| read_failed("workload", &owner.name, error))?;
-            if let Some(workload) = found.filter(|workload| workload.meta.uid == owner.uid) {
-                return Ok(Some(workload));
-            }
-        }
-        Ok(None)
+        let Some((key, uid)) = task.workload() else { return Ok(None) };
+        let found = self.stores.workloads.get(&key).await;
+        let found = found.map_err(|error| read_failed("workload", &key.name, error))?;
+        Ok(found.filter(|workload| workload.meta.uid == *uid))
     }
 
     /// All tasks, by key.

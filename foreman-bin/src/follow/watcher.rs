@@ -206,9 +206,7 @@ impl Follower {
     fn is_ours(&self, task: &Object<AgenticTask>) -> bool {
         match &self.of {
             Of::Everything => true,
-            Of::Workload(_, uid) => {
-                task.meta.owner_references.iter().any(|owner| owner.uid == *uid)
-            }
+            Of::Workload(_, uid) => task.is_of(uid),
         }
     }
 }

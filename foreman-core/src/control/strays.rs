@@ -17,14 +17,13 @@ use crate::workload::children::{self, Stray};
 /// cancelled and stays as a record, like every other task of a Workload that gave up. A second task of a
 /// step is found where the Workload's records are gone through anyway.
 pub(super) fn write_for(world: &World, task: &Object<AgenticTask>) -> Option<Write> {
-    let (workload, _) = children::owner(task)?;
-    let goes_on = |owner: &Object<Workload>| !owner.status.has_ended();
-    if children::owner_among(task, &world.workloads.objects).is_some_and(goes_on)
-        || world.workloads.unreadable.contains(&workload)
-    {
+    let (key, uid) = task.workload()?;
+    let there = world.workloads.objects.get(&key);
+    let goes_on = |owner: &Object<Workload>| owner.meta.uid == *uid && !owner.status.has_ended();
+    if there.is_some_and(goes_on) || world.workloads.unreadable.contains(&key) {
         return None;
     }
-    match children::stray(task, world.workloads.objects.get(&workload))? {
+    match children::stray(task, there)? {
         Stray::OwnerGone | Stray::Second => delete(task),
         Stray::OwnerEnded if task.spec.cancel == Some(true) => None,
         Stray::OwnerEnded => Some(Write::Task {
@@ -39,7 +38,7 @@ pub(super) fn write_for(world: &World, task: &Object<AgenticTask>) -> Option<Wri
 
 /// Deletes it, should a fresh read of its Workload agree.
 pub(super) fn delete(task: &Object<AgenticTask>) -> Option<Write> {
-    let (workload, _) = children::owner(task)?;
+    let (workload, _) = task.workload()?;
     Some(Write::DeleteStray { workload, task: Box::new(task.clone()) })
 }
 

@@ -9,7 +9,6 @@ use crate::model::ids::Key;
 use crate::model::object::Object;
 use crate::model::shared::LocalObjectReference;
 use crate::model::time::AwakeTime;
-use crate::workload::children;
 
 /// When keys are to be looked at again although nothing changed; the earliest counts.
 #[derive(Debug, Default)]
@@ -79,7 +78,7 @@ pub(super) fn agent_key(task: &Object<AgenticTask>) -> Option<Key> {
 
 /// Where the Workload that owns a task stands.
 pub(super) fn workload_key(task: &Object<AgenticTask>) -> Option<Key> {
-    children::owner(task).map(|(key, _)| key)
+    task.workload().map(|(key, _)| key)
 }
 
 impl Watchlist {

@@ -5,8 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::condition::{Condition, find_condition};
-use super::meta::Extra;
-use super::object::{Column, Kind, Names, Object, Scope};
+use super::ids::{Key, Uid};
+use super::meta::{Extra, OwnerReference};
+use super::object::{Column, GROUP, Kind, Names, Object, Scope};
 use super::open::{Open, wire_enum};
 use super::outcome::{FailureReason, OutcomeRecord, Verdict};
 use super::shared::{
@@ -14,6 +15,7 @@ use super::shared::{
     SharedIdentifier, SliceRef, VerdictPolicy,
 };
 use super::time::WallTime;
+use super::workload::Workload;
 
 /// The kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,11 +349,31 @@ impl AgenticTaskStatus {
 }
 
 impl Object<AgenticTask> {
+    /// The Workload that the task names as its owner: where it stands, and which one of that name. A
+    /// kind of that name in another API group is somebody else's.
+    pub fn workload(&self) -> Option<(Key, &Uid)> {
+        let owner = self.meta.owner_references.iter().find(|owner| is_workload(owner))?;
+        let key = Key { namespace: self.meta.namespace.clone(), name: owner.name.clone() };
+        Some((key, &owner.uid))
+    }
+
+    /// Whether the Workload of that uid owns the task.
+    pub fn is_of(&self, workload: &Uid) -> bool {
+        let mut owners = self.meta.owner_references.iter().filter(|owner| is_workload(owner));
+        owners.any(|owner| owner.uid == *workload)
+    }
+
     /// What the condition `Finished` says; absent until the task has ended.
     pub fn finished_message(&self) -> Option<&str> {
         let finished = find_condition(&self.status.conditions, "Finished");
         finished.map(|condition| condition.message.as_str())
     }
+}
+
+/// Whether an owner is a Workload of this API, in whatever version of it.
+fn is_workload(owner: &OwnerReference) -> bool {
+    let group = owner.api_version.split_once('/').map(|(group, _)| group);
+    owner.kind == Workload::NAMES.kind && group == Some(GROUP)
 }
 
 wire_enum! {

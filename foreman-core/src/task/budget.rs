@@ -14,7 +14,6 @@ use crate::model::agentic_task::{AgenticTask, AgenticTaskStatus, AttemptEnd, Tas
 use crate::model::ids::Key;
 use crate::model::object::Object;
 use crate::model::workload::{StepRecord, StepSpent, Workload};
-use crate::workload::children::owned_by;
 
 /// Tokens that a usage counts: prompts and answers.
 pub(crate) fn tokens(usage: Option<&Usage>) -> i64 {
@@ -65,7 +64,8 @@ pub(crate) fn ledger(
         let name = record.task.as_ref();
         let key =
             name.map(|name| Key { namespace: workload.meta.namespace.clone(), name: name.clone() });
-        let task = key.and_then(|key| tasks.get(&key)).filter(|task| owned_by(task, workload));
+        let task =
+            key.and_then(|key| tasks.get(&key)).filter(|task| task.is_of(&workload.meta.uid));
         let reserved = task.and_then(|task| reserved(task, &placing));
         let all = sum([ledger.used, turns, seconds], spent(record, task));
         [ledger.used, turns, seconds] = all;

@@ -71,7 +71,7 @@ pub fn why_waiting(task: &Object<AgenticTask>, known: Known<'_>) -> Standing {
         }
         Step::Place => {}
     }
-    if let (Some((key, _)), None) = (children::owner(task), workload) {
+    if let (Some((key, _)), None) = (task.workload(), workload) {
         // The control loop knows which: one that is gone takes the task with it, of one that cannot be
         // read nobody knows what is left of its budget.
         let message = format!("Workload {} is gone or cannot be read", key.name);

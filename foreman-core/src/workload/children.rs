@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use super::expand::{DesiredStep, hash};
 use crate::model::agentic_task::{AgenticTask, AgenticTaskSpec, Continues, TaskKind};
 use crate::model::apiserver::check_label_value;
-use crate::model::ids::{Key, OBJECT_NAME_BYTES_MAX, Uid, check_object_name};
-use crate::model::meta::OwnerReference;
-use crate::model::object::{GROUP, Kind, NewObject, Object};
+use crate::model::ids::{Key, OBJECT_NAME_BYTES_MAX, check_object_name};
+use crate::model::object::{NewObject, Object};
 use crate::model::wellknown::{
     ANNOTATION_LOCAL_ONLY, ANNOTATION_PUSH_TO, ANNOTATION_SUSPENDED_BY, LABEL_STEP, LABEL_WORKLOAD,
 };
@@ -20,16 +19,8 @@ pub(crate) fn is_child(
     workload: &Object<Workload>,
     step: &str,
 ) -> bool {
-    owned_by(task, workload)
+    task.is_of(&workload.meta.uid)
         && task.meta.labels.get(LABEL_STEP).map(String::as_str) == Some(label(step).as_str())
-}
-
-/// The Workload that a task names as its owner: where it stands, and which one of that name. A kind of
-/// that name in another API group is somebody else's.
-pub(crate) fn owner(task: &Object<AgenticTask>) -> Option<(Key, &Uid)> {
-    let owner = task.meta.owner_references.iter().find(|owner| is_workload(owner))?;
-    let key = Key { namespace: task.meta.namespace.clone(), name: owner.name.clone() };
-    Some((key, &owner.uid))
 }
 
 /// The Workload that owns a task, if it is among these. One of the same name that was made later is
@@ -38,20 +29,8 @@ pub(crate) fn owner_among<'a>(
     task: &Object<AgenticTask>,
     workloads: &'a BTreeMap<Key, Object<Workload>>,
 ) -> Option<&'a Object<Workload>> {
-    let (key, uid) = owner(task)?;
+    let (key, uid) = task.workload()?;
     workloads.get(&key).filter(|workload| workload.meta.uid == *uid)
-}
-
-/// Whether the workload owns the task.
-pub(crate) fn owned_by(task: &Object<AgenticTask>, workload: &Object<Workload>) -> bool {
-    let mut owners = task.meta.owner_references.iter().filter(|owner| is_workload(owner));
-    owners.any(|owner| owner.uid == workload.meta.uid)
-}
-
-/// Whether an owner is a Workload of this API, in whatever version of it.
-fn is_workload(owner: &OwnerReference) -> bool {
-    let group = owner.api_version.split_once('/').map(|(group, _)| group);
-    owner.kind == Workload::NAMES.kind && group == Some(GROUP)
 }
 
 /// What is wrong with a task that no step of a Workload needs. A store may do a creation long after it
@@ -83,7 +62,7 @@ impl Stray {
 /// A Workload without records was made by somebody else, and what is not recorded may be a later round
 /// of theirs: only what its records contradict is a stray.
 pub(crate) fn stray(task: &Object<AgenticTask>, there: Option<&Object<Workload>>) -> Option<Stray> {
-    let (_, uid) = owner(task)?;
+    let (_, uid) = task.workload()?;
     if task.meta.owner_references.len() > 1 || task.status.has_ended() {
         return None;
     }

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::model::Uid;
 use crate::model::apiserver::check_label_value;
 use crate::model::workload::WorkloadSpec;
 use crate::timing::WORKLOAD_HASH_CHARS;
@@ -115,9 +116,9 @@ fn only_a_workload_of_this_api_owns_a_task_and_only_the_very_one() {
     let workload = workload_of("w", &[]);
     let all = BTreeMap::from([(workload.key(), workload.clone())]);
     let check = |task: &Object<AgenticTask>, named: bool, found: bool| {
-        assert_eq!(owner(task).is_some(), named, "{:?}", task.meta.owner_references);
+        assert_eq!(task.workload().is_some(), named, "{:?}", task.meta.owner_references);
         assert_eq!(owner_among(task, &all).is_some(), found, "{:?}", task.meta.owner_references);
-        assert_eq!(owned_by(task, &workload), found, "{:?}", task.meta.owner_references);
+        assert_eq!(task.is_of(&workload.meta.uid), found, "{:?}", task.meta.owner_references);
     };
     check(&owned("foreman.llmkube.dev/v1alpha1", "Workload", "u-1"), true, true);
     check(&owned("foreman.llmkube.dev/v2", "Workload", "u-1"), true, true);

@@ -86,8 +86,7 @@ impl Waited {
     /// Takes a task as the store shows it; what is new about this object.
     pub(super) fn task(&mut self, task: &Object<AgenticTask>) -> Vec<Fact> {
         let own = self.kind == AnyKind::AgenticTask && task.meta.uid == self.uid;
-        let child = self.kind == AnyKind::Workload
-            && task.meta.owner_references.iter().any(|owner| owner.uid == self.uid);
+        let child = self.kind == AnyKind::Workload && task.is_of(&self.uid);
         if !own && !child {
             return Vec::new();
         }

@@ -275,13 +275,8 @@ impl Fleet {
                 waiting.is_some_and(|reason| reason.is(WaitingReason::BudgetExhausted))
             };
             let hungry: Vec<_> = facts.live_tasks.iter().filter(|(_, task)| spent(task)).collect();
-            let owned = |key: &Object<Workload>| {
-                let uid = &key.meta.uid;
-                let owner = |task: &Object<AgenticTask>| {
-                    task.meta.owner_references.iter().any(|owner| owner.uid == *uid)
-                };
-                hungry.iter().any(|(_, task)| owner(task))
-            };
+            let owned =
+                |key: &Object<Workload>| hungry.iter().any(|(_, task)| task.is_of(&key.meta.uid));
             let raised = |budget: &Option<Budget>| Some(raised(budget.as_ref()?, PLENTY));
             let tasks = hungry
                 .iter()

@@ -324,11 +324,11 @@ fn deleted(facts: &mut Facts, change: &TaskChange<'_>, gone: &Task) {
     if let Some(owner) = gone.meta.owner_references.first() {
         facts.spent.insert(owner.uid.clone(), None);
     }
-    let owner = children::owner(gone).map(|(key, _)| key);
+    let owner = gone.workload().map(|(key, _)| key);
     let orphan = owner.is_some_and(|key| {
         let workload = facts.live_workloads.get(&key).map(|workload| &**workload);
         children::stray(gone, workload).is_some()
-            || workload.is_none_or(|workload| !children::owned_by(gone, workload))
+            || workload.is_none_or(|workload| !gone.is_of(&workload.meta.uid))
     });
     if change.role != Role::User && !orphan {
         let what = format!("task {} was deleted by {}", change.key, change.actor.name);
