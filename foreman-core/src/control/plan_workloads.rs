@@ -64,13 +64,16 @@ pub(super) fn plan(
         }
         let uid = &workload.meta.uid;
         let planner = Planner { world, workload, wall };
-        let next = if workload.status.has_ended() {
+        let last = memory.folded.get(uid).copied();
+        let fold_at = last.map_or(awake, |last| last + STEPS_FOLD);
+        let mut next = if workload.status.has_ended() {
             ended(&planner, awake)
         } else {
-            let last = memory.folded.get(uid).copied();
-            let fold_at = last.map_or(awake, |last| last + STEPS_FOLD);
-            live(&planner, memory.refused.get(uid), fold_at, awake)
+            live(&planner, memory.refused.get(uid), awake >= fold_at, awake)
         };
+        if next.fold_later {
+            next.wake_at(fold_at.max(awake + Duration::from_millis(1)));
+        }
         if next.folded {
             memory.folded.insert(uid.clone(), awake);
         }
@@ -144,7 +147,7 @@ fn again(planner: &Planner<'_>) -> Option<Next> {
 fn live(
     planner: &Planner<'_>,
     refused: Option<&RefusedChild>,
-    fold_at: AwakeTime,
+    fold_due: bool,
     awake: AwakeTime,
 ) -> Next {
     let held_until = match refused {
@@ -157,7 +160,10 @@ fn live(
         Err(error @ PlanError::ReviewerMissing { .. }) => {
             return agents_missing(planner, awake, &error.to_string());
         }
-        Err(error) => return unplanned(planner, &error, fold_at, awake),
+        Err(error) => {
+            let goes_on = planner.goes_on_as_made(&error, fold_due);
+            return goes_on.unwrap_or_else(|| Next::writing(planner.no_plan(&error)));
+        }
     };
     let missing = planner.missing_agents(&plan);
     if !missing.is_empty() && !planner.has_begun() {
@@ -179,32 +185,14 @@ fn live(
         Ok(children) => children,
         Err(gave_up) => return Next::writing(gave_up),
     };
-    let mut next = planner.fold(&plan, &records, children.missing, awake >= fold_at);
+    let folded = planner.folded(&records);
+    let mut next = planner.fold(&plan, &folded, children.missing, fold_due);
     match held {
         Some(at) => next.wake_at(at),
         None => next.writes.extend(children.creates),
     }
-    if next.fold_later {
-        next.wake_at(fold_at.max(awake + Duration::from_millis(1)));
-    }
-    next.writes.extend(planner.copies(&plan, &records));
+    next.writes.extend(planner.copies(Some(&plan), &folded));
     next.writes.extend(planner.second_tasks(&records));
-    next
-}
-
-/// Its spec makes no plan: what was begun goes on, else the workload ends.
-fn unplanned(
-    planner: &Planner<'_>,
-    error: &PlanError,
-    fold_at: AwakeTime,
-    awake: AwakeTime,
-) -> Next {
-    let Some(mut next) = planner.goes_on_as_made(error, awake >= fold_at) else {
-        return Next::writing(planner.no_plan(error));
-    };
-    if next.fold_later {
-        next.wake_at(fold_at.max(awake + Duration::from_millis(1)));
-    }
     next
 }
 

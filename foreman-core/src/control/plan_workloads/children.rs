@@ -9,7 +9,7 @@ use crate::ports::recorder::EventKind;
 use crate::ports::store::{Change, Part};
 use crate::workload::expand::{Plan, Role, Round};
 use crate::workload::view::{StepFacts, named};
-use crate::workload::{advisories, children, conditions, hold, rollup};
+use crate::workload::{advisories, children, conditions, hold};
 
 /// What the children of a workload need.
 pub(super) struct Children {
@@ -167,23 +167,22 @@ impl Planner<'_> {
     }
 
     /// Copies cancel, suspend and advisories to the children that have not ended. A child whose step
-    /// the workload no longer has is cancelled.
-    pub(super) fn copies(&self, plan: &Plan, records: &[StepRecord]) -> Vec<Write> {
+    /// the workload no longer has is cancelled; while its spec makes no plan, none is.
+    pub(super) fn copies(&self, plan: Option<&Plan>, folded: &[StepRecord]) -> Vec<Write> {
         // What a child just ended with counts at once: a review must not be placed without it.
-        let folded: Vec<_> =
-            records.iter().map(|record| rollup::fold(record, self.child(record))).collect();
-        let facts = StepFacts::of(&folded);
+        let facts = StepFacts::of(folded);
+        let (name, spec) = (&self.workload.meta.name, &self.workload.spec);
         let mut writes = Vec::new();
-        for record in records {
+        for record in folded {
             let Some(child) = self.child(record) else { continue };
             if !self.world.tasks.is_free(&child.key()) {
                 continue;
             }
-            let step = plan.steps.iter().find(|step| step.name == record.name);
-            let (name, spec) = (&self.workload.meta.name, &self.workload.spec);
-            let held = hold::next(name, spec, child, step.is_some());
+            let mut steps = plan.into_iter().flat_map(|plan| &plan.steps);
+            let step = steps.find(|step| step.name == record.name);
+            let held = hold::next(name, spec, child, step.is_some() || plan.is_none());
             let change = held.or_else(|| {
-                let left = advisories::left_for(step?, plan, &facts);
+                let left = advisories::left_for(step?, plan?, &facts);
                 let payload = advisories::due(child, left)?;
                 Some(Change::of(Part::Spec).set("payload", payload))
             });

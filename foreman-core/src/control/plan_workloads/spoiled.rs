@@ -1,16 +1,15 @@
 //! A workload that has begun and whose spec no longer makes a plan: its tasks go on as they were made
 //! until a person mends the spec. A slip in an edit must not cost work that runs.
 
-use super::super::write::{Rank, Urgency, Write};
 use super::Next;
-use super::planner::{Planner, change_child};
+use super::planner::Planner;
 use crate::model::condition::{ConditionStatus, find_condition};
 use crate::model::workload::StepRecord;
 use crate::ports::recorder::EventKind;
 use crate::ports::store::{Change, Part};
 use crate::task::writes::bounded;
+use crate::workload::conditions;
 use crate::workload::expand::PlanError;
-use crate::workload::{conditions, hold, rollup};
 
 impl Planner<'_> {
     /// What such a workload needs: the reason is said once, what its tasks show is recorded, and
@@ -18,8 +17,7 @@ impl Planner<'_> {
     /// waits for the spec. Absent when none of its tasks goes on any more: then it may end.
     pub(super) fn goes_on_as_made(&self, error: &PlanError, due: bool) -> Option<Next> {
         let records = &self.workload.status.steps;
-        let folded: Vec<_> =
-            records.iter().map(|record| rollup::fold(record, self.child(record))).collect();
+        let folded = self.folded(records);
         if folded == *records && !records.iter().any(|record| self.goes_on(record)) {
             return None;
         }
@@ -29,11 +27,9 @@ impl Planner<'_> {
         let said = find_condition(before, "Planned").is_some_and(|planned| {
             planned.status.is(ConditionStatus::False) && planned.message == message
         });
-        let settled =
-            |steps: &[StepRecord]| steps.iter().filter(|s| s.settled == Some(true)).count();
-        let urgent = !said || settled(&folded) != settled(records);
+        let moved = folded != *records;
         let mut next = Next::default();
-        if urgent || (due && folded != *records) {
+        if let Some(urgency) = self.urgency_of(&folded, !said, due && moved) {
             let mut list = before.clone();
             let no = ConditionStatus::False;
             conditions::set(&mut list, "Planned", no, error.reason(), &message, self.wall);
@@ -46,13 +42,12 @@ impl Planner<'_> {
             } else {
                 vec![self.event(EventKind::Warning, "PlanFailed", message.to_string())]
             };
-            let urgency = if urgent { Urgency::Now } else { Urgency::Lane(Rank::Steps) };
             next.writes.push(self.write(change, events, urgency));
             next.folded = true;
         } else {
-            next.fold_later = folded != *records;
+            next.fold_later = moved;
         }
-        next.writes.extend(self.holds());
+        next.writes.extend(self.copies(None, &folded));
         Some(next)
     }
 
@@ -62,13 +57,5 @@ impl Planner<'_> {
             && record.settled != Some(true)
             && self.task_key(record).is_some_and(|key| self.world.tasks.unreadable.contains(&key));
         unread || self.child(record).is_some_and(|child| !child.status.has_ended())
-    }
-
-    fn holds(&self) -> Vec<Write> {
-        let (name, spec) = (&self.workload.meta.name, &self.workload.spec);
-        let children = self.workload.status.steps.iter().filter_map(|record| self.child(record));
-        let free = children.filter(|child| self.world.tasks.is_free(&child.key()));
-        free.filter_map(|child| Some(change_child(child, hold::next(name, spec, child, true)?)))
-            .collect()
     }
 }

@@ -17,36 +17,53 @@ use crate::workload::rollup::{self, RollUp};
 const NO_PLANNER: &str = "stub:explicit-pipeline";
 
 impl Planner<'_> {
-    /// Folds what the children show into the status. What settles a step or moves the phase is
+    /// The records with what the children show now.
+    pub(super) fn folded(&self, records: &[StepRecord]) -> Vec<StepRecord> {
+        records.iter().map(|record| rollup::fold(record, self.child(record))).collect()
+    }
+
+    /// How soon such records are to be written, if they are now: what settles a step is at once, the
+    /// rest when it is `due`. `moved` = there is something else that cannot wait.
+    pub(super) fn urgency_of(
+        &self,
+        folded: &[StepRecord],
+        moved: bool,
+        due: bool,
+    ) -> Option<Urgency> {
+        let settled =
+            |steps: &[StepRecord]| steps.iter().filter(|s| s.settled == Some(true)).count();
+        if moved || settled(folded) != settled(&self.workload.status.steps) {
+            Some(Urgency::Now)
+        } else {
+            due.then_some(Urgency::Lane(Rank::Steps))
+        }
+    }
+
+    /// Writes what the children show into the status. What settles a step or moves the phase is
     /// written at once, the rest at most every two seconds. `missing` = a step has no task yet.
     pub(super) fn fold(
         &self,
         plan: &Plan,
-        records: &[StepRecord],
+        folded: &[StepRecord],
         missing: bool,
         due: bool,
     ) -> Next {
-        let folded: Vec<_> =
-            records.iter().map(|record| rollup::fold(record, self.child(record))).collect();
+        let records = &self.workload.status.steps;
         // What just ended may call for more: without that the workload would look finished.
-        let next_plan = (folded != *records).then(|| self.expand(&folded));
+        let next_plan = (folded != *records).then(|| self.expand(folded));
         let plan = next_plan.as_ref().and_then(|plan| plan.as_ref().ok()).unwrap_or(plan);
-        let mut roll_up = rollup::roll_up(&folded, plan);
+        let mut roll_up = rollup::roll_up(folded, plan);
         if missing && roll_up.phase == WorkloadPhase::Planned {
             roll_up.phase = WorkloadPhase::Planning;
         }
-        let next = self.status(plan, &folded, &roll_up, !missing);
+        let next = self.status(plan, folded, &roll_up, !missing);
         let now = &self.workload.status;
         if next == *now {
             return Next::default();
         }
-        let settled =
-            |steps: &[StepRecord]| steps.iter().filter(|s| s.settled == Some(true)).count();
-        let urgent = next.phase != now.phase || settled(&folded) != settled(records);
-        if !urgent && !due {
+        let Some(urgency) = self.urgency_of(folded, next.phase != now.phase, due) else {
             return Next { fold_later: true, ..Next::default() };
-        }
-        let urgency = if urgent { Urgency::Now } else { Urgency::Lane(Rank::Steps) };
+        };
         let change = Change::of(Part::Status)
             .set("phase", &next.phase)
             .set("observedGeneration", next.observed_generation)
