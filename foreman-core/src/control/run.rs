@@ -119,13 +119,9 @@ impl Run {
                 Err(StoreError::Conflict) => match self.late_claim().await {
                     Ok(Some((late, _))) => task = late,
                     Ok(None) => return Tried::default(),
-                    Err(error) => {
-                        return Tried { again: self.again_after(&error).await, claimed: None };
-                    }
+                    Err(error) => return self.tried(&error).await,
                 },
-                Err(error) => {
-                    return Tried { again: self.again_after(&error).await, claimed: None };
-                }
+                Err(error) => return self.tried(&error).await,
             }
         }
     }
@@ -185,6 +181,11 @@ impl Run {
 
     async fn not_obtained(&self, error: &StoreError) -> Tried {
         tracing::info!(task = %self.task.key(), %error, "the task was not claimed");
+        self.tried(error).await
+    }
+
+    /// What became of a try that the store ended so.
+    async fn tried(&self, error: &StoreError) -> Tried {
         Tried { again: self.again_after(error).await, claimed: None }
     }
 
@@ -257,7 +258,7 @@ impl Run {
         };
         match self.give_back(&self.task, &release).await {
             Ok(()) => Tried::default(),
-            Err(error) => Tried { again: self.again_after(&error).await, claimed: None },
+            Err(error) => self.tried(&error).await,
         }
     }
 

@@ -226,25 +226,21 @@ fn end(
         let message = format!(
             "{strikes} of {limit} tries were ended by the infrastructure, the last: {said}"
         );
-        let (unknown, error) = (Verification::NotVerified, Infrastructure::Error);
-        let end = OperatorEnd::failed(unknown, error, "InfrastructureError", message);
+        let end = failed(Infrastructure::Error, "InfrastructureError", message);
         let outcome = status.outcome.as_ref().map_or(end.outcome, |_| Outcome::of(status));
-        return OperatorEnd {
-            failure_reason: Some(FailureReason::InfrastructureError),
-            outcome,
-            ..end
-        };
+        return OperatorEnd { outcome, ..end };
     }
-    let (infrastructure, reason, message) = {
-        let node = last.and_then(|record| record.node.as_deref()).unwrap_or_default();
-        let said = ended.map(|ended| format!("{ended} on node {node}"));
-        let last = loss.map(|(_, why)| why.to_owned()).or(said);
-        let last = last.map_or_else(String::new, |last| format!(", the last: {last}"));
-        let message = format!("{strikes} of {limit} claims were lost{last}");
-        let ended = loss.map(|(ended, _)| ended).or(ended.and_then(Open::known));
-        let infrastructure = ended.map_or(Infrastructure::NodeLost, infrastructure_of);
-        (infrastructure, "ClaimExpiryLimitReached", message)
-    };
+    let node = last.and_then(|record| record.node.as_deref()).unwrap_or_default();
+    let said = ended.map(|ended| format!("{ended} on node {node}"));
+    let last = loss.map(|(_, why)| why.to_owned()).or(said);
+    let last = last.map_or_else(String::new, |last| format!(", the last: {last}"));
+    let message = format!("{strikes} of {limit} claims were lost{last}");
+    let ended = loss.map(|(ended, _)| ended).or(ended.and_then(Open::known));
+    let infrastructure = ended.map_or(Infrastructure::NodeLost, infrastructure_of);
+    failed(infrastructure, "ClaimExpiryLimitReached", message)
+}
+
+fn failed(infrastructure: Infrastructure, reason: &'static str, message: String) -> OperatorEnd {
     let end = OperatorEnd::failed(Verification::NotVerified, infrastructure, reason, message);
     OperatorEnd { failure_reason: Some(FailureReason::InfrastructureError), ..end }
 }
