@@ -1,15 +1,17 @@
 //! Addresses of the API: paths and queries.
 
-use std::fmt::Write as _;
-
 use foreman_core::model::apiserver::{check_label_value, check_qualified_name};
 use foreman_core::model::object::Scope;
 use foreman_core::model::object::{GROUP, VERSION};
 use foreman_core::model::{Key, Kind};
 use foreman_core::ports::Query;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// A selector that nothing satisfies: for a label that no object can have.
 const NOTHING: &str = "foreman.llmkube.dev/none,!foreman.llmkube.dev/none";
+
+/// What is escaped: all but the characters that RFC 3986 leaves alone everywhere.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The collection of a kind: of one namespace, or of all.
 pub(crate) fn collection<K: Kind>(namespace: Option<&str>) -> String {
@@ -91,16 +93,7 @@ fn field_value(text: &str) -> String {
 
 /// A text as a part of a path or as a parameter.
 pub(crate) fn escaped(text: &str) -> String {
-    let mut part = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            part.push(char::from(byte));
-        } else {
-            // Writing to a String does not fail.
-            write!(part, "%{byte:02X}").unwrap_or_default();
-        }
-    }
-    part
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 #[cfg(test)]

@@ -5,10 +5,14 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::limits::SECRET_BYTES_MIN;
+
+/// What a URL escapes: all but the characters that RFC 3986 leaves alone everywhere.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";
@@ -101,17 +105,7 @@ impl Redactor {
 }
 
 fn percent_encoded(value: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else if write!(out, "%{byte:02X}").is_err() {
-            // Writing to a String cannot fail; an incomplete needle would only hide less.
-            break;
-        }
-    }
-    out
+    utf8_percent_encode(value, RESERVED).to_string()
 }
 
 #[cfg(test)]
