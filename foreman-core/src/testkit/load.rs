@@ -58,7 +58,7 @@ pub fn row(number: usize, slots: usize) -> NodeRow {
         slots,
         accelerator: Some(if number.is_multiple_of(2) { "cuda" } else { "metal" }.to_owned()),
         capacity_ram_gb: Some(64),
-        available_ram_gb: Some(60),
+        available_ram_gb: Some(FREE_GB),
         context_tokens: 32_768,
         models: BTreeSet::from(["qwen".to_owned()]),
         loaded: BTreeSet::new(),
@@ -389,11 +389,6 @@ impl World {
             capability.available_ram_gb = Some(free_gb);
         }
         self.nodes.wrote(node);
-    }
-
-    /// Time passes, less than a silence of a node.
-    pub fn a_second_passes(&self) {
-        self.clock.advance(Duration::from_secs(1));
     }
 }
 

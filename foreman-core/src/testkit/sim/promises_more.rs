@@ -10,12 +10,13 @@ use super::net::Actor;
 use super::promises::{RATE, Task, TaskChange, phase};
 use super::truth::{Facts, Role};
 use crate::model::agent::Provider;
-use crate::model::agentic_task::{TaskKind, TaskPhase, Usage};
+use crate::model::agentic_task::{TaskKind, TaskPhase};
 use crate::model::ids::{Key, Uid};
 use crate::model::outcome::Verdict;
 use crate::model::wellknown::{ANNOTATION_LOCAL_ONLY, LABEL_STEP};
 use crate::model::workload::{StepRecord, WorkloadPhase};
 use crate::model::{AgenticTask, Object, Workload};
+use crate::task::budget;
 use crate::timing::{SILENT_NODES_MANY, SLOW_TAKE_BACK};
 
 /// The number under which it is told that work went to the cloud.
@@ -66,18 +67,13 @@ fn limit(facts: &Facts, uid: &Uid) -> Option<i64> {
     workload(facts, uid)?.spec.budget.as_ref()?.tokens
 }
 
-fn tokens(usage: Option<&Usage>) -> i64 {
-    let all = usage.map(|it| it.prompt_tokens.unwrap_or(0) + it.completion_tokens.unwrap_or(0));
-    all.unwrap_or(0)
-}
-
 /// What the tasks of a workload used and what is reserved for them is no more than its limit.
 pub(super) fn budget(facts: &mut Facts, change: &TaskChange<'_>, task: &Task) {
     let Some(owner_uid) = owner(task).cloned().filter(|_| !facts.late) else { return };
     let Some(limit) = limit(facts, &owner_uid) else { return };
     let (mut used, mut reserved) = (0_i64, 0_i64);
     for task in facts.live_tasks.values().filter(|task| owner(task) == Some(&owner_uid)) {
-        used += tokens(task.status.usage.as_ref());
+        used += budget::tokens(task.status.usage.as_ref());
         if phase(task).is_some_and(TaskPhase::is_in_flight) {
             reserved += task.status.allowance.unwrap_or(0);
         }
@@ -106,9 +102,9 @@ pub(super) fn spent(facts: &mut Facts, now: Instant, task: &Task, more: i64) {
 
 /// Nothing goes to a model in the cloud where that is forbidden.
 pub(super) fn policy(facts: &mut Facts, change: &TaskChange<'_>, task: &Task) {
-    let Some(name) = task.spec.agent_ref.as_ref().and_then(|agent| agent.named()) else { return };
-    let key = Key { namespace: task.meta.namespace.clone(), name: name.to_owned() };
-    if is_cloud(facts, &key) && is_forbidden(facts, task) {
+    if never_allowed(facts, task) {
+        let name = task.spec.agent_ref.as_ref().and_then(|agent| agent.named());
+        let name = name.unwrap_or_default();
         let what = format!("task {} went to Agent {name}, which is in the cloud", change.key);
         facts.broken(POLICY, change.now, what);
     }
@@ -119,17 +115,13 @@ fn is_cloud(facts: &Facts, agent: &Key) -> bool {
     provider.is_some_and(|provider| !provider.is(Provider::Local))
 }
 
-/// Whether a task must not go to the cloud.
-pub(super) fn is_forbidden(facts: &Facts, task: &Task) -> bool {
-    !facts.allow_cloud || task.meta.annotations.contains_key(ANNOTATION_LOCAL_ONLY)
-}
-
-/// Whether the task waits for ever because its Agent is in the cloud.
+/// Whether the task must wait for ever: its Agent is in the cloud, and it must not go there.
 pub(super) fn never_allowed(facts: &Facts, task: &Task) -> bool {
     let name = task.spec.agent_ref.as_ref().and_then(|agent| agent.named());
+    let forbidden = !facts.allow_cloud || task.meta.annotations.contains_key(ANNOTATION_LOCAL_ONLY);
     name.is_some_and(|name| {
         let key = Key { namespace: task.meta.namespace.clone(), name: name.to_owned() };
-        is_cloud(facts, &key) && is_forbidden(facts, task)
+        forbidden && is_cloud(facts, &key)
     })
 }
 
