@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::agent_start::WithJournals;
 use crate::lab::{Fixed, Lab, freeform, identity, in_time, settle};
+use crate::node_orders::placed;
 use crate::runs::until_told;
 
 /// The agent of node `one` with so many slots, without control loops.
@@ -36,13 +37,14 @@ async fn agent(lab: &Lab, slots: i32, executor: Arc<dyn Executor>) -> (Arc<Regis
     (registrar, agent)
 }
 
-async fn place(lab: &Lab, name: &str) {
-    lab.task(name, freeform(None)).await;
-    lab.set_status(name, |status| {
-        status.phase = Some(TaskPhase::Scheduled.into());
-        status.assigned_node = Some("one".into());
-    })
-    .await;
+/// An agent with one slot and a task that is placed there, whose first claim gets no answer; with the
+/// agent's session.
+async fn with_an_unanswered_claim(executor: Arc<dyn Executor>) -> (Lab, NodeAgent, String) {
+    let lab = Lab::new();
+    let (registrar, agent) = agent(&lab, 1, executor).await;
+    lab.tasks.script(Operation::Patch, [Fault::uncertain()]);
+    placed(&lab, "t").await;
+    (lab, agent, registrar.session().to_string())
 }
 
 /// The claim of a session is done now.
@@ -82,12 +84,8 @@ async fn gave_up(lab: &Lab) {
 
 #[tokio::test]
 async fn a_claim_that_is_done_after_it_was_given_up_is_run_without_another_claim() {
-    let lab = Lab::new();
     let executor = until_told();
-    let (registrar, agent) = agent(&lab, 1, executor.clone()).await;
-    let session = registrar.session().to_string();
-    lab.tasks.script(Operation::Patch, [Fault::uncertain()]);
-    place(&lab, "t").await;
+    let (lab, agent, session) = with_an_unanswered_claim(executor.clone()).await;
     let story = async {
         gave_up(&lab).await;
         claim_of(&lab, "t", &session).await;
@@ -128,12 +126,8 @@ async fn handed_over(lab: &Lab, ended: AttemptEnd) {
 async fn an_agent_that_leaves_gives_back_its_claim_that_was_done_late() {
     // It hears of the claim before it gives the placement back, or its refusal comes too late.
     for hears in [true, false] {
-        let lab = Lab::new();
         let executor = until_told();
-        let (registrar, agent) = agent(&lab, 1, executor.clone()).await;
-        let session = registrar.session().to_string();
-        lab.tasks.script(Operation::Patch, [Fault::uncertain()]);
-        place(&lab, "t").await;
+        let (lab, agent, session) = with_an_unanswered_claim(executor.clone()).await;
         let story = async {
             gave_up(&lab).await;
             lab.shutdown.send_replace(Shutdown::Drain);

@@ -9,6 +9,7 @@ mod control;
 mod effects;
 mod fleet_laws;
 mod given_back;
+mod hanging;
 mod journals;
 mod lab;
 mod lane;

@@ -40,7 +40,7 @@ async fn until_node_phase(lab: &Lab, phase: NodePhase) {
 }
 
 /// Somebody placed it here, whatever the rules say.
-async fn placed(lab: &Lab, name: &str) {
+pub(crate) async fn placed(lab: &Lab, name: &str) {
     lab.task(name, freeform(None)).await;
     lab.set_status(name, |status| {
         status.phase = Some(TaskPhase::Scheduled.into());
